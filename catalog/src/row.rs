@@ -1,0 +1,354 @@
+//! The rows of the catalog: nodes, services, checks, keys; and an instance, which is what look-ups read.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+use uuid::Uuid;
+
+use crate::cause::Cause;
+use crate::definition::Definition;
+use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
+
+/// Position in the log, and so in the history of the catalog. The first change has 1 or more; 0 is "nothing yet".
+pub type Index = u64;
+
+/// Free key-value pairs of a node or a service.
+pub type Meta = BTreeMap<SmolStr, SmolStr>;
+
+/// A row: what was registered, and what the catalog adds to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row<T> {
+    /// The node it belongs to, as it was written at the node's registration.
+    pub node: NodeName,
+    /// What was registered.
+    pub value: T,
+    /// The agent (node UUID) whose anti-entropy keeps this row; `None` for rows written through the catalog API.
+    pub owner: Option<Uuid>,
+    /// Why the row is as it is.
+    pub cause: Arc<Cause>,
+    /// Where it was made.
+    pub create_index: Index,
+    /// Where it was last really changed.
+    pub modify_index: Index,
+}
+
+impl<T> Deref for Row<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A machine, real or made up, that services run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's UUID; registrations through the catalog API may leave it out.
+    pub id: Option<Uuid>,
+    /// IP address or host name.
+    pub address: SmolStr,
+    /// Addresses by name: `lan`, `wan`, `lan_ipv4`, …
+    pub tagged_addresses: Meta,
+    /// Free pairs.
+    pub meta: Meta,
+}
+
+/// How many DNS answers an instance is worth beside others, by its health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    /// While all checks pass; at least 1.
+    pub passing: u16,
+    /// While a check warns.
+    pub warning: u16,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { passing: 1, warning: 1 }
+    }
+}
+
+/// An address that is valid for some kind of asker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceAddress {
+    /// IP address or host name.
+    pub address: SmolStr,
+    /// Port; Consul does not check its range.
+    pub port: i64,
+}
+
+/// A named port of a service that has several (Consul 1.22).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServicePort {
+    /// The port's name.
+    pub name: SmolStr,
+    /// The port.
+    pub port: i64,
+    /// Whether it stands for the service where one port is asked for.
+    pub default: bool,
+}
+
+/// Where a service runs, in a provider's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Locality {
+    /// Region.
+    pub region: SmolStr,
+    /// Zone within the region.
+    pub zone: SmolStr,
+}
+
+/// One instance of a service, as it was registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id on the node.
+    pub id: ServiceId,
+    /// What look-ups ask for.
+    pub name: ServiceName,
+    /// Tags, in the order they were given.
+    #[serde(default)]
+    pub tags: Vec<SmolStr>,
+    /// Own address; empty means the node's.
+    #[serde(default)]
+    pub address: SmolStr,
+    /// Addresses by name.
+    #[serde(default)]
+    pub tagged_addresses: BTreeMap<SmolStr, ServiceAddress>,
+    /// Free pairs.
+    #[serde(default)]
+    pub meta: Meta,
+    /// Port; 0 for none. Consul does not check its range.
+    #[serde(default)]
+    pub port: i64,
+    /// Path of a Unix socket, empty for none.
+    #[serde(default)]
+    pub socket_path: SmolStr,
+    /// Whether tags that others change in the catalog survive anti-entropy.
+    #[serde(default)]
+    pub enable_tag_override: bool,
+    /// Weights for DNS.
+    #[serde(default)]
+    pub weights: Weights,
+    /// What few services have, out of line.
+    #[serde(default)]
+    pub rare: Option<Box<RareServiceFields>>,
+}
+
+/// Fields that few services set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RareServiceFields {
+    /// `connect-proxy` and the like: kept and returned, without effect.
+    pub kind: SmolStr,
+    /// Where it runs.
+    pub locality: Option<Locality>,
+    /// Several named ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// What a check says. Consul stores any text; only the first three have a meaning.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// All is well.
+    Passing,
+    /// Usable, with a remark.
+    Warning,
+    /// Not to be used.
+    Critical,
+    /// A text of the registrant's: neither passing nor critical.
+    Other(SmolStr),
+}
+
+impl Status {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Status::Passing => "passing",
+            Status::Warning => "warning",
+            Status::Critical => "critical",
+            Status::Other(text) => text,
+        }
+    }
+
+    /// The status with that text.
+    pub fn from_text(text: &str) -> Self {
+        match text {
+            "passing" => Status::Passing,
+            "warning" => Status::Warning,
+            "critical" => Status::Critical,
+            other => Status::Other(SmolStr::new(other)),
+        }
+    }
+
+    /// What it means for look-ups.
+    pub fn health(&self) -> Health {
+        match self {
+            Status::Passing => Health::Passing,
+            Status::Critical => Health::Critical,
+            Status::Warning | Status::Other(_) => Health::Warning,
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        SmolStr::deserialize(from).map(|text| Status::from_text(&text))
+    }
+}
+
+/// The worst of some checks, in rising order of badness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// Every check passes, or there is none.
+    Passing,
+    /// None critical, not all passing.
+    Warning,
+    /// At least one critical.
+    Critical,
+}
+
+/// A check as the catalog holds it: its verdict, not how it is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its id on the node.
+    pub id: CheckId,
+    /// Its name for people.
+    pub name: SmolStr,
+    /// The verdict.
+    pub status: Status,
+    /// What the registrant notes about it.
+    #[serde(default)]
+    pub notes: SmolStr,
+    /// What the last run printed; bounded where it is made.
+    #[serde(default)]
+    pub output: SmolStr,
+    /// The service it judges; `None` for a check of the whole node.
+    #[serde(default)]
+    pub service_id: Option<ServiceId>,
+    /// That service's name, filled in by apply.
+    #[serde(default)]
+    pub service_name: Option<ServiceName>,
+    /// That service's tags, filled in by apply.
+    #[serde(default)]
+    pub service_tags: Vec<SmolStr>,
+    /// `http`, `ttl`, …; empty if the registrant did not say.
+    #[serde(default)]
+    pub kind: SmolStr,
+    /// How often it runs, as text; empty if unknown.
+    #[serde(default)]
+    pub interval: SmolStr,
+    /// Its time limit, as text; empty if unknown.
+    #[serde(default)]
+    pub timeout: SmolStr,
+    /// What the registrant told of how it is run: returned as given, run by nobody here.
+    #[serde(default)]
+    pub definition: Option<Box<Definition>>,
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The key: any UTF-8 text.
+    pub key: Arc<str>,
+    /// The value.
+    pub value: Bytes,
+    /// The client's own bits.
+    pub flags: u64,
+    /// How often it was acquired; stays 0 until locks are used.
+    pub lock_index: u64,
+    /// The session that holds it.
+    pub session: Option<Uuid>,
+    /// Why it is as it is.
+    pub cause: Arc<Cause>,
+    /// Where it was made.
+    pub create_index: Index,
+    /// Where it was last really changed.
+    pub modify_index: Index,
+}
+
+/// One place where a service can be reached, with all that a look-up needs of it: rebuilt whenever one of the three changes.
+#[derive(Debug)]
+pub struct Instance {
+    /// The machine.
+    pub node: Arc<Row<Node>>,
+    /// The service on it.
+    pub service: Arc<Row<Service>>,
+    /// The service's own checks and the node's.
+    pub checks: SmallVec<[Arc<Row<Check>>; 2]>,
+    /// The worst of the checks.
+    pub health: Health,
+    /// The health entry in Consul's JSON, rendered by the first reader that needs it.
+    pub json: OnceLock<Bytes>,
+    /// The address in the form DNS copies into answers, made by the first look-up that needs it.
+    pub address: OnceLock<Address>,
+}
+
+/// What an instance's address is to DNS: its own, else the node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An IPv4 address.
+    V4([u8; 4]),
+    /// An IPv6 address.
+    V6([u8; 16]),
+    /// A host name.
+    Name(SmolStr),
+}
+
+impl Address {
+    /// Reads an address as it stands in a row.
+    pub fn parse(text: &str) -> Self {
+        match text.parse() {
+            Ok(std::net::IpAddr::V4(ip)) => Address::V4(ip.octets()),
+            Ok(std::net::IpAddr::V6(ip)) => Address::V6(ip.octets()),
+            Err(_) => Address::Name(SmolStr::new(text)),
+        }
+    }
+}
+
+impl Instance {
+    /// Puts the three together.
+    pub fn new(node: Arc<Row<Node>>, service: Arc<Row<Service>>, checks: impl IntoIterator<Item = Arc<Row<Check>>>) -> Self {
+        let checks: SmallVec<[Arc<Row<Check>>; 2]> = checks.into_iter().collect();
+        let health = worst(checks.iter().map(|check| &check.status));
+        Self { node, service, checks, health, json: OnceLock::new(), address: OnceLock::new() }
+    }
+
+    /// Where to reach it: the service's own address, else the node's.
+    pub fn address(&self) -> &Address {
+        self.address.get_or_init(|| {
+            let own = &self.service.address;
+            Address::parse(if own.is_empty() { &self.node.address } else { own })
+        })
+    }
+
+    /// Its weight in DNS: by its health.
+    pub fn weight(&self) -> u16 {
+        match self.health {
+            Health::Passing => self.service.weights.passing,
+            Health::Warning | Health::Critical => self.service.weights.warning,
+        }
+    }
+}
+
+/// The worst of some verdicts; passing if there are none.
+pub fn worst<'a>(all: impl IntoIterator<Item = &'a Status>) -> Health {
+    all.into_iter().map(Status::health).max().unwrap_or(Health::Passing)
+}
