@@ -16,6 +16,7 @@ use crate::topic::Topic;
 
 mod keys;
 mod nodes;
+pub(crate) use nodes::SERF_HEALTH;
 #[cfg(test)]
 mod tests;
 
