@@ -31,7 +31,8 @@ pub use definition::{
 pub use error::{DecodeError, SnapshotError};
 pub use grave::GRAVES_MAX;
 pub use local::{
-    AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Source,
+    AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
+    Source,
 };
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};

@@ -1,15 +1,17 @@
 //! What this agent was told to run, and what is missing from the catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use crate::cause::Cause;
 use crate::command::{Command, Deregister, Offer, Register, Removed, Target};
 use crate::definition::CheckDefinition;
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::row::{Check, Service, Status};
+use crate::row::{Check, Row, Service, Status};
 use crate::state::State;
 
 /// Rows that one command of a plan carries at most: a full sync of thousands stays a handful of log entries, each
@@ -40,6 +42,8 @@ pub struct LocalService {
     pub source: Source,
     /// Rises with each registration, so that a removal mark for an earlier one cannot take a later one away.
     pub generation: u64,
+    /// Who told of it.
+    pub cause: Arc<Cause>,
 }
 
 /// A check that this agent was told of, with its verdict.
@@ -53,6 +57,8 @@ pub struct LocalCheck {
     pub source: Source,
     /// Rises with each registration.
     pub generation: u64,
+    /// Who told of it, or why its verdict is what it is.
+    pub cause: Arc<Cause>,
     /// While output alone differs from the catalog's, not before this time (milliseconds of the caller's clock).
     #[serde(skip)]
     pub output_due_ms: Option<u64>,
@@ -64,6 +70,25 @@ pub struct Local {
     services: BTreeMap<ServiceId, LocalService>,
     checks: BTreeMap<CheckId, LocalCheck>,
     generation: u64,
+    /// What changed since the last plan, gone or not.
+    changed: Changed,
+    /// Why what is gone went, until the catalog has been told. Bounded by the rows that the catalog still shows.
+    gone: BTreeMap<Target, Arc<Cause>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Changed {
+    services: BTreeSet<ServiceId>,
+    checks: BTreeSet<CheckId>,
+}
+
+/// How much a plan looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// What changed here since the last plan.
+    Changed,
+    /// Everything: what others did to the catalog, too.
+    All,
 }
 
 /// Whether rows on this node that nobody keeps are left alone.
@@ -78,8 +103,8 @@ pub enum AntiEntropy {
 /// What is to be done so that the catalog shows what this agent was told.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// To be written, in this order.
-    pub commands: Vec<Command>,
+    /// To be written, in this order, each with its cause if it has one of its own.
+    pub commands: Vec<(Command, Option<Arc<Cause>>)>,
     /// When a deferred output is due, in milliseconds of the caller's clock.
     pub due_ms: Option<u64>,
 }
@@ -113,19 +138,27 @@ impl Local {
     }
 
     /// Tells of a service; its checks are told separately.
-    pub fn put_service(&mut self, service: Service, source: Source) -> &LocalService {
+    pub fn put_service(&mut self, service: Service, source: Source, cause: Arc<Cause>) -> &LocalService {
         self.generation += 1;
         let id = service.id.clone();
-        let local = LocalService { service, source, generation: self.generation };
+        self.changed.services.insert(id.clone());
+        let local = LocalService { service, source, generation: self.generation, cause };
         self.services.insert(id.clone(), local);
         &self.services[&id]
     }
 
     /// Tells of a check. One whose definition is as before keeps its verdict.
-    pub fn put_check(&mut self, check: Check, definition: Option<CheckDefinition>, source: Source) -> &LocalCheck {
+    pub fn put_check(
+        &mut self,
+        check: Check,
+        definition: Option<CheckDefinition>,
+        source: Source,
+        cause: Arc<Cause>,
+    ) -> &LocalCheck {
         self.generation += 1;
         let id = check.id.clone();
-        let mut local = LocalCheck { check, definition, source, generation: self.generation, output_due_ms: None };
+        self.changed.checks.insert(id.clone());
+        let mut local = LocalCheck { check, definition, source, generation: self.generation, cause, output_due_ms: None };
         if let Some(old) = self.checks.get(&id).filter(|old| same_probe(old.definition.as_ref(), local.definition.as_ref())) {
             local.check.status = old.check.status.clone();
             local.check.output = old.check.output.clone();
@@ -135,27 +168,44 @@ impl Local {
     }
 
     /// A service and its checks go; what went.
-    pub fn remove_service(&mut self, id: &ServiceId) -> Option<(LocalService, Vec<LocalCheck>)> {
+    pub fn remove_service(&mut self, id: &ServiceId, cause: &Arc<Cause>) -> Option<(LocalService, Vec<LocalCheck>)> {
         let service = self.services.remove(id)?;
+        self.changed.services.insert(id.clone());
+        self.gone.insert(Target::Service(id.clone()), cause.clone());
         let checks: Vec<_> = self.checks_of(Some(id)).map(|local| local.check.id.clone()).collect();
-        Some((service, checks.iter().filter_map(|id| self.checks.remove(id)).collect()))
+        Some((service, checks.iter().filter_map(|id| self.remove_check(id, cause)).collect()))
     }
 
     /// A check goes; what went.
-    pub fn remove_check(&mut self, id: &CheckId) -> Option<LocalCheck> {
-        self.checks.remove(id)
+    pub fn remove_check(&mut self, id: &CheckId, cause: &Arc<Cause>) -> Option<LocalCheck> {
+        let check = self.checks.remove(id)?;
+        self.changed.checks.insert(id.clone());
+        self.gone.insert(Target::Check(id.clone()), cause.clone());
+        Some(check)
     }
 
-    /// A check has a new result. Says whether the catalog must hear of it at once; new output with the same verdict
-    /// can wait until `output_due_ms`.
-    pub fn set_result(&mut self, id: &CheckId, status: Status, output: SmolStr, output_due_ms: u64) -> Option<bool> {
+    /// A check has a new result. Says whether the verdict turned, so that the catalog must hear of it at once; new
+    /// output with the same verdict waits until `output_due_ms`.
+    pub fn set_result(
+        &mut self,
+        id: &CheckId,
+        status: Status,
+        output: SmolStr,
+        cause: Cause,
+        output_due_ms: u64,
+    ) -> Option<bool> {
         let local = self.checks.get_mut(id)?;
         let turned = local.check.status != status;
-        if !turned && local.check.output != output && local.output_due_ms.is_none() {
+        if turned {
+            local.cause = Arc::new(cause);
+        } else if local.check.output == output {
+            return Some(false);
+        } else if local.output_due_ms.is_none() {
             local.output_due_ms = Some(output_due_ms);
         }
         local.check.status = status;
         local.check.output = output;
+        self.changed.checks.insert(id.clone());
         Some(turned)
     }
 
@@ -172,7 +222,7 @@ impl Local {
                 Removed::Service(id, generation) => match self.services.get(id) {
                     Some(local) if local.generation > *generation => continue,
                     Some(_) => {
-                        if let Some((service, own)) = self.remove_service(id) {
+                        if let Some((service, own)) = self.remove_service(id, &mark.cause) {
                             services.push(service);
                             checks.extend(own);
                         }
@@ -181,7 +231,7 @@ impl Local {
                 },
                 Removed::Check(id, generation) => match self.checks.get(id) {
                     Some(local) if local.generation > *generation => continue,
-                    Some(_) => checks.extend(self.checks.remove(id)),
+                    Some(_) => checks.extend(self.remove_check(id, &mark.cause)),
                     None => {}
                 },
             }
@@ -190,54 +240,108 @@ impl Local {
         (seen, services, checks)
     }
 
-    /// What the catalog lacks or has too much of, looking only at rows that are this agent's to keep.
-    pub fn plan(&mut self, owner: Uuid, node: &NodeName, state: &State, mode: AntiEntropy, now_ms: u64) -> Plan {
+    /// What the catalog lacks or has too much of, looking only at rows that are this agent's to keep. It counts as
+    /// carried out: when writing a part of it fails, the next plan is to look at everything.
+    pub fn plan(&mut self, owner: Uuid, node: &NodeName, state: &State, mode: AntiEntropy, scope: Scope, now_ms: u64) -> Plan {
         let at = node.folded();
+        let changed = std::mem::take(&mut self.changed);
+        let changed = match scope {
+            Scope::Changed => changed,
+            Scope::All => self.everything(owner, &at, state, mode),
+        };
         let mut plan = Plan::default();
-        let mut services = Vec::new();
-        for local in self.services.values() {
-            let row = state.service_on(&at, &local.service.id);
-            let mut value = local.service.clone();
-            if let Some(row) = row.filter(|_| value.enable_tag_override) {
-                value.tags.clone_from(&row.tags);
-            }
-            if row.is_none_or(|row| row.value != value || row.owner != Some(owner)) {
-                services.push(Offer { value, generation: local.generation });
+        let (mut services, mut checks) = (Vec::new(), Vec::new());
+        let mut removed = Vec::new();
+        for id in changed.services {
+            match (self.services.get(&id), state.service_on(&at, &id)) {
+                (Some(local), row) => services.extend(offer_service(local, row.map(|row| &**row), owner)),
+                (None, Some(row)) if row.owner == Some(owner) || mode == AntiEntropy::WholeNode => {
+                    removed.push(Target::Service(id))
+                }
+                (None, _) => {}
             }
         }
-        let mut checks = Vec::new();
-        for local in self.checks.values_mut() {
-            let row = state.check_on(&at, &local.check.id);
-            match row.map_or(Difference::All, |row| difference(&local.check, &row.value)) {
-                Difference::None if row.is_some_and(|row| row.owner == Some(owner)) => local.output_due_ms = None,
-                Difference::Output if row.is_some_and(|row| row.owner == Some(owner)) => match local.output_due_ms {
-                    Some(due) if due > now_ms => plan.due_ms = Some(plan.due_ms.map_or(due, |other| other.min(due))),
-                    _ => checks.push(Offer { value: local.check.clone(), generation: local.generation }),
+        for id in changed.checks {
+            match (self.checks.get_mut(&id), state.check_on(&at, &id)) {
+                (Some(local), row) => match judge(local, row.map(|row| &**row), owner, now_ms) {
+                    Judgement::Level => {}
+                    Judgement::Offer => {
+                        let (value, generation, cause) = (local.check.clone(), local.generation, Some(local.cause.clone()));
+                        checks.push(Offer { value, generation, cause });
+                    }
+                    Judgement::Later(due) => {
+                        self.changed.checks.insert(id);
+                        plan.due_ms = Some(plan.due_ms.map_or(due, |other| other.min(due)));
+                    }
                 },
-                _ => checks.push(Offer { value: local.check.clone(), generation: local.generation }),
+                (None, Some(row)) if row.owner == Some(owner) || mode == AntiEntropy::WholeNode => {
+                    let with_service =
+                        row.service_id.as_ref().is_some_and(|service| removed.contains(&Target::Service(service.clone())));
+                    if !with_service {
+                        removed.push(Target::Check(id));
+                    }
+                }
+                (None, _) => {}
             }
         }
-        plan.commands = self.removals(owner, node, &at, state, mode);
-        plan.commands.extend(registrations(node, owner, services, checks));
+        let mut gone = std::mem::take(&mut self.gone);
+        plan.commands = removed
+            .into_iter()
+            .map(|target| {
+                let cause = gone.remove(&target);
+                (Command::Deregister(Deregister { node: node.clone(), target, owner: Some(owner) }), cause)
+            })
+            .collect();
+        plan.commands.extend(registrations(node, owner, services, checks).into_iter().map(|command| (command, None)));
         plan
     }
 
-    /// Rows that are there and should not be.
-    fn removals(&self, owner: Uuid, node: &NodeName, at: &NodeName, state: &State, mode: AntiEntropy) -> Vec<Command> {
-        let ours = |row_owner: Option<Uuid>| row_owner == Some(owner) || mode == AntiEntropy::WholeNode;
-        let membership = |id: &str| id == "consul" || id == crate::store::SERF_HEALTH;
-        let services: BTreeSet<_> = state
-            .services_of(at)
-            .filter(|row| ours(row.owner) && !self.services.contains_key(&row.id) && !membership(row.id.as_str()))
-            .map(|row| row.id.clone())
-            .collect();
-        let checks = state
-            .checks_of(at)
-            .filter(|row| ours(row.owner) && !self.checks.contains_key(&row.id) && !membership(row.id.as_str()))
-            .filter(|row| row.service_id.as_ref().is_none_or(|service| !services.contains(service)))
-            .map(|row| Target::Check(row.id.clone()));
-        let targets = services.iter().cloned().map(Target::Service).chain(checks);
-        targets.map(|target| Command::Deregister(Deregister { node: node.clone(), target, owner: Some(owner) })).collect()
+    /// All ids of this agent's own rows, here or in the catalog.
+    fn everything(&self, owner: Uuid, at: &NodeName, state: &State, mode: AntiEntropy) -> Changed {
+        let ours = |row_owner: Option<Uuid>, id: &str| {
+            row_owner == Some(owner) || (mode == AntiEntropy::WholeNode && id != "consul" && id != crate::store::SERF_HEALTH)
+        };
+        let services = state.services_of(at).filter(|row| ours(row.owner, row.id.as_str())).map(|row| row.id.clone());
+        let checks = state.checks_of(at).filter(|row| ours(row.owner, row.id.as_str())).map(|row| row.id.clone());
+        Changed {
+            services: services.chain(self.services.keys().cloned()).collect(),
+            checks: checks.chain(self.checks.keys().cloned()).collect(),
+        }
+    }
+}
+
+/// The service as the catalog should have it, if it has not; with tags of the catalog's where those may be changed there.
+fn offer_service(local: &LocalService, row: Option<&Row<Service>>, owner: Uuid) -> Option<Offer<Service>> {
+    let mut value = local.service.clone();
+    if let Some(row) = row.filter(|_| value.enable_tag_override) {
+        value.tags.clone_from(&row.tags);
+    }
+    let level = row.is_some_and(|row| row.value == value && row.owner == Some(owner));
+    (!level).then(|| Offer { value, generation: local.generation, cause: Some(local.cause.clone()) })
+}
+
+enum Judgement {
+    Level,
+    Offer,
+    /// Output alone differs: at this time, in milliseconds of the caller's clock.
+    Later(u64),
+}
+
+fn judge(local: &mut LocalCheck, row: Option<&Row<Check>>, owner: Uuid, now_ms: u64) -> Judgement {
+    match row.map_or(Difference::All, |row| difference(&local.check, &row.value)) {
+        Difference::Output
+            if row.is_some_and(|row| row.owner == Some(owner)) && local.output_due_ms.is_some_and(|due| due > now_ms) =>
+        {
+            Judgement::Later(local.output_due_ms.unwrap_or(now_ms))
+        }
+        Difference::None if row.is_some_and(|row| row.owner == Some(owner)) => {
+            local.output_due_ms = None;
+            Judgement::Level
+        }
+        _ => {
+            local.output_due_ms = None;
+            Judgement::Offer
+        }
     }
 }
 
@@ -276,21 +380,40 @@ enum Difference {
 
 /// Compares what this agent tells; the service's name and tags are filled in by apply.
 fn difference(ours: &Check, row: &Check) -> Difference {
-    let told =
-        |check: &Check| Check { service_name: None, service_tags: Vec::new(), output: SmolStr::default(), ..check.clone() };
-    if told(ours) != told(row) {
-        Difference::All
-    } else if ours.output != row.output {
-        Difference::Output
-    } else {
-        Difference::None
+    let Check {
+        id,
+        name,
+        status,
+        notes,
+        output,
+        service_id,
+        service_name: _,
+        service_tags: _,
+        kind,
+        interval,
+        timeout,
+        definition,
+    } = ours;
+    let told = id == &row.id
+        && name == &row.name
+        && status == &row.status
+        && notes == &row.notes
+        && service_id == &row.service_id
+        && kind == &row.kind
+        && interval == &row.interval
+        && timeout == &row.timeout
+        && definition == &row.definition;
+    match (told, output == &row.output) {
+        (false, _) => Difference::All,
+        (true, false) => Difference::Output,
+        (true, true) => Difference::None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cause::{Cause, CauseKind};
+    use crate::cause::CauseKind;
     use crate::command::{Outcome, Proposal, Run};
     use crate::row::Node;
     use crate::store::Store;
@@ -302,6 +425,10 @@ mod tests {
     }
 
     const OWNER: Uuid = Uuid::from_u128(7);
+
+    fn cause() -> Arc<Cause> {
+        Arc::new(Cause::new("test", CauseKind::Api, 0, ""))
+    }
 
     fn node() -> NodeName {
         NodeName::new("Host").expect("a name")
@@ -371,9 +498,9 @@ mod tests {
         }
 
         fn sync(&mut self, mode: AntiEntropy) -> usize {
-            let plan = self.local.plan(OWNER, &node(), self.store.state(), mode, 0);
+            let plan = self.local.plan(OWNER, &node(), self.store.state(), mode, Scope::All, 0);
             let count = plan.commands.len();
-            for command in plan.commands {
+            for (command, _) in plan.commands {
                 assert_eq!(self.apply(command), Outcome::Done);
             }
             count
@@ -384,13 +511,13 @@ mod tests {
     fn one_plan_brings_the_catalog_in_line_and_the_next_is_empty() {
         let mut bench = Bench::new();
         for n in 0..300 {
-            bench.local.put_service(service(&format!("web-{n}"), n), Source::Api);
-            bench.local.put_check(check(&format!("c-{n}"), Some(&format!("web-{n}"))), None, Source::Api);
+            bench.local.put_service(service(&format!("web-{n}"), n), Source::Api, cause());
+            bench.local.put_check(check(&format!("c-{n}"), Some(&format!("web-{n}"))), None, Source::Api, cause());
         }
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 6);
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 0);
         assert_eq!(bench.store.state().service("web").map(|bucket| bucket.instances().len()), Some(300));
-        bench.local.remove_service(&ServiceId::new("web-5").expect("a name"));
+        bench.local.remove_service(&ServiceId::new("web-5").expect("a name"), &cause());
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 1);
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 0);
         assert_eq!(bench.store.state().checks().count(), 299);
@@ -402,8 +529,8 @@ mod tests {
         bench.apply(Command::Register(Register {
             node: node(),
             about: None,
-            services: vec![Offer { value: service("foreign", 1), generation: 0 }],
-            checks: vec![Offer { value: check("serfHealth", None), generation: 0 }],
+            services: vec![Offer::unowned(service("foreign", 1))],
+            checks: vec![Offer::unowned(check("serfHealth", None))],
             owner: None,
         }));
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 0);
@@ -414,7 +541,7 @@ mod tests {
     #[test]
     fn a_row_removed_by_others_goes_from_its_agent_and_one_told_again_returns() {
         let mut bench = Bench::new();
-        bench.local.put_service(service("web-1", 1), Source::Api);
+        bench.local.put_service(service("web-1", 1), Source::Api, cause());
         bench.sync(AntiEntropy::OwnRows);
         let id = ServiceId::new("web-1").expect("a name");
         let remove = Command::Deregister(Deregister { node: node(), target: Target::Service(id.clone()), owner: None });
@@ -427,10 +554,10 @@ mod tests {
         bench.apply(Command::AcknowledgeRemovals(seen));
         assert_eq!(bench.store.state().removals_of(OWNER).count(), 0);
 
-        bench.local.put_service(service("web-1", 1), Source::Api);
+        bench.local.put_service(service("web-1", 1), Source::Api, cause());
         bench.sync(AntiEntropy::OwnRows);
         bench.apply(remove);
-        bench.local.put_service(service("web-1", 1), Source::Api);
+        bench.local.put_service(service("web-1", 1), Source::Api, cause());
         assert!(bench.local.heed_removals(OWNER, bench.store.state()).0.is_empty());
         bench.sync(AntiEntropy::OwnRows);
         assert!(bench.store.state().service("web").is_some());
@@ -441,14 +568,14 @@ mod tests {
     fn output_alone_waits_and_a_verdict_does_not() {
         let mut bench = Bench::new();
         let id = CheckId::new("c").expect("a name");
-        bench.local.put_check(check("c", None), None, Source::Api);
+        bench.local.put_check(check("c", None), None, Source::Api, cause());
         bench.sync(AntiEntropy::OwnRows);
-        assert_eq!(bench.local.set_result(&id, Status::Critical, "new".into(), 100), Some(false));
-        let plan = bench.local.plan(OWNER, &node(), bench.store.state(), AntiEntropy::OwnRows, 50);
+        assert_eq!(bench.local.set_result(&id, Status::Critical, "new".into(), (*cause()).clone(), 100), Some(false));
+        let plan = bench.local.plan(OWNER, &node(), bench.store.state(), AntiEntropy::OwnRows, Scope::Changed, 50);
         assert_eq!((plan.commands.len(), plan.due_ms), (0, Some(100)));
-        let plan = bench.local.plan(OWNER, &node(), bench.store.state(), AntiEntropy::OwnRows, 100);
+        let plan = bench.local.plan(OWNER, &node(), bench.store.state(), AntiEntropy::OwnRows, Scope::Changed, 100);
         assert_eq!((plan.commands.len(), plan.due_ms), (1, None));
-        assert_eq!(bench.local.set_result(&id, Status::Passing, "new".into(), 300), Some(true));
+        assert_eq!(bench.local.set_result(&id, Status::Passing, "new".into(), (*cause()).clone(), 300), Some(true));
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 1);
     }
 }

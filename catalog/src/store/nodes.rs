@@ -188,7 +188,8 @@ impl Change<'_> {
     }
 
     fn put_service(&mut self, node: &NodeName, offer: Offer<Service>, owner: Option<Uuid>) {
-        let Offer { value, generation } = offer;
+        let Offer { value, generation, cause } = offer;
+        let cause = cause.unwrap_or_else(|| self.cause.clone());
         let key = (node.clone(), value.id.clone());
         let old = self.state.services.get(&key).cloned();
         let (owner, generation) = keeper(old.as_deref(), owner, generation);
@@ -212,13 +213,13 @@ impl Change<'_> {
             value,
             owner,
             generation,
-            cause: self.cause.clone(),
+            cause: cause.clone(),
             create_index: old.map_or(self.index, |old| old.create_index),
             modify_index: self.index,
         });
         self.state.services.insert(key, row.clone());
         self.state.graves.fill(&Gone::Service(node.clone(), id.clone()));
-        self.state.past.record(node, Subject::Service(id), self.index, None, false, &self.cause);
+        self.state.past.record(node, Subject::Service(id), self.index, None, false, &cause);
         self.state.indexes.services = self.index;
         self.touch(Topic::Services);
         self.note_node(node, false);
@@ -263,7 +264,8 @@ impl Change<'_> {
     }
 
     fn put_check(&mut self, node: &NodeName, offer: Offer<Check>, owner: Option<Uuid>) {
-        let Offer { value, generation } = offer;
+        let Offer { value, generation, cause } = offer;
+        let cause = cause.unwrap_or_else(|| self.cause.clone());
         let key = (node.clone(), value.id.clone());
         let old = self.state.checks.get(&key).cloned();
         let (owner, generation) = keeper(old.as_deref(), owner, generation);
@@ -277,7 +279,7 @@ impl Change<'_> {
             value,
             owner,
             generation,
-            cause: self.cause.clone(),
+            cause: cause.clone(),
             create_index: old.as_ref().map_or(self.index, |old| old.create_index),
             modify_index: self.index,
         };
@@ -293,7 +295,7 @@ impl Change<'_> {
         let old_status = old.as_ref().map(|old| old.status.clone());
         if old_status.as_ref() != Some(&row.status) {
             let subject = Subject::Check(row.id.clone());
-            self.state.past.record(node, subject, self.index, Some(row.status.clone()), false, &self.cause);
+            self.state.past.record(node, subject, self.index, Some(row.status.clone()), false, &cause);
         }
         if let Some(old) = old.filter(|old| old.service_id != row.service_id) {
             self.detach(node, &old);
