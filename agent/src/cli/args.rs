@@ -50,8 +50,7 @@ pub(crate) fn go_style(root: &Command, argv: impl IntoIterator<Item = OsString>)
                 None => out.push(long(&name, None)),
             },
             None => {
-                let name = if name == "h" { "help" } else { &name };
-                out.push(long(name, value.as_deref()));
+                out.push(if word == "-h" { word } else { long(&name, value.as_deref()) });
                 out.extend(argv);
                 return Ok(out);
             }
@@ -71,8 +70,7 @@ fn descend<'c>(root: &'c Command, argv: &mut impl Iterator<Item = OsString>, out
             if at_root && value.is_none() && (name == "version" || name == "v") {
                 word = "version".into();
             } else {
-                let name = if name == "h" { "help" } else { &name };
-                out.push(long(name, value.as_deref()));
+                out.push(if word == "-h" { word } else { long(&name, value.as_deref()) });
                 return None;
             }
         }
@@ -198,9 +196,9 @@ mod tests {
         assert_eq!(rewritten("m -v"), "m version");
         assert_eq!(rewritten("m --version"), "m version");
         assert_eq!(rewritten("m -version -format=json"), "m version --format=json");
-        assert_eq!(rewritten("m -h"), "m --help");
+        assert_eq!(rewritten("m -h"), "m -h");
         assert_eq!(rewritten("m kv -help"), "m kv --help");
-        assert_eq!(rewritten("m kv put -h"), "m kv put --help");
+        assert_eq!(rewritten("m kv put -h"), "m kv put -h");
         assert_eq!(rewritten("m kv put -bogus=1 -cas"), "m kv put --bogus=1 -cas");
         assert_eq!(rewritten("m bogus -x"), "m bogus -x");
         assert_eq!(rewritten("m kv put -flags"), "m kv put --flags");

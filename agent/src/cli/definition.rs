@@ -144,7 +144,7 @@ fn definitions(file: Value) -> Result<Definitions, String> {
         return Err("has neither `service` nor `services` in it".to_owned());
     }
     for service in &found.services {
-        if !service.get("Name").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty())) {
+        if service.get("Name").and_then(Value::as_str).unwrap_or_default().is_empty() {
             return Err("has a service without a `name`".to_owned());
         }
     }
@@ -241,8 +241,19 @@ mod tests {
           port = 80
           enable_tag_override = true
           meta = { my_key = "v" }
-          tagged_addresses { lan_ipv4 { address = "1.2.3.4" port = 5 } }
-          check { id = "c" http = "http://localhost/" tls_skip_verify = true interval = "10s" header = { Host = ["a"] } }
+          tagged_addresses {
+            lan_ipv4 {
+              address = "1.2.3.4"
+              port = 5
+            }
+          }
+          check {
+            id = "c"
+            http = "http://localhost/"
+            tls_skip_verify = true
+            interval = "10s"
+            header = { Host = ["a"] }
+          }
           checks = [{ args = ["true"], interval = "1s" }]
         }"#;
 
@@ -257,14 +268,7 @@ mod tests {
 
     #[test]
     fn the_same_service_reads_the_same_from_all_three_formats() {
-        let hcl =
-            HCL.replace("\" port = 5", "\"\nport = 5").replace("{ lan_ipv4 {", "{\nlan_ipv4 {\n").replace("5 } }", "5\n}\n}");
-        let hcl = hcl.replace("{ id =", "{\nid =").replace("\"c\" http", "\"c\"\nhttp").replace("/\" tls", "/\"\ntls");
-        let hcl = hcl
-            .replace("true interval", "true\ninterval")
-            .replace("\"10s\" header", "\"10s\"\nheader")
-            .replace("] } }", "] }\n}");
-        assert_eq!(read_as(&hcl, "hcl").expect("HCL"), [meant()]);
+        assert_eq!(read_as(HCL, "hcl").expect("HCL"), [meant()]);
         let toml = r#"
             [[services]]
             Name = "web"

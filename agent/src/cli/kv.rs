@@ -300,7 +300,7 @@ impl Delete {
     }
 }
 
-/// A JSON list that is printed as it grows.
+/// A JSON list that is printed as it grows, a key a line.
 #[derive(Debug, Default)]
 struct JsonList {
     begun: bool,
@@ -308,12 +308,13 @@ struct JsonList {
 
 impl JsonList {
     fn push(&mut self, pair: &Pair, out: &mut Out) -> Result<(), Error> {
-        out.bytes(if std::mem::replace(&mut self.begun, true) { b",\n" } else { b"[\n" })?;
-        out.json(pair)
+        out.bytes(if std::mem::replace(&mut self.begun, true) { b",\n    " } else { b"[\n    " })?;
+        let text = serde_json::to_string(pair).map_err(|source| Error::Output { source: source.into() })?;
+        out.bytes(text.as_bytes())
     }
 
     fn end(self, out: &mut Out) -> Result<(), Error> {
-        out.bytes(if self.begun { b"]\n" } else { b"[]\n" })
+        out.bytes(if self.begun { b"\n]\n" } else { b"[]\n" })
     }
 }
 

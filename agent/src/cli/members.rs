@@ -66,6 +66,7 @@ impl Members {
         if self.format == Format::Json {
             out.json(&members)?;
         } else if !members.is_empty() {
+            members.iter_mut().for_each(Member::name_segment);
             out.line(if self.detailed { detailed(&members) } else { standard(&members) })?;
         }
         Ok(if members.is_empty() { Done::NoneFound } else { Done::Well })
@@ -85,13 +86,9 @@ fn standard(members: &[Member]) -> Table {
             "" => "default",
             partition => partition,
         };
-        let segment = match (member.tag("segment"), kind) {
-            ("", "server") => "<all>",
-            ("", _) => "<default>",
-            (segment, _) => segment,
-        };
         let (name, address) = (member.name.clone(), member.address());
-        let short = [member.status(), kind, build, member.tag("vsn"), member.tag("dc"), partition, segment].map(str::to_owned);
+        let short = [member.status(), kind, build, member.tag("vsn"), member.tag("dc"), partition, member.tag("segment")]
+            .map(str::to_owned);
         table.row([name, address].into_iter().chain(short));
     }
     table
@@ -109,6 +106,14 @@ fn detailed(members: &[Member]) -> Table {
 impl Member {
     fn tag(&self, key: &str) -> &str {
         self.tags.as_ref().and_then(|tags| tags.get(key)).map_or("", String::as_str)
+    }
+
+    /// An empty segment has a name in tables: servers are in all of them.
+    fn name_segment(&mut self) {
+        if self.tag("segment").is_empty() {
+            let name = if self.tag("role") == "consul" { "<all>" } else { "<default>" };
+            self.tags.get_or_insert_default().insert("segment".to_owned(), name.to_owned());
+        }
     }
 
     fn status(&self) -> &'static str {

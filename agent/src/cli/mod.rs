@@ -3,7 +3,7 @@
 use std::env;
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -41,9 +41,8 @@ mod version;
 pub(crate) struct Rooms {
     /// Runs an agent with the arguments as they were typed after `agent`.
     pub(crate) agent: fn(Vec<OsString>) -> ExitCode,
-    /// Reads an agent's configuration from files and folders, in the given format or by the names' endings:
-    /// warnings, or the text of all faults.
-    pub(crate) validate: fn(&[PathBuf], Option<&str>) -> Result<Vec<String>, String>,
+    /// Reads an agent's configuration for `validate`.
+    pub(crate) validate: validate::Reads,
 }
 
 const AFTER_HELP: &str = "Flags are written with one dash or two. Every command says more with -help.\n\
@@ -67,7 +66,7 @@ enum Command {
         flags: Vec<OsString>,
     },
     #[command(flatten)]
-    Ask(Ask),
+    Ask(Box<Ask>),
     /// Check configuration files without starting an agent
     Validate(validate::Validate),
     /// Print the version of this program
@@ -125,7 +124,7 @@ pub(crate) fn refuse(fault: &str) -> ExitCode {
 fn dispatch(command: Command, rooms: &Rooms, name: &str, shape: clap::Command) -> ExitCode {
     let mut out = Out::new();
     let done = match command {
-        Command::Ask(command) => ask(command, &mut out),
+        Command::Ask(command) => ask(*command, &mut out),
         // The agent prints for itself, for as long as it lives.
         Command::Agent { flags } => {
             drop(out);

@@ -70,7 +70,7 @@ pub(crate) struct Deregister {
     id: Option<String>,
 
     /// Definition files: .json, .hcl or .toml with `service` or `services`.
-    #[arg(value_name = "FILE", conflicts_with = "id", required_unless_present = "id")]
+    #[arg(value_name = "FILE", conflicts_with = "id")]
     files: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -88,7 +88,7 @@ impl Command {
 
 impl Register {
     async fn run(self, out: &mut Out) -> Result<(), Error> {
-        let services = if self.files.is_empty() { vec![self.from_flags()?] } else { read(&self.files)? };
+        let services = if self.files.is_empty() { vec![self.described()?] } else { read(&self.files)? };
         let mut client = Client::new(&self.agent)?;
         for service in services {
             let body = Value::Object(service.clone()).to_string();
@@ -98,7 +98,7 @@ impl Register {
         Ok(())
     }
 
-    fn from_flags(&self) -> Result<Map<String, Value>, Error> {
+    fn described(&self) -> Result<Map<String, Value>, Error> {
         let Some(name) = self.name.as_deref().filter(|name| !name.is_empty()) else {
             return Err(Error::Usage("Nothing to register: name definition files, or a service by -name".to_owned()));
         };
@@ -136,6 +136,9 @@ impl Deregister {
     async fn run(self, out: &mut Out) -> Result<(), Error> {
         let ids = match &self.id {
             Some(id) => vec![id.clone()],
+            None if self.files.is_empty() => {
+                return Err(Error::Usage("Nothing to remove: name definition files, or a service by -id".to_owned()));
+            }
             None => read(&self.files)?.iter().map(id_of).collect(),
         };
         let mut client = Client::new(&self.agent)?;

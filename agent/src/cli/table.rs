@@ -24,8 +24,10 @@ impl fmt::Display for Table {
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         for (at, row) in self.rows.iter().enumerate() {
-            let line: String = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}  ")).collect();
-            f.write_str(line.trim_end())?;
+            // As Consul's tables: every column but the last is filled up, also where nothing follows.
+            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                if column + 1 < columns { write!(f, "{cell:width$}  ")? } else { f.write_str(cell)? }
+            }
             if at + 1 < self.rows.len() {
                 f.write_str("\n")?;
             }
@@ -44,11 +46,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_blanks() {
+    fn columns_are_as_wide_as_their_widest_cell_and_the_last_is_not_filled() {
         let mut table = Table::headed(&["Node", "ID", "DC"]);
         table.row(["a-long-name".to_owned(), "1".to_owned(), String::new()]);
         table.row(["ü".to_owned(), "22".to_owned(), "dc1".to_owned()]);
-        assert_eq!(table.to_string(), "Node         ID  DC\na-long-name  1\nü            22  dc1");
+        assert_eq!(table.to_string(), "Node         ID  DC\na-long-name  1   \nü            22  dc1");
     }
 
     #[test]

@@ -8,6 +8,10 @@ use super::done::Done;
 use super::error::Error;
 use super::print::{self, Out};
 
+/// Reads an agent's configuration from files and folders, in the given format or by the names' endings: the warnings,
+/// or the text of all faults.
+pub(crate) type Reads = fn(&[PathBuf], Option<&str>) -> Result<Vec<String>, String>;
+
 #[derive(Args, Debug)]
 pub(crate) struct Validate {
     /// The format of all files, where their names' endings do not say it: hcl, json or toml.
@@ -24,11 +28,7 @@ pub(crate) struct Validate {
 }
 
 impl Validate {
-    pub(crate) fn run(
-        self,
-        validate: fn(&[PathBuf], Option<&str>) -> Result<Vec<String>, String>,
-        out: &mut Out,
-    ) -> Result<Done, Error> {
+    pub(crate) fn run(self, validate: Reads, out: &mut Out) -> Result<Done, Error> {
         let warnings = validate(&self.paths, self.config_format.as_deref())
             .map_err(|faults| Error::Usage(format!("Config validation failed: {faults}")))?;
         if !self.quiet {
