@@ -55,8 +55,7 @@ pub(super) const HEAD: usize = 4 + 1 + 1 + 8 + 4 + 4;
 /// Puts `body` into an envelope.
 pub(super) fn seal(kind: Kind, index: u64, body: &impl Serialize) -> Vec<u8> {
     let mut record = vec![0; HEAD];
-    rmp_serde::encode::write_named(&mut record, body)
-        .expect("our own records have no unserialisable part, and a Vec takes all bytes");
+    rmp_serde::encode::write_named(&mut record, body).expect("our own records have no unserialisable part, and a Vec takes all bytes");
     let length = (record.len() - HEAD) as u32;
     record[..4].copy_from_slice(&MARK);
     record[4] = VERSION;
@@ -294,8 +293,7 @@ mod tests {
     /// Bytes that exist on disks: a change here needs a new version and a reader for the old one.
     #[test]
     fn the_bytes_on_disk_stay_as_they_are() {
-        let vote =
-            open_vote(&seal(Kind::Vote, 0, &VoteBody { term: 7, voted_for: Uuid::from_u128(1), committed: true })).unwrap();
+        let vote = open_vote(&seal(Kind::Vote, 0, &VoteBody { term: 7, voted_for: Uuid::from_u128(1), committed: true })).unwrap();
         let command = Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"abc"))));
         let blank = Entry::new(LogId::new_term_index(3, 10), EntryPayload::Blank);
         let members = Entry::new(LogId::new_term_index(0, 0), EntryPayload::Membership(membership()));
@@ -328,8 +326,7 @@ mod tests {
 
     #[test]
     fn no_changed_byte_passes() {
-        let record =
-            seal_entry(&Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"abc")))));
+        let record = seal_entry(&Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"abc")))));
         for at in 0..record.len() {
             for bit in 0..8 {
                 let mut changed = record.clone();
