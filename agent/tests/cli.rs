@@ -224,8 +224,8 @@ fn the_catalog_is_listed() {
     let json: Value = serde_json::from_slice(&agent.run(&["catalog", "nodes", "-format=json"]).well().out).unwrap();
     assert_eq!(json[0]["ModifyIndex"], 5);
     assert_eq!(agent.run(&["catalog", "services"]).well().out(), "consul\nweb\n");
-    assert_eq!(agent.run(&["catalog", "services", "-tags"]).well().out(), "consul  \nweb     a,b\n");
-    assert_eq!(agent.run(&["catalog", "services", "-tags", "-node=n1"]).well().out(), "web  x,y\n");
+    assert_eq!(agent.run(&["catalog", "services", "-tags"]).well().out(), "consul      \nweb         a,b\n");
+    assert_eq!(agent.run(&["catalog", "services", "-tags", "-node=n1"]).well().out(), "web      x,y\n");
     assert_eq!(agent.run(&["catalog", "services", "-node=nope"]).well().out(), "");
     let json: Value = serde_json::from_slice(&agent.run(&["catalog", "services", "-format=json"]).well().out).unwrap();
     assert_eq!(json, json!({ "consul": [], "web": ["a", "b"] }));
