@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod cli;
+mod config;
+mod desk;
+mod loops;
+mod raft;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {
