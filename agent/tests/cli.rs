@@ -422,7 +422,9 @@ fn a_fault_in_any_file_registers_none() {
     std::fs::write(&good, r#"{"service": {"name": "web"}}"#).unwrap();
     std::fs::write(&bad, r#"{"service": {"name": "web", "prot": 80}}"#).unwrap();
     let agent = Canned::new(&[("PUT /v1/agent/service/register", 200, "")]);
-    agent.run(&[OsStr::new("services"), OsStr::new("register"), good.as_ref(), bad.as_ref()]).failed("bad.json: service[0].prot");
+    agent
+        .run(&[OsStr::new("services"), OsStr::new("register"), good.as_ref(), bad.as_ref()])
+        .failed("bad.json:1:37: service[0].prot");
     assert!(agent.lines().is_empty());
 }
 
