@@ -1,6 +1,6 @@
 //! Configuration: what was written in files and flags, and what it means.
 
-mod duration;
+pub(crate) mod duration;
 mod fault;
 mod hcl;
 mod json;

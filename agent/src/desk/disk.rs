@@ -64,7 +64,10 @@ impl Disk {
             .with_context(|| format!("cannot open {} (local services and checks)", path.display()))?;
         let kept = read(&database).with_context(|| format!("cannot read {}", path.display()))?;
         let (notes, inlet) = mpsc::channel(NOTES_MAX);
-        std::thread::Builder::new().name("local-disk".into()).spawn(move || write_all(&database, inlet)).context("no thread for the local state")?;
+        std::thread::Builder::new()
+            .name("local-disk".into())
+            .spawn(move || write_all(&database, inlet))
+            .context("no thread for the local state")?;
         Ok((Self { notes }, kept))
     }
 
@@ -114,11 +117,16 @@ fn read(database: &Database) -> anyhow::Result<Kept> {
 
 /// One unreadable row is told and left out; it must not keep an agent from starting.
 fn unpack<T: DeserializeOwned>(what: &str, id: &str, bytes: &[u8]) -> Option<T> {
-    rmp_serde::from_slice(bytes).inspect_err(|error| tracing::warn!(what, id, %error, "a kept definition cannot be read and is left out")).ok()
+    rmp_serde::from_slice(bytes)
+        .inspect_err(|error| tracing::warn!(what, id, %error, "a kept definition cannot be read and is left out"))
+        .ok()
 }
 
 /// Takes whatever waits, writes it in one transaction, answers; ends when the last inlet is dropped.
-fn write_all(database: &Database, mut inlet: mpsc::Receiver<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>) {
+fn write_all(
+    database: &Database,
+    mut inlet: mpsc::Receiver<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
+) {
     let mut waiting = Vec::new();
     while let Some(first) = inlet.blocking_recv() {
         waiting.push(first);
@@ -138,7 +146,8 @@ fn write_all(database: &Database, mut inlet: mpsc::Receiver<(Vec<Note>, Option<o
 fn write<'a>(database: &Database, notes: impl Iterator<Item = &'a Note>) -> anyhow::Result<()> {
     let write = database.begin_write()?;
     {
-        let (mut services, mut checks, mut verdicts) = (write.open_table(SERVICES)?, write.open_table(CHECKS)?, write.open_table(VERDICTS)?);
+        let (mut services, mut checks, mut verdicts) =
+            (write.open_table(SERVICES)?, write.open_table(CHECKS)?, write.open_table(VERDICTS)?);
         for note in notes {
             match note {
                 Note::Service(local) => {

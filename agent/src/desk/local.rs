@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use muster_catalog::{
-    AliasProbe, AntiEntropy, Cause, CauseKind, Check, CheckDefinition, CheckId, Local, LocalCheck, NODE_MAINTENANCE, NodeName, Plan, Probe,
-    Removed, SERVICE_MAINTENANCE_PREFIX, Scope, Service, ServiceId, Source, State, Status,
+    AliasProbe, AntiEntropy, Cause, CauseKind, Check, CheckDefinition, CheckId, Local, LocalCheck, NODE_MAINTENANCE, NodeName,
+    Plan, Probe, Removed, SERVICE_MAINTENANCE_PREFIX, Scope, Service, ServiceId, Source, State, Status,
 };
 use muster_health as health;
 use smol_str::SmolStr;
@@ -225,7 +225,15 @@ impl LocalDesk {
     }
 
     /// An alias check's verdict: it has no turn of its own, so the newest always counts.
-    pub(crate) fn apply_alias(&self, node: &NodeName, at_ms: u64, check: CheckId, generation: u64, status: Status, output: String) {
+    pub(crate) fn apply_alias(
+        &self,
+        node: &NodeName,
+        at_ms: u64,
+        check: CheckId,
+        generation: u64,
+        status: Status,
+        output: String,
+    ) {
         let turn = self.lock().turns.get(&check).map_or(1, |turn| turn + 1);
         self.apply(node, at_ms, health::Verdict { check, generation, turn, status, output, source: health::Source::Probe });
     }
@@ -236,25 +244,46 @@ impl LocalDesk {
     }
 
     /// Makes definition files' services and checks what they say now: what is unchanged is not touched.
-    pub(crate) fn replace_files(&self, services: Vec<(Service, Vec<CheckDefinition>)>, checks: Vec<CheckDefinition>, verdicts: &[(CheckId, disk::Verdict)], cause: &Arc<Cause>) {
+    pub(crate) fn replace_files(
+        &self,
+        services: Vec<(Service, Vec<CheckDefinition>)>,
+        checks: Vec<CheckDefinition>,
+        verdicts: &[(CheckId, disk::Verdict)],
+        cause: &Arc<Cause>,
+    ) {
         let mut kept = self.lock();
         let told: BTreeSet<_> = services.iter().map(|(service, _)| service.id.clone()).collect();
-        let told_checks: BTreeSet<_> = services.iter().flat_map(|(_, checks)| checks).chain(&checks).map(|check| check.id.clone()).collect();
-        let gone: Vec<_> =
-            kept.local.services().values().filter(|local| local.source == Source::File && !told.contains(&local.service.id)).map(|local| local.service.id.clone()).collect();
+        let told_checks: BTreeSet<_> =
+            services.iter().flat_map(|(_, checks)| checks).chain(&checks).map(|check| check.id.clone()).collect();
+        let gone: Vec<_> = kept
+            .local
+            .services()
+            .values()
+            .filter(|local| local.source == Source::File && !told.contains(&local.service.id))
+            .map(|local| local.service.id.clone())
+            .collect();
         for id in gone {
             for check in kept.local.remove_service(&id, cause).into_iter().flat_map(|(_, checks)| checks) {
                 self.forget(&mut kept, &check.check.id);
             }
         }
-        let gone: Vec<_> =
-            kept.local.checks().values().filter(|local| local.source == Source::File && !told_checks.contains(&local.check.id)).map(|local| local.check.id.clone()).collect();
+        let gone: Vec<_> = kept
+            .local
+            .checks()
+            .values()
+            .filter(|local| local.source == Source::File && !told_checks.contains(&local.check.id))
+            .map(|local| local.check.id.clone())
+            .collect();
         for id in gone {
             kept.local.remove_check(&id, cause);
             self.forget(&mut kept, &id);
         }
         for (service, own) in services {
-            let same = kept.local.services().get(&service.id).is_some_and(|local| local.source == Source::File && local.service == service);
+            let same = kept
+                .local
+                .services()
+                .get(&service.id)
+                .is_some_and(|local| local.source == Source::File && local.service == service);
             let name = service.name.clone();
             let tags = service.tags.clone();
             if !same {
@@ -265,7 +294,11 @@ impl LocalDesk {
             }
         }
         for definition in checks {
-            let of = definition.service_id.as_ref().and_then(|id| kept.local.services().get(id)).map(|local| (local.service.name.clone(), local.service.tags.clone()));
+            let of = definition
+                .service_id
+                .as_ref()
+                .and_then(|id| kept.local.services().get(id))
+                .map(|local| (local.service.name.clone(), local.service.tags.clone()));
             self.put_file_check(&mut kept, definition, of.as_ref().map(|(name, tags)| (name, tags)), verdicts, cause);
         }
         drop(kept);
@@ -335,13 +368,22 @@ impl Desk {
         let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
         match order {
             Order::RegisterService { service, checks, replace_checks } => {
-                self.register_service(*service, checks, replace_checks, &cause(CauseKind::Sync, "registered at its agent")).await?;
+                self.register_service(*service, checks, replace_checks, &cause(CauseKind::Sync, "registered at its agent"))
+                    .await?;
             }
-            Order::DeregisterService(id) => self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?,
-            Order::RegisterCheck(definition) => self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?,
-            Order::DeregisterCheck(id) => self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?,
+            Order::DeregisterService(id) => {
+                self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
+            }
+            Order::RegisterCheck(definition) => {
+                self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?
+            }
+            Order::DeregisterCheck(id) => {
+                self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
+            }
             Order::Report { check, status, output } => self.report(&check, status, output)?,
-            Order::ServiceMaintenance { service, on } => self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?,
+            Order::ServiceMaintenance { service, on } => {
+                self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?
+            }
             Order::NodeMaintenance { on } => {
                 let id = CheckId::new(NODE_MAINTENANCE).expect("the constant is a name");
                 self.maintain(id, "Node Maintenance Mode", None, on, &cause(CauseKind::Maintenance, "")).await?;
@@ -369,7 +411,13 @@ impl Desk {
         let _ = tokio::time::timeout(SYNC_WAIT, synced.wait_for(|synced| *synced >= version)).await;
     }
 
-    async fn register_service(&self, service: Service, checks: Vec<CheckDefinition>, replace: bool, cause: &Arc<Cause>) -> Result<(), DeskError> {
+    async fn register_service(
+        &self,
+        service: Service,
+        checks: Vec<CheckDefinition>,
+        replace: bool,
+        cause: &Arc<Cause>,
+    ) -> Result<(), DeskError> {
         let desk = self.local();
         let notes = {
             let mut kept = desk.lock();
@@ -377,7 +425,12 @@ impl Desk {
             let mut notes = Vec::new();
             if replace {
                 let told: BTreeSet<_> = checks.iter().map(|check| &check.id).collect();
-                let old: Vec<_> = kept.local.checks_of(Some(&id)).map(|local| local.check.id.clone()).filter(|old| !told.contains(old)).collect();
+                let old: Vec<_> = kept
+                    .local
+                    .checks_of(Some(&id))
+                    .map(|local| local.check.id.clone())
+                    .filter(|old| !told.contains(old))
+                    .collect();
                 for old in old {
                     kept.local.remove_check(&old, cause);
                     desk.forget(&mut kept, &old);
@@ -400,7 +453,11 @@ impl Desk {
             let of = match &definition.service_id {
                 None => None,
                 Some(id) => {
-                    let local = kept.local.services().get(id).ok_or_else(|| DeskError::Unknown(Unknown::ServiceOfCheck(id.to_string())))?;
+                    let local = kept
+                        .local
+                        .services()
+                        .get(id)
+                        .ok_or_else(|| DeskError::Unknown(Unknown::ServiceOfCheck(id.to_string())))?;
                     Some((local.service.name.clone(), local.service.tags.clone()))
                 }
             };
@@ -413,7 +470,8 @@ impl Desk {
         let desk = self.local();
         let notes = {
             let mut kept = desk.lock();
-            let (_, checks) = kept.local.remove_service(id, cause).ok_or_else(|| DeskError::Unknown(Unknown::Service(id.to_string())))?;
+            let (_, checks) =
+                kept.local.remove_service(id, cause).ok_or_else(|| DeskError::Unknown(Unknown::Service(id.to_string())))?;
             let mut notes = vec![Note::NoService(id.clone())];
             for local in checks {
                 desk.forget(&mut kept, &local.check.id);
@@ -446,9 +504,12 @@ impl Desk {
     }
 
     async fn maintain_service(&self, id: &ServiceId, on: Option<String>, cause: &Arc<Cause>) -> Result<(), DeskError> {
-        let known = self.local().look(|local| local.services().get(id).map(|local| (local.service.name.clone(), local.service.tags.clone())));
+        let known = self
+            .local()
+            .look(|local| local.services().get(id).map(|local| (local.service.name.clone(), local.service.tags.clone())));
         let (name, tags) = known.ok_or_else(|| DeskError::Unknown(Unknown::Service(id.to_string())))?;
-        let check = CheckId::new(format!("{SERVICE_MAINTENANCE_PREFIX}{id}")).map_err(|_| DeskError::Unknown(Unknown::Service(id.to_string())))?;
+        let check = CheckId::new(format!("{SERVICE_MAINTENANCE_PREFIX}{id}"))
+            .map_err(|_| DeskError::Unknown(Unknown::Service(id.to_string())))?;
         self.maintain(check, "Service Maintenance Mode", Some((id, &name, &tags)), on, cause).await
     }
 
@@ -467,7 +528,8 @@ impl Desk {
             let stands = kept.local.checks().contains_key(&id);
             match on {
                 Some(reason) if !stands => {
-                    let reason = if reason.is_empty() { "Taken out of service by an operator; no reason was given." } else { &reason };
+                    let reason =
+                        if reason.is_empty() { "Taken out of service by an operator; no reason was given." } else { &reason };
                     let check = Check {
                         id,
                         name: SmolStr::new_static(name),
@@ -497,7 +559,13 @@ impl Desk {
 
 impl LocalDesk {
     /// The same check told again goes on as it was: its counters, its rhythm, its verdict. Only a report's time starts anew.
-    fn put_api_check(&self, kept: &mut Kept, definition: CheckDefinition, of: Option<(&muster_catalog::ServiceName, &Vec<SmolStr>)>, cause: &Arc<Cause>) -> Note {
+    fn put_api_check(
+        &self,
+        kept: &mut Kept,
+        definition: CheckDefinition,
+        of: Option<(&muster_catalog::ServiceName, &Vec<SmolStr>)>,
+        cause: &Arc<Cause>,
+    ) -> Note {
         let row = row(&definition, of);
         let local = kept.local.put_check(row, Some(definition), Source::Api, cause.clone()).clone();
         self.look_after(kept, &local);

@@ -74,7 +74,9 @@ pub(crate) struct Policy {
 /// The one place where rights are asked. Without ACLs everything is allowed but what the configuration forbids.
 pub(crate) fn allow(who: &Who, act: &Act<'_>) -> Result<(), DeskError> {
     match act {
-        Act::Order(order, policy) if order.runs_programs() && !who.inside && !policy.script_checks_by_api => Err(DeskError::ScriptsForbidden),
+        Act::Order(order, policy) if order.runs_programs() && !who.inside && !policy.script_checks_by_api => {
+            Err(DeskError::ScriptsForbidden)
+        }
         Act::Read | Act::Write(_) | Act::Order(..) => Ok(()),
     }
 }
@@ -237,11 +239,11 @@ impl Desk {
             return Ok(());
         }
         match tokio::time::timeout(self.0.hold, self.raft().settled()).await {
-            Ok(true) => {
+            Ok(Ok(())) => {
                 self.0.caught_up.store(true, Ordering::Release);
                 Ok(())
             }
-            Ok(false) | Err(_) => Err(DeskError::NoLeader),
+            Ok(Err(_)) | Err(_) => Err(DeskError::NoLeader),
         }
     }
 }

@@ -64,7 +64,7 @@ impl Desk {
         let state = self.reader().load();
         Seen {
             index: ask.index(&state).max(1),
-            known_leader: self.raft().knows_leader(),
+            known_leader: self.raft().leader().is_some(),
             last_contact_ms: 0, // This server is the only one: it is the leader, or nobody is.
             answer: ask.look(&state),
         }

@@ -85,7 +85,13 @@ impl Drop for Ticket<'_> {
 
 impl Desk {
     /// Writes a command; it is durable and applied when this returns.
-    pub(crate) async fn write(&self, who: &Who, command: Command, kind: CauseKind, reason: &str) -> Result<(Index, Outcome), DeskError> {
+    pub(crate) async fn write(
+        &self,
+        who: &Who,
+        command: Command,
+        kind: CauseKind,
+        reason: &str,
+    ) -> Result<(Index, Outcome), DeskError> {
         allow(who, &Act::Write(&command))?;
         let cause = Cause::new(&who.from, kind, self.clock_ms(), reason);
         self.write_as(command, Arc::new(cause)).await
@@ -119,7 +125,7 @@ impl Desk {
             cause: cause.clone(),
             command,
         };
-        Ok(self.raft().write(proposal).await?)
+        Ok(self.raft().write(&proposal).await?)
     }
 
     /// Opens the session of this run in the log, once.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_catalog::{
-    Cause, CauseKind, Check, CheckId, Command, Meta, Node, Offer, Outcome, Register, Service, ServiceId, ServiceName, Status, Topic, Weights,
+    Cause, CauseKind, Check, CheckId, Command, Meta, Node, Offer, Outcome, Register, Service, ServiceId, ServiceName, Status,
+    Topic, Weights,
 };
 use smol_str::SmolStr;
 
@@ -28,7 +29,8 @@ pub(crate) struct Member {
 /// Runs until the agent stops. This server is the one member there is.
 pub(crate) async fn reconcile(desk: Desk, mut member: tokio::sync::watch::Receiver<Member>) {
     let mut stop = std::pin::pin!(desk.stopping());
-    let bells = [Topic::Node(desk.name().folded()), Topic::NodeChecks(desk.name().folded())].map(|topic| desk.bells().take(&topic));
+    let bells =
+        [Topic::Node(desk.name().folded()), Topic::NodeChecks(desk.name().folded())].map(|topic| desk.bells().take(&topic));
     loop {
         let rings = futures_util::future::select(Box::pin(bells[0].rung()), Box::pin(bells[1].rung()));
         let now = member.borrow_and_update().clone();
@@ -58,7 +60,8 @@ async fn level(desk: &Desk, member: &Member) -> Result<(), DeskError> {
         let state = desk.reader().load();
         let at = node.folded();
         let known = state.node(node.as_str()).is_some_and(|row| row.value == member.about && row.node == *node);
-        let served = service.as_ref().is_none_or(|service| state.service_on(&at, &service.id).is_some_and(|row| row.value == *service));
+        let served =
+            service.as_ref().is_none_or(|service| state.service_on(&at, &service.id).is_some_and(|row| row.value == *service));
         known && served && state.check_on(&at, &check.id).is_some_and(|row| row.value == check)
     };
     if level {
