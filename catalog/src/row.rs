@@ -29,6 +29,9 @@ pub struct Row<T> {
     pub value: T,
     /// The agent (node UUID) whose anti-entropy keeps this row; `None` for rows written through the catalog API.
     pub owner: Option<Uuid>,
+    /// Of the owner's definition: rises with each new registration there. 0 without an owner.
+    #[serde(default)]
+    pub generation: u64,
     /// Why the row is as it is.
     pub cause: Arc<Cause>,
     /// Where it was made.

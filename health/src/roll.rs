@@ -70,6 +70,14 @@ impl Roll {
     /// Looks after a check from now on, in place of what was known under its id. An alias needs no looking after.
     pub(crate) fn set(&mut self, definition: CheckDefinition, generation: u64, now: Instant) {
         let check = definition.id.clone();
+        if let Some(row) = self.rows.get_mut(&check).filter(|row| *row.definition == definition) {
+            // Told again as it was: its rhythm and its counters go on. Only a report's time starts anew.
+            row.generation = generation;
+            if let Probe::Ttl(ttl) = &definition.probe {
+                self.ttl.set(check, *ttl, now);
+            }
+            return;
+        }
         self.remove(&check);
         match &definition.probe {
             Probe::Alias(_) => return,
