@@ -278,10 +278,10 @@ mod tests {
         assert!(all_seen_after < 5 * SECOND, "{all_seen_after:?} until each was looked at");
         assert_eq!(started.len(), CHECKS as usize);
         for starts in started.values() {
-            // Once the backlog is worked off, each interval is kept.
-            let settled: Vec<Instant> = starts.iter().copied().filter(|at| *at > woken + 5 * SECOND).collect();
+            // The backlog takes 2 × 1,000 s of waiting through 256 runs: after an interval each beat is kept.
+            let settled: Vec<Instant> = starts.iter().copied().filter(|at| *at > woken + interval).collect();
             let gaps: Vec<Duration> = settled.windows(2).map(|pair| pair[1] - pair[0]).collect();
-            assert!(gaps.len() >= 3, "{} beats in four and a half intervals", settled.len());
+            assert!(gaps.len() >= 2, "{} beats in four intervals", settled.len());
             assert!(gaps.iter().all(|gap| (interval.mul_f64(0.9)..=interval.mul_f64(1.1)).contains(gap)), "{gaps:?}");
         }
     }
