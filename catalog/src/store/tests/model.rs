@@ -106,7 +106,7 @@ impl Model {
 
     fn register(&mut self, index: Index, cause: &Arc<Cause>, agent: Uuid, register: Register) -> Result<(), Refusal> {
         let mut after = self.clone();
-        let Register { node: name, about, mut services, checks, owner } = register;
+        let Register { node: name, about, mut services, mut checks, owner } = register;
         let node = name.folded();
         match about {
             None if !after.nodes.contains_key(&node) => return Err(Refusal::UnknownNode(name.as_str().into())),
@@ -114,23 +114,16 @@ impl Model {
             Some(about) => after.put_node(index, cause, agent, name.clone(), about)?,
         }
         let marks = after.marks.clone();
-        let mut admits = |removed: Removed| {
-            let Some(owner) = owner else { return true };
-            let (key, generation) = mark_key(owner, &removed);
-            if marks.get(&key).is_some_and(|(marked, _)| *marked >= generation) {
-                return false;
-            }
-            after.marks.remove(&key);
-            true
+        let admits = |removed: Removed| {
+            let marked = owner.map(|owner| mark_key(owner, &removed)).and_then(|(key, generation)| Some((marks.get(&key)?.0, generation)));
+            marked.is_none_or(|(marked, generation)| marked < generation)
         };
         services.retain(|offer| admits(Removed::Service(offer.value.id.clone(), offer.generation)));
-        let mut offered = Vec::new();
-        for check in checks {
-            if admits(Removed::Check(check.value.id.clone(), check.generation)) {
-                offered.push(check);
-            }
-        }
+        checks.retain(|offer| admits(Removed::Check(offer.value.id.clone(), offer.generation)));
         for Offer { value, generation, cause: own } in services {
+            if let Some(owner) = owner {
+                after.marks.remove(&(owner, false, value.id.to_string()));
+            }
             let key = (node.clone(), value.id.clone());
             let host = after.nodes[&node].node.clone();
             let old = after.services.get(&key);
@@ -140,7 +133,7 @@ impl Model {
             }
             after.services.insert(key, row);
         }
-        for Offer { mut value, generation, cause: own } in offered {
+        for Offer { mut value, generation, cause: own } in checks {
             if let Some(id) = &value.service_id {
                 let Some(service) = after.services.get(&(node.clone(), id.clone())) else {
                     if owner.is_some() {
@@ -150,6 +143,9 @@ impl Model {
                 };
                 value.service_name = Some(service.name.clone());
                 value.service_tags = service.tags.clone();
+            }
+            if let Some(owner) = owner {
+                after.marks.remove(&(owner, true, value.id.to_string()));
             }
             let key = (node.clone(), value.id.clone());
             let host = after.nodes[&node].node.clone();
