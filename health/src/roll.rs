@@ -70,6 +70,14 @@ impl Roll {
     /// Looks after a check from now on, in place of what was known under its id. An alias needs no looking after.
     pub(crate) fn set(&mut self, definition: CheckDefinition, generation: u64, now: Instant) {
         let check = definition.id.clone();
+        if let Some(row) = self.rows.get_mut(&check).filter(|row| *row.definition == definition) {
+            // Told again as it was: its rhythm and its counters go on. Only a report's time starts anew.
+            row.generation = generation;
+            if let Probe::Ttl(ttl) = &definition.probe {
+                self.ttl.set(check, *ttl, now);
+            }
+            return;
+        }
         self.remove(&check);
         match &definition.probe {
             Probe::Alias(_) => return,
@@ -234,6 +242,48 @@ mod tests {
         let report = roll.report(&id("a"), Status::Passing, "x".repeat(5000), now + SECOND).expect("it is TTL");
         assert!(report.turn > expiry.turn);
         assert!(report.output.ends_with("x ... (captured 4096 of 5000 bytes)"));
+    }
+
+    #[test]
+    fn two_thousand_overdue_checks_half_of_which_time_out_find_back_to_their_beat() {
+        const CHECKS: u32 = 2_000;
+        let (interval, timeout, quick) = (10 * SECOND, SECOND, SECOND / 200);
+        #[allow(clippy::disallowed_methods)] // an arbitrary point to count from
+        let begin = Instant::now();
+        let mut roll = Roll::new(Bounds { sockets_max: 256, execs_max: 1 }, SmallRng::seed_from_u64(35));
+        for n in 0..CHECKS {
+            roll.set(CheckDefinition { interval, ..tcp(&n.to_string()) }, 1, begin);
+        }
+        // The machine stood still for an interval: now all of them are due together.
+        let woken = begin + interval;
+        let mut now = woken;
+        let mut ends = std::collections::BTreeSet::new();
+        let mut started: HashMap<CheckId, Vec<Instant>> = HashMap::new();
+        while now < woken + 5 * interval {
+            while let Some(start) = roll.start(now) {
+                let check = start.definition.id.clone();
+                let takes = if check.as_str().ends_with(['1', '3', '5', '7', '9']) { timeout } else { quick };
+                ends.insert((now + takes, check.clone()));
+                started.entry(check).or_default().push(now);
+            }
+            assert!(ends.len() <= 256);
+            let next = roll.next().into_iter().chain(ends.first().map(|(at, _)| *at)).min();
+            now = next.expect("there always is a next").max(now);
+            while ends.first().is_some_and(|(at, _)| *at <= now) {
+                let (_, check) = ends.pop_first().expect("it was just seen");
+                assert!(roll.ended(&check, passing(), now).is_some());
+            }
+        }
+        let all_seen_after = started.values().map(|starts| starts[0] - woken).max().expect("there are some");
+        assert!(all_seen_after < 5 * SECOND, "{all_seen_after:?} until each was looked at");
+        assert_eq!(started.len(), CHECKS as usize);
+        for starts in started.values() {
+            // Once the backlog is worked off, each interval is kept.
+            let settled: Vec<Instant> = starts.iter().copied().filter(|at| *at > woken + 5 * SECOND).collect();
+            let gaps: Vec<Duration> = settled.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(gaps.len() >= 3, "{} beats in four and a half intervals", settled.len());
+            assert!(gaps.iter().all(|gap| (interval.mul_f64(0.9)..=interval.mul_f64(1.1)).contains(gap)), "{gaps:?}");
+        }
     }
 
     #[test]

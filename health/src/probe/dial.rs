@@ -48,11 +48,14 @@ impl Names {
     }
 }
 
-/// Connects to the first address that answers; each has its share of the time that is left.
+/// Connects to a host by its name or address.
 pub(super) async fn connect(host: &str, port: u16, names: &Names, deadline: Instant) -> Result<TcpStream, String> {
-    let addresses = timeout_at(deadline, names.addresses(host, port))
-        .await
-        .unwrap_or_else(|_| Err(format!("dial tcp: lookup {host}: i/o timeout")))?;
+    let addresses = timeout_at(deadline, names.addresses(host, port)).await;
+    first_of(&addresses.unwrap_or_else(|_| Err(format!("dial tcp: lookup {host}: i/o timeout")))?, deadline).await
+}
+
+/// Connects to the first address that answers; each has its share of the time that is left.
+async fn first_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
     let mut why = String::new();
     for (n, address) in addresses.iter().enumerate() {
         let now = Instant::now();
@@ -86,6 +89,19 @@ pub(super) fn unbracketed(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn of_several_addresses_the_first_that_answers_counts() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let v6 = std::net::TcpListener::bind("[::1]:0");
+        let open = v6.or_else(|_| std::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let open_at = open.local_addr().unwrap();
+        let deadline = Instant::now() + std::time::Duration::from_secs(5);
+        let stream = first_of(&[closed, open_at], deadline).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open_at);
+        let why = first_of(&[closed, closed], deadline).await.unwrap_err();
+        assert_eq!(why, format!("dial tcp {closed}: connect: connection refused"));
+    }
 
     #[test]
     fn addresses_are_taken_apart() {

@@ -28,7 +28,7 @@ pub(super) async fn look(probe: &ExecProbe, timeout: Duration, output_bytes_max:
         Ok(run) => run,
         Err(why) => return Outcome { at_once: true, ..Outcome::critical(why) },
     };
-    match timeout_at(deadline(timeout), run.to_its_end()).await {
+    match timeout_at(deadline(timeout), run.finish()).await {
         Ok(Ok(exit)) => {
             let status = match exit.code() {
                 Some(0) => Status::Passing,
@@ -83,7 +83,7 @@ impl Run {
     }
 
     /// Ends when nobody can say more and the program has exited, as Consul waits: output first, so that the group stays ours.
-    async fn to_its_end(&mut self) -> std::io::Result<ExitStatus> {
+    async fn finish(&mut self) -> std::io::Result<ExitStatus> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             match self.pipe.read(&mut buffer).await? {
