@@ -3,7 +3,7 @@
 mod address;
 mod define;
 mod definition;
-mod duration;
+pub(crate) mod duration;
 mod fault;
 mod file;
 mod flags;
@@ -13,8 +13,10 @@ mod meaning;
 mod merge;
 mod read;
 mod refuse;
+mod reload;
 mod toml;
 mod tree;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +35,8 @@ pub(crate) use definition::{
 pub(crate) use fault::{Fault, Faults};
 pub(crate) use flags::{AgentFlags, go_style};
 pub(crate) use merge::{Format, Written};
+pub(crate) use reload::Reloaded;
+pub(crate) use validate::validate;
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]
