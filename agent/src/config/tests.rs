@@ -389,3 +389,88 @@ fn validate_misses_nothing_that_flags_may_give() {
     let empty = tempfile::tempdir().unwrap();
     assert!(validate(&[empty.path().to_owned()], None, &lonely).unwrap_err().to_string().contains("holds no *.toml"));
 }
+
+/// `config.toml` of the repository with the lines of these marks uncommented.
+fn example(marks: &[&str]) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.toml")).unwrap();
+    let line = |line: &str| {
+        let marked = |mark: &&&str| match **mark {
+            "#" => line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase()),
+            mark => line.starts_with(mark),
+        };
+        marks.iter().find(marked).map_or(line, |mark| &line[mark.len()..]).to_owned()
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_file_shows_the_defaults() {
+    let default = load_text("f.toml", "").unwrap();
+    let mut shown = load_text("f.toml", &example(&["#"])).unwrap();
+    shown.files = default.files.clone();
+    assert_eq!(shown, default);
+    assert!(default.warnings.is_empty(), "{:?}", default.warnings);
+    assert_eq!(load_text("f.toml", &example(&[])).unwrap().config, default.config);
+}
+
+#[test]
+fn the_examples_in_the_example_file_are_right() {
+    let text = example(&["#> "]).replace("#enable_local_script_checks = false", "enable_local_script_checks = true");
+    let loaded = load_text("f.toml", &text).unwrap();
+    assert_eq!((loaded.config.services.len(), loaded.config.lone_checks.len()), (1, 3));
+    assert_eq!(loaded.config.services[0].checks.len(), 2);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_example_file_is_complete() {
+    use super::file::*;
+    use super::read::Section;
+    /// Other spellings, what is refused in this version, and what programs say without consequence.
+    const NOT_SHOWN: &[&str] = &[
+        "service",
+        "check",
+        "recursor",
+        "start_join",
+        "start_join_wan",
+        "retry_join",
+        "retry_join_wan",
+        "encrypt",
+        "acl",
+        "acl_datacenter",
+        "acl_default_policy",
+        "tls",
+        "verify_incoming",
+        "verify_incoming_rpc",
+        "verify_incoming_https",
+        "verify_outgoing",
+        "verify_server_hostname",
+        "version",
+        "version_prerelease",
+        "revision",
+        "build_date",
+        "disable_update_check",
+        "disable_anonymous_signature",
+    ];
+    fn missing<S: Section>(text: &str) -> Vec<&'static str> {
+        let shown = |key: &&&str| {
+            [format!("\n#{key} = "), format!("\n#> {key} = "), format!("[{key}]"), format!(".{key}]")]
+                .iter()
+                .any(|form| text.contains(form))
+        };
+        let keys = S::KEYS.iter().filter(|key| !S::LATER.contains(key) && !NOT_SHOWN.contains(key));
+        keys.filter(|key| !shown(key)).copied().collect()
+    }
+    let text = example(&[]);
+    let mut all = missing::<ConfigFile>(&text);
+    all.extend(missing::<PerformanceFile>(&text));
+    all.extend(missing::<AddressesFile>(&text));
+    all.extend(missing::<PortsFile>(&text));
+    all.extend(missing::<UnixSocketsFile>(&text));
+    all.extend(missing::<DnsFile>(&text));
+    all.extend(missing::<SoaFile>(&text));
+    all.extend(missing::<HttpFile>(&text));
+    all.extend(missing::<LimitsFile>(&text));
+    all.extend(missing::<TelemetryFile>(&text));
+    assert!(all.is_empty(), "config.toml does not show {all:?}");
+}
