@@ -1,10 +1,15 @@
-//! The agent: its doors, loops, desk and startup order behind one [`main`].
-
-mod config;
+//! The agent of muster and the commands to one.
 
 use std::process::ExitCode;
 
-/// Runs the program with the arguments of this process.
+mod assemble;
+mod cli;
+mod config;
+mod desk;
+mod loops;
+mod raft;
+
+/// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    cli::main(&cli::Rooms { agent: assemble::agent, validate: assemble::validate })
 }

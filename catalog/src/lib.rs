@@ -4,17 +4,47 @@
 //! [`State`] for as long as it holds it. No clock, no socket, no randomness lives here.
 
 mod cause;
+mod command;
 mod definition;
+mod error;
+mod grave;
+mod local;
 mod name;
+mod past;
+mod query;
+mod removal;
 mod row;
+mod session;
+mod snapshot;
+mod state;
+mod store;
+mod topic;
 
 pub use cause::{Cause, CauseKind, REASON_BYTES_MAX};
+pub use command::{
+    COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
+};
 pub use definition::{
     AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
     Probe, TcpProbe,
 };
+pub use error::{DecodeError, SnapshotError};
+pub use grave::GRAVES_MAX;
+pub use local::{
+    AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
+    Source,
+};
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
+pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
+pub use query::{
+    Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes, ServiceChecks,
+    ServiceTags, Services, StateChecks,
+};
+pub use removal::RemovalMark;
 pub use row::{
     Address, Check, Entry, Health, Index, Instance, Locality, Meta, Node, RareServiceFields, Row, Service, ServiceAddress,
     ServicePort, Status, Weights, worst,
 };
+pub use state::{Bucket, State, state_named};
+pub use store::{Applied, Reader, Store};
+pub use topic::Topic;

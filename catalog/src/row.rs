@@ -29,6 +29,9 @@ pub struct Row<T> {
     pub value: T,
     /// The agent (node UUID) whose anti-entropy keeps this row; `None` for rows written through the catalog API.
     pub owner: Option<Uuid>,
+    /// Of the owner's definition: rises with each new registration there. 0 without an owner.
+    #[serde(default)]
+    pub generation: u64,
     /// Why the row is as it is.
     pub cause: Arc<Cause>,
     /// Where it was made.
@@ -183,6 +186,14 @@ impl Status {
             "warning" => Status::Warning,
             "critical" => Status::Critical,
             other => Status::Other(SmolStr::new(other)),
+        }
+    }
+
+    /// Under which state the check is listed: a text of the registrant's under none.
+    pub(crate) fn listed(&self) -> Option<Health> {
+        match self {
+            Status::Other(_) => None,
+            status => Some(status.health()),
         }
     }
 

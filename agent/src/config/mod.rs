@@ -27,9 +27,23 @@ pub(crate) use definition::{
     CheckUpdate, DefinitionError, DefinitionLimits, LoneCheck, ServiceDefinition, check_from_body, service_from_body,
     update_from_body,
 };
-pub(crate) use fault::{Fault, Faults};
+pub(crate) use fault::{Fault, Faults, nearest};
 pub(crate) use flags::{AgentFlags, go_style};
 pub(crate) use merge::{Format, Written};
+pub(crate) use tree::{Node, Value};
+
+/// Reads the text of a file whose name ends in `ending`: json, hcl or toml.
+pub(crate) fn parse(source: &str, ending: &str, text: &str) -> Result<Node, Fault> {
+    match ending {
+        "json" => json::parse(source, text),
+        "hcl" => hcl::parse(source, text),
+        "toml" => toml::parse(source, text),
+        _ => {
+            let wanted = "the name of a file ends in .json, .hcl or .toml".to_owned();
+            Err(Fault { at: tree::At::whole(source), key: String::new(), value: String::new(), wanted })
+        }
+    }
+}
 pub(crate) use reload::Reloaded;
 pub(crate) use settled::{
     Addresses, AntiEntropy, ChecksConfig, Config, DefaultReads, DnsConfig, HttpConfig, LogConfig, RaftConfig, Soa,

@@ -1,0 +1,37 @@
+//! Raft: a command becomes a committed entry, and the entry a change of the catalog.
+//!
+//! The path of one write:
+//!
+//! ```text
+//! Raft::write            the disk has room (space.rs), few enough are in flight; the proposal is encoded, once
+//!   → openraft           gives it an index; entry to the log and to the peers (network.rs)
+//!   → LogStore::append   into the memory tail, where it is readable; into the writer's queue        (log.rs)
+//!   → Writer::commit     takes all that waits: one transaction, one fsync; callbacks in order       (log/writer.rs)
+//!   → openraft           a majority has it: committed
+//!   → Machine::apply     decode, Store::apply; for the batch: publish, ring the bells, answer       (machine.rs)
+//! Raft::write            returns the index and the outcome
+//! ```
+//!
+//! Bytes on disk are our own (codec.rs); openraft is imported in this folder and nowhere else. Everything but the writes to the
+//! log and to snapshots runs on one thread with its own runtime: measured 1.3 to 1.8 times faster than sharing the agent's.
+//! What cannot go on is raised once ([`Raft::failed`]); the agent then exits, and what was acknowledged is on disk.
+
+mod alarm;
+mod codec;
+mod engine;
+mod error;
+mod log;
+mod machine;
+pub mod metrics;
+mod network;
+mod snapshot;
+mod space;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use engine::{Config, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_MAX, Raft, Role, Status};
+pub use error::{Failure, SnapshotFault, StartError, WriteError};
+pub use machine::Bells;
+pub use space::DISK_RESERVE;
+pub use types::{Peer, RaftId};

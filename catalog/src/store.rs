@@ -1,0 +1,160 @@
+//! The one place where anything in the catalog changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use uuid::Uuid;
+
+use crate::cause::Cause;
+use crate::command::{Command, Outcome, Proposal, Refusal, Removed};
+use crate::name::NodeName;
+use crate::removal::Removals;
+use crate::row::Index;
+use crate::session::Admission;
+use crate::state::State;
+use crate::topic::Topic;
+
+mod keys;
+mod nodes;
+pub(crate) use nodes::SERF_HEALTH;
+#[cfg(test)]
+mod tests;
+
+/// What came of applying a command.
+#[derive(Debug)]
+pub struct Applied {
+    /// What the client is told.
+    pub outcome: Outcome,
+    /// What can be answered differently now: whose bells are to be rung, once the state is published.
+    pub touched: BTreeSet<Topic>,
+}
+
+/// The writer's side: one task owns it. *Change, publish, ring.*
+#[derive(Debug)]
+pub struct Store {
+    state: State,
+    published: Arc<ArcSwap<State>>,
+}
+
+/// The readers' side: a consistent state without a lock.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    published: Arc<ArcSwap<State>>,
+}
+
+impl Reader {
+    /// The newest published state, held as long as the guard is. Hold it briefly; clone the `Arc` to keep it.
+    pub fn load(&self) -> Guard<Arc<State>> {
+        self.published.load()
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// An empty catalog.
+    pub fn new() -> Self {
+        let state = State::default();
+        Self { published: Arc::new(ArcSwap::from_pointee(state.clone())), state }
+    }
+
+    /// A reader of what is published.
+    pub fn reader(&self) -> Reader {
+        Reader { published: self.published.clone() }
+    }
+
+    /// The state with everything that was applied, published or not.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Makes everything applied so far visible to readers.
+    pub fn publish(&self) {
+        self.published.store(Arc::new(self.state.clone()));
+    }
+
+    /// Replaces everything, as a snapshot says; publishes. Every bell is to be rung.
+    pub fn install(&mut self, state: State) {
+        self.state = state;
+        self.publish();
+    }
+
+    /// An entry of the log without a command in it: only the position moves.
+    pub fn pass(&mut self, index: Index) {
+        self.state.applied = index;
+    }
+
+    /// Applies one command. Never fails: what a client got wrong is an outcome. A command whose number was applied
+    /// before in its session gives the outcome of then, and touches nothing.
+    pub fn apply(&mut self, index: Index, proposal: Proposal) -> Applied {
+        let Proposal { run, number, answered_below, time_ms, cause, command, request: _ } = proposal;
+        self.state.applied = index;
+        self.state.time_ms = self.state.time_ms.max(time_ms);
+        if command == Command::OpenRun {
+            return Applied { outcome: self.state.runs.open(run), touched: BTreeSet::new() };
+        }
+        if let Admission::Known(outcome) = self.state.runs.admit(run, number, answered_below) {
+            return Applied { outcome, touched: BTreeSet::new() };
+        }
+        let mut change =
+            Change { state: &mut self.state, index, agent: run.agent, cause: Arc::new(cause), touched: BTreeSet::new() };
+        let outcome = match command {
+            Command::OpenRun => Outcome::Done,
+            Command::Found(history) => change.found(history),
+            Command::Register(register) => outcome(change.register(register)),
+            Command::Deregister(deregister) => change.deregister(deregister),
+            Command::Kv(kv) => change.key(kv),
+            Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
+        };
+        let touched = change.touched;
+        self.state.runs.keep(run, number, &outcome);
+        Applied { outcome, touched }
+    }
+}
+
+fn outcome(result: Result<(), Refusal>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(refusal) => Outcome::Refused(refusal),
+    }
+}
+
+/// One command at work.
+struct Change<'a> {
+    state: &'a mut State,
+    index: Index,
+    /// The agent that proposed it.
+    agent: Uuid,
+    cause: Arc<Cause>,
+    touched: BTreeSet<Topic>,
+}
+
+impl Change<'_> {
+    fn found(&mut self, history: Uuid) -> Outcome {
+        if self.state.history != Some(history) {
+            self.state.removals = Removals::default(); // A mark of another history means nothing.
+        }
+        self.state.history = Some(history);
+        Outcome::Done
+    }
+
+    fn acknowledge(&mut self, removed: &[Removed]) -> Outcome {
+        for removed in removed {
+            self.state.removals.acknowledge(self.agent, removed);
+        }
+        Outcome::Done
+    }
+
+    fn touch(&mut self, topic: Topic) {
+        self.touched.insert(topic);
+    }
+
+    fn touch_node(&mut self, node: &NodeName) {
+        self.touched.insert(Topic::Node(node.clone()));
+    }
+}

@@ -1,0 +1,506 @@
+//! Changes of nodes, services and checks, and of the instances made of them.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+use uuid::Uuid;
+
+use super::Change;
+use crate::cause::CauseKind;
+use crate::command::{Deregister, Offer, Outcome, Refusal, Register, Removed, Target};
+use crate::grave::Gone;
+use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
+use crate::past::Subject;
+use crate::removal::RemovalMark;
+use crate::row::{Check, Health, Instance, Node, Row, Service, Status};
+use crate::state::{Bucket, Host};
+use crate::topic::Topic;
+
+impl Change<'_> {
+    /// Looks at everything first: all of it happens, or nothing.
+    pub(super) fn register(&mut self, register: Register) -> Result<(), Refusal> {
+        let Register { node: name, about, mut services, mut checks, owner } = register;
+        let node = name.folded();
+        let leaving = match &about {
+            Some(about) => self.admit_node(&node, &name, about)?,
+            None if !self.state.nodes.contains_key(&node) => return Err(Refusal::UnknownNode(SmolStr::new(name.as_str()))),
+            None => None,
+        };
+        if let Some(owner) = owner.filter(|owner| Some(*owner) != leaving) {
+            let removals = &self.state.removals;
+            services.retain(|offer| removals.admits(owner, &Removed::Service(offer.value.id.clone(), offer.generation)));
+            checks.retain(|offer| removals.admits(owner, &Removed::Check(offer.value.id.clone(), offer.generation)));
+        }
+        for check in &mut checks {
+            let Some(id) = &check.value.service_id else { continue };
+            let offered = services.iter().map(|offer| &offer.value).rfind(|service| service.id == *id);
+            let stays = |row: &&Arc<Row<Service>>| row.owner.is_none() || row.owner != leaving;
+            let known = || self.state.services.get(&(node.clone(), id.clone())).filter(stays).map(|row| &row.value);
+            let Some(service) = offered.or_else(known) else {
+                if owner.is_some() {
+                    continue; // Its service was removed meanwhile; the owner will read the mark.
+                }
+                return Err(Refusal::MissingService(SmolStr::new(name.as_str())));
+            };
+            check.value.service_name = Some(service.name.clone());
+            check.value.service_tags = service.tags.clone();
+        }
+        checks.retain(|check| check.value.service_id.is_none() || check.value.service_name.is_some());
+        if let Some(leaving) = leaving {
+            self.forget_owner(&node, leaving);
+        }
+        if let Some(about) = about {
+            self.put_node(&node, name, about);
+        }
+        for offer in services {
+            if let Some(owner) = owner {
+                self.state.removals.clear(owner, &Removed::Service(offer.value.id.clone(), offer.generation));
+            }
+            self.put_service(&node, offer, owner);
+        }
+        for offer in checks {
+            if let Some(owner) = owner {
+                self.state.removals.clear(owner, &Removed::Check(offer.value.id.clone(), offer.generation));
+            }
+            self.put_check(&node, offer, owner);
+        }
+        Ok(())
+    }
+
+    /// A UUID has one name, a name one UUID. Membership decides over a name; a catalog API write may take it only
+    /// from a node that is known to be dead. The UUID that has to go for it, if one has.
+    fn admit_node(&self, node: &NodeName, name: &NodeName, about: &Node) -> Result<Option<Uuid>, Refusal> {
+        let Some(id) = about.id else { return Ok(None) };
+        if let Some(by) = self.state.node_ids.get(&id).filter(|by| *by != node) {
+            return Err(Refusal::NodeIdTaken { id, by: by.clone() });
+        }
+        let Some(held) = self.state.nodes.get(node).and_then(|host| host.row.id).filter(|held| *held != id) else {
+            return Ok(None);
+        };
+        let dead = self.state.nodes.get(node).is_some_and(|host| {
+            host.checks.iter().any(|check| check.id.as_str() == SERF_HEALTH && check.status.health() == Health::Critical)
+        });
+        if self.cause.kind != CauseKind::Reconcile && !dead {
+            return Err(Refusal::NodeNameTaken { name: name.clone(), id: held });
+        }
+        Ok(Some(held))
+    }
+
+    /// The name passes to another UUID: what the old one kept goes in the same step.
+    fn forget_owner(&mut self, node: &NodeName, owner: Uuid) {
+        let services: Vec<_> =
+            self.state.services_of(node).filter(|row| row.owner == Some(owner)).map(|row| row.id.clone()).collect();
+        for id in services {
+            self.remove_service(node, &id, None);
+        }
+        let checks: Vec<_> =
+            self.state.checks_of(node).filter(|row| row.owner == Some(owner)).map(|row| row.id.clone()).collect();
+        for id in checks {
+            self.remove_check(node, &id, None);
+        }
+        self.forget_id(owner);
+    }
+
+    /// The UUID stands for no node any more.
+    fn forget_id(&mut self, id: Uuid) {
+        self.state.node_ids.remove(&id);
+        self.state.removals.forget(id);
+        if id != self.agent {
+            self.state.runs.forget(id);
+        }
+    }
+
+    fn put_node(&mut self, node: &NodeName, name: NodeName, about: Node) {
+        let old = self.state.nodes.get(node).cloned();
+        if old.as_ref().is_some_and(|old| old.row.value == about && old.row.node == name) {
+            return;
+        }
+        let (old_id, id) = (old.as_ref().and_then(|old| old.row.id), about.id);
+        if let Some(old_id) = old_id.filter(|_| old_id != id) {
+            self.state.node_ids.remove(&old_id);
+            self.state.indexes.nodes_removed = self.index; // Whoever asks by that UUID finds nothing now.
+            self.touch_node(&NodeName::of_id(old_id));
+            self.touch(Topic::NodeChecks(NodeName::of_id(old_id)));
+        }
+        if let Some(id) = id {
+            self.state.node_ids.insert(id, node.clone());
+        }
+        let row = Arc::new(Row {
+            node: name,
+            value: about,
+            owner: None,
+            generation: 0,
+            cause: self.cause.clone(),
+            create_index: old.as_ref().map_or(self.index, |old| old.row.create_index),
+            modify_index: self.index,
+        });
+        let host = match old {
+            Some(old) => Host { row, ..(*old).clone() },
+            None => Host { row, checks: SmallVec::new(), index: self.index, checks_index: self.index },
+        };
+        self.state.nodes.insert(node.clone(), Arc::new(host));
+        self.state.graves.fill(&Gone::Node(node.clone()));
+        self.state.indexes.nodes = self.index;
+        self.touch(Topic::Nodes);
+        self.note_node(node, false);
+        if old_id != id {
+            self.note_node(node, true); // Whoever asks for its checks by that UUID finds them now.
+        }
+        self.rebuild_instances(node, true);
+    }
+
+    /// Makes all instances of a node anew: after a change of the node (`rows`), or of a check of the node itself.
+    fn rebuild_instances(&mut self, node: &NodeName, rows: bool) {
+        for (service, own) in self.parts_on(node) {
+            self.put_instance(node, service, own, rows, false);
+        }
+    }
+
+    /// The checks of one service, as its instance has them.
+    fn own_checks(&self, node: &NodeName, service: &Row<Service>) -> SmallVec<[Arc<Row<Check>>; 2]> {
+        let name = service.name.folded();
+        let Some(instance) = self.state.instance(name.as_str(), node, &service.id) else { return SmallVec::new() };
+        instance.checks.iter().filter(|check| check.service_id.is_some()).cloned().collect()
+    }
+
+    fn put_instance(
+        &mut self,
+        node: &NodeName,
+        service: Arc<Row<Service>>,
+        own: SmallVec<[Arc<Row<Check>>; 2]>,
+        rows: bool,
+        checks: bool,
+    ) {
+        let name = service.name.folded();
+        let index = self.index;
+        let Some(bucket) = self.place(node, service, own) else { return };
+        bucket.index = index;
+        if rows {
+            bucket.rows_index = index;
+        }
+        if checks {
+            bucket.checks_index = index;
+        }
+        self.touch_service(name, rows, checks);
+    }
+
+    /// Makes an instance anew and puts it where it is read; no index moves.
+    fn place(&mut self, node: &NodeName, service: Arc<Row<Service>>, own: SmallVec<[Arc<Row<Check>>; 2]>) -> Option<&mut Bucket> {
+        let host = self.state.nodes.get(node)?;
+        let instance = Instance::new(host.row.clone(), service.clone(), own.into_iter().chain(host.checks.iter().cloned()));
+        let name = service.name.folded();
+        if !self.state.buckets.contains_key(&name) {
+            let bucket = Bucket::new(service.name.clone(), self.index);
+            self.state.buckets.insert(name.clone(), Arc::new(bucket));
+        }
+        let bucket = Arc::make_mut(self.state.buckets.get_mut(&name).expect("it was put there above"));
+        match bucket.position(node, &service.id) {
+            Ok(at) => {
+                bucket.instances.set(at, Arc::new(instance));
+            }
+            Err(at) => bucket.instances.insert(at, Arc::new(instance)),
+        }
+        Some(bucket)
+    }
+
+    fn touch_service(&mut self, name: ServiceName, rows: bool, checks: bool) {
+        if rows {
+            self.touch(Topic::Service(name.clone()));
+        }
+        if checks {
+            self.touch(Topic::ServiceChecks(name.clone()));
+        }
+        self.touch(Topic::Health(name));
+    }
+
+    fn put_service(&mut self, node: &NodeName, offer: Offer<Service>, owner: Option<Uuid>) {
+        let Offer { value, generation, cause } = offer;
+        let cause = cause.unwrap_or_else(|| self.cause.clone());
+        let key = (node.clone(), value.id.clone());
+        let old = self.state.services.get(&key).cloned();
+        let (owner, generation) = keeper(old.as_deref(), owner, generation);
+        let own = old.as_ref().map_or_else(SmallVec::new, |old| self.own_checks(node, old));
+        let mut moved = false;
+        if let Some(old) = &old {
+            if old.value == value {
+                if (old.owner, old.generation) != (owner, generation) {
+                    // Nobody who reads can tell, so no index moves.
+                    let row = Arc::new(Row { owner, generation, ..(**old).clone() });
+                    self.state.services.insert(key, row.clone());
+                    self.place(node, row, own);
+                }
+                return;
+            }
+            if old.name.folded() != value.name.folded() {
+                self.take_instance(node, old);
+                moved = !own.is_empty();
+            }
+        }
+        let id = value.id.clone();
+        let host_name = self.state.nodes.get(node).map_or_else(|| node.clone(), |host| host.row.node.clone());
+        let row = Arc::new(Row {
+            node: host_name,
+            value,
+            owner,
+            generation,
+            cause: cause.clone(),
+            create_index: old.map_or(self.index, |old| old.create_index),
+            modify_index: self.index,
+        });
+        self.state.services.insert(key, row.clone());
+        self.state.graves.fill(&Gone::Service(node.clone(), id.clone()));
+        self.state.past.record(node, Subject::Service(id), self.index, None, false, &cause);
+        self.state.indexes.services = self.index;
+        self.touch(Topic::Services);
+        self.note_node(node, false);
+        let name = row.name.clone();
+        self.put_instance(node, row, own, true, moved);
+        if let Some(bucket) = self.state.buckets.get_mut(&name.folded()).filter(|bucket| bucket.name != name) {
+            Arc::make_mut(bucket).name = name;
+        }
+    }
+
+    fn note_node(&mut self, node: &NodeName, checks: bool) {
+        let index = self.index;
+        let Some(host) = self.state.nodes.get_mut(node) else { return };
+        let host = Arc::make_mut(host);
+        if checks {
+            host.checks_index = index;
+        } else {
+            host.index = index;
+        }
+        for name in [Some(node.clone()), host.row.id.map(NodeName::of_id)].into_iter().flatten() {
+            self.touch(if checks { Topic::NodeChecks(name) } else { Topic::Node(name) });
+        }
+    }
+
+    fn put_check(&mut self, node: &NodeName, offer: Offer<Check>, owner: Option<Uuid>) {
+        let Offer { value, generation, cause } = offer;
+        let cause = cause.unwrap_or_else(|| self.cause.clone());
+        let key = (node.clone(), value.id.clone());
+        let old = self.state.checks.get(&key).cloned();
+        let (owner, generation) = keeper(old.as_deref(), owner, generation);
+        let same = old.as_ref().is_some_and(|old| old.value == value);
+        if same && old.as_ref().is_some_and(|old| (old.owner, old.generation) == (owner, generation)) {
+            return;
+        }
+        let host_name = self.state.nodes.get(node).map_or_else(|| node.clone(), |host| host.row.node.clone());
+        let mut row = Row {
+            node: host_name,
+            value,
+            owner,
+            generation,
+            cause: cause.clone(),
+            create_index: old.as_ref().map_or(self.index, |old| old.create_index),
+            modify_index: self.index,
+        };
+        if same {
+            // The owner or the generation alone: nobody who reads can tell, so no index moves.
+            if let Some(old) = &old {
+                row.node = old.node.clone();
+                row.cause = old.cause.clone();
+                row.modify_index = old.modify_index;
+            }
+            let row = Arc::new(row);
+            self.state.checks.insert(key, row.clone());
+            for (service, own) in self.with_check(node, row) {
+                self.place(node, service, own);
+            }
+            return;
+        }
+        let old_status = old.as_ref().map(|old| old.status.clone());
+        if old_status.as_ref() != Some(&row.status) {
+            let subject = Subject::Check(row.id.clone());
+            self.state.past.record(node, subject, self.index, Some(row.status.clone()), false, &cause);
+        }
+        if let Some(old) = old.filter(|old| old.service_id != row.service_id) {
+            self.detach(node, &old);
+        }
+        self.note_check(node, [old_status.as_ref(), Some(&row.status)]);
+        let row = Arc::new(row);
+        self.state.checks.insert(key, row.clone());
+        self.state.graves.fill(&Gone::Check(node.clone(), row.id.clone()));
+        self.attach(node, row);
+    }
+
+    fn note_check(&mut self, node: &NodeName, statuses: [Option<&Status>; 2]) {
+        self.state.indexes.checks = self.index;
+        self.touch(Topic::State(None));
+        for health in statuses.into_iter().flatten().filter_map(Status::listed) {
+            *self.state.indexes.of_status(health) = self.index;
+            self.touch(Topic::State(Some(health)));
+        }
+        self.note_node(node, true);
+    }
+
+    /// Puts a check where instances read it, in place of its older self.
+    fn attach(&mut self, node: &NodeName, row: Arc<Row<Check>>) {
+        let of_service = row.service_id.is_some();
+        for (service, own) in self.with_check(node, row) {
+            self.put_instance(node, service, own, false, of_service);
+        }
+    }
+
+    /// Puts a check of the node itself into it, and tells which instances are to be made anew, with which checks of their own.
+    fn with_check(&mut self, node: &NodeName, row: Arc<Row<Check>>) -> Vec<Parts> {
+        let Some(id) = &row.service_id else {
+            if let Some(host) = self.state.nodes.get_mut(node) {
+                put_sorted(&mut Arc::make_mut(host).checks, row);
+            }
+            return self.parts_on(node);
+        };
+        let Some(service) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return Vec::new() };
+        let mut own = self.own_checks(node, &service);
+        put_sorted(&mut own, row);
+        vec![(service, own)]
+    }
+
+    /// All instances of a node, with their own checks.
+    fn parts_on(&self, node: &NodeName) -> Vec<Parts> {
+        self.state.services_of(node).map(|service| (service.clone(), self.own_checks(node, service))).collect()
+    }
+
+    /// Takes a check from where instances read it.
+    fn detach(&mut self, node: &NodeName, row: &Row<Check>) {
+        match &row.service_id {
+            Some(id) => {
+                let Some(service) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return };
+                let mut own = self.own_checks(node, &service);
+                own.retain(|check| check.id != row.id);
+                self.put_instance(node, service, own, false, true);
+            }
+            None => {
+                if let Some(host) = self.state.nodes.get_mut(node) {
+                    Arc::make_mut(host).checks.retain(|check| check.id != row.id);
+                }
+                self.rebuild_instances(node, false);
+            }
+        }
+    }
+
+    pub(super) fn deregister(&mut self, deregister: Deregister) -> Outcome {
+        let Deregister { node, target, owner } = deregister;
+        let node = node.folded();
+        match target {
+            Target::Node => self.remove_node(&node),
+            Target::Service(id) => self.remove_service(&node, &id, Some(owner)),
+            Target::Check(id) => self.remove_check(&node, &id, Some(owner)),
+        }
+        Outcome::Done
+    }
+
+    /// The node's own agent, if it lives, returns with what it keeps; its removal marks are void then, so they go too.
+    fn remove_node(&mut self, node: &NodeName) {
+        let Some(host) = self.state.nodes.get(node).cloned() else { return };
+        let services: Vec<_> = self.state.services_of(node).map(|row| row.id.clone()).collect();
+        for id in services {
+            self.remove_service(node, &id, None);
+        }
+        let checks: Vec<_> = self.state.checks_of(node).map(|row| row.id.clone()).collect();
+        for id in checks {
+            self.remove_check(node, &id, None);
+        }
+        self.state.nodes.remove(node);
+        if let Some(id) = host.row.id {
+            self.forget_id(id);
+            self.touch_node(&NodeName::of_id(id));
+            self.touch(Topic::NodeChecks(NodeName::of_id(id)));
+        }
+        self.state.graves.dig(Gone::Node(node.clone()), self.index);
+        self.state.indexes.nodes = self.index;
+        self.state.indexes.nodes_removed = self.index;
+        self.touch(Topic::Nodes);
+        self.touch_node(node);
+        self.touch(Topic::NodeChecks(node.clone()));
+    }
+
+    /// `by` is who removes it: its owner, somebody else (who leaves the owner a mark), or `None` when it goes with its node.
+    fn remove_service(&mut self, node: &NodeName, id: &ServiceId, by: Option<Option<Uuid>>) {
+        let Some(row) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return };
+        self.leave_mark(&row, by, |generation| Removed::Service(id.clone(), generation));
+        for check in self.own_checks(node, &row) {
+            self.bury_check(node, &check);
+        }
+        self.take_instance(node, &row);
+        self.state.services.remove(&(node.clone(), id.clone()));
+        self.state.graves.dig(Gone::Service(node.clone(), id.clone()), self.index);
+        self.state.past.record(node, Subject::Service(id.clone()), self.index, None, true, &self.cause);
+        self.state.indexes.services = self.index;
+        self.touch(Topic::Services);
+        self.note_node(node, false);
+    }
+
+    fn leave_mark<T>(&mut self, row: &Row<T>, by: Option<Option<Uuid>>, removed: impl FnOnce(u64) -> Removed) {
+        if let (Some(owner), Some(by)) = (row.owner, by)
+            && by != Some(owner)
+        {
+            self.state.removals.mark(RemovalMark {
+                owner,
+                removed: removed(row.generation),
+                cause: self.cause.clone(),
+                index: self.index,
+                history: self.state.history,
+            });
+        }
+    }
+
+    fn take_instance(&mut self, node: &NodeName, row: &Row<Service>) {
+        let name = row.name.folded();
+        let Some(bucket) = self.state.buckets.get_mut(&name) else { return };
+        let bucket = Arc::make_mut(bucket);
+        let mut had_checks = false;
+        if let Ok(at) = bucket.position(node, &row.id) {
+            let gone = bucket.instances.remove(at);
+            had_checks = gone.checks.iter().any(|check| check.service_id.is_some());
+        }
+        bucket.index = self.index;
+        bucket.rows_index = self.index;
+        if had_checks {
+            bucket.checks_index = self.index;
+        }
+        if bucket.instances.is_empty() {
+            self.state.buckets.remove(&name);
+            self.state.indexes.services_removed = self.index;
+            had_checks = true; // Its index is another one now, so whoever waits for its checks must look.
+        }
+        self.touch_service(name, true, had_checks);
+    }
+
+    fn remove_check(&mut self, node: &NodeName, id: &CheckId, by: Option<Option<Uuid>>) {
+        let Some(row) = self.state.checks.get(&(node.clone(), id.clone())).cloned() else { return };
+        self.leave_mark(&row, by, |generation| Removed::Check(id.clone(), generation));
+        self.bury_check(node, &row);
+        self.detach(node, &row);
+    }
+
+    fn bury_check(&mut self, node: &NodeName, row: &Row<Check>) {
+        self.state.checks.remove(&(node.clone(), row.id.clone()));
+        self.state.graves.dig(Gone::Check(node.clone(), row.id.clone()), self.index);
+        self.state.past.record(node, Subject::Check(row.id.clone()), self.index, None, true, &self.cause);
+        self.note_check(node, [Some(&row.status), None]);
+    }
+}
+
+/// What an instance is made of, besides its node: its service, and the service's own checks.
+type Parts = (Arc<Row<Service>>, SmallVec<[Arc<Row<Check>>; 2]>);
+
+/// Puts a check among others, ordered by id, in place of its older self.
+fn put_sorted<const N: usize>(checks: &mut SmallVec<[Arc<Row<Check>>; N]>, row: Arc<Row<Check>>) {
+    match checks.binary_search_by(|check| check.id.cmp(&row.id)) {
+        Ok(at) => checks[at] = row,
+        Err(at) => checks.insert(at, row),
+    }
+}
+
+/// The check that membership keeps.
+pub(crate) const SERF_HEALTH: &str = "serfHealth";
+
+/// A sync makes its agent the owner; a catalog API write leaves owner and generation as they are.
+fn keeper<T>(old: Option<&Row<T>>, owner: Option<Uuid>, generation: u64) -> (Option<Uuid>, u64) {
+    match (owner, old) {
+        (Some(owner), _) => (Some(owner), generation),
+        (None, Some(old)) => (old.owner, old.generation),
+        (None, None) => (None, 0),
+    }
+}
