@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use muster_catalog::{Index, Outcome, Proposal, Store};
@@ -34,7 +35,7 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// What the smallest write counts for: 4096 of them fill [`IN_FLIGHT_BYTES_MAX`], which is also the number that measured best.
 const IN_FLIGHT_STEP: usize = 4 << 10;
 
-/// Log entries removed by one transaction: openraft's default of 1 makes each a commit of its own.
+/// Log entries that are purged together, at the least: openraft's default of 1 makes each a commit of its own.
 const PURGE_BATCH: u64 = 1024;
 
 /// How long a peer may take to install a snapshot; 61 MB took 0.4 s on one host, a slow line takes its time.
@@ -84,7 +85,7 @@ impl Config {
             election_timeout_max: millis(self.election.1),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_threshold),
             max_in_snapshot_log_to_keep: self.trailing_logs,
-            purge_batch_size: PURGE_BATCH,
+            purge_batch_size: PURGE_BATCH.min(self.snapshot_threshold),
             install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
             backoff: "50ms".to_owned(),
             // a server that comes back with a stale clock of terms must not depose a leader that others hear
@@ -150,13 +151,15 @@ pub struct Status {
 /// The handle; clones are the same raft. Callable from any runtime.
 #[derive(Clone)]
 pub struct Raft {
-    engine: Engine,
+    pub(super) engine: Engine,
     node: Uuid,
     id: RaftId,
     pristine: bool,
     space: Arc<Space>,
-    in_flight: Arc<Semaphore>,
+    pub(super) in_flight: Arc<Semaphore>,
     alarm: Alarm,
+    /// Ahead of the engine's metrics, which follow a moment after the answer to a write.
+    applied: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 }
@@ -273,21 +276,22 @@ impl Raft {
 
     /// Last entry in the log.
     pub fn last_log_index(&self) -> Index {
-        self.engine.metrics().borrow_watched().last_log_index.unwrap_or(0)
+        self.engine.metrics().borrow_watched().last_log_index.unwrap_or(0).max(self.applied_index())
     }
 
     /// Last entry applied to the catalog.
     pub fn applied_index(&self) -> Index {
-        self.engine.metrics().borrow_watched().last_applied.map_or(0, |id| id.index)
+        self.applied.load(Ordering::Acquire)
     }
 
     /// Last entry known to be committed.
     pub fn commit_index(&self) -> Index {
-        self.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index)
+        self.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index).max(self.applied_index())
     }
 
     /// All of it, of one moment.
     pub fn status(&self) -> Status {
+        let applied = self.applied_index();
         let metrics = self.engine.metrics();
         let m = metrics.borrow_watched();
         let membership = m.membership_config.membership();
@@ -303,10 +307,10 @@ impl Raft {
             },
             term: m.current_term,
             leader: leader(&m),
-            last_log_index: m.last_log_index.unwrap_or(0),
+            last_log_index: m.last_log_index.unwrap_or(0).max(applied),
             last_log_term: m.last_applied.map_or(0, |id| *id.leader_id),
-            commit_index: m.local_committed.map_or(0, |id| id.index),
-            applied_index: m.last_applied.map_or(0, |id| id.index),
+            commit_index: m.local_committed.map_or(0, |id| id.index).max(applied),
+            applied_index: applied,
             last_snapshot_index: m.snapshot.map_or(0, |id| id.index),
             last_snapshot_term: m.snapshot.map_or(0, |id| *id.leader_id),
             num_peers: voters.iter().filter(|id| **id != self.id).count(),
@@ -369,6 +373,7 @@ fn serve(
         }
     };
     let Opened { dir, log, machine } = opened;
+    let applied = machine.applied.clone();
     let (stop, mut stopping) = watch::channel(false);
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
     runtime.block_on(async {
@@ -395,6 +400,7 @@ fn serve(
             space: Arc::new(Space::new(config.dir, config.disk_reserve)),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / IN_FLIGHT_STEP)),
             alarm: alarm.clone(),
+            applied,
             stop,
             stopped,
         };
