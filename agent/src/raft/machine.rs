@@ -28,12 +28,12 @@ const PUBLISH_EVERY: usize = 1024;
 /// How often a snapshot is tried again that found no room on the disk.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 
-/// Who is told that something changed. Called on raft's thread, after the change is published: they must not block.
-pub struct Bells {
+/// Who is told that something changed. Called on raft's thread, after the change is published: it must not block.
+pub trait Bells: Send + Sync + 'static {
     /// Answers on these topics can be different now.
-    pub touched: Box<dyn Fn(&BTreeSet<Topic>) + Send + Sync>,
+    fn touched(&self, topics: &BTreeSet<Topic>);
     /// Everything can be: a snapshot was installed.
-    pub all: Box<dyn Fn() + Send + Sync>,
+    fn all(&self);
 }
 
 /// The catalog as raft drives it.
@@ -43,7 +43,7 @@ pub(super) struct Machine {
     /// Index of the last entry that readers see.
     pub(super) applied: Arc<AtomicU64>,
     membership: StoredMembership,
-    bells: Bells,
+    bells: Box<dyn Bells>,
     shelf: Arc<Shelf>,
     alarm: Alarm,
 }
@@ -60,7 +60,7 @@ impl Machine {
     /// Starts from the snapshot on the shelf, if there is one.
     pub(super) fn new(
         mut store: Store,
-        bells: Bells,
+        bells: Box<dyn Bells>,
         shelf: Arc<Shelf>,
         snapshot: Option<(SnapshotMeta, State)>,
         alarm: Alarm,
@@ -68,7 +68,7 @@ impl Machine {
         let (mut last, mut membership) = (None, StoredMembership::default());
         if let Some((meta, state)) = snapshot {
             store.install(state);
-            (bells.all)();
+            bells.all();
             last = meta.last_log_id;
             membership = meta.last_membership;
         }
@@ -128,7 +128,7 @@ impl Machine {
         self.store.publish();
         self.applied.store(self.store.state().last_applied(), Ordering::Release);
         if !batch.touched.is_empty() {
-            (self.bells.touched)(&batch.touched);
+            self.bells.touched(&batch.touched);
         }
         for (responder, answer) in batch.answers {
             responder.send(answer);
@@ -197,7 +197,7 @@ impl RaftStateMachine<Types> for Machine {
         self.last = meta.last_log_id;
         self.applied.store(self.store.state().last_applied(), Ordering::Release);
         self.membership = meta.last_membership.clone();
-        (self.bells.all)();
+        self.bells.all();
         Ok(())
     }
 

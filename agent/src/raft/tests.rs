@@ -26,6 +26,17 @@ struct Server {
     rung: Arc<Mutex<BTreeSet<Topic>>>,
 }
 
+/// Remembers what was rung.
+struct Recorder(Arc<Mutex<BTreeSet<Topic>>>);
+
+impl Bells for Recorder {
+    fn touched(&self, topics: &BTreeSet<Topic>) {
+        self.0.lock().unwrap().extend(topics.iter().cloned());
+    }
+
+    fn all(&self) {}
+}
+
 fn proposal(epoch: u64, number: u64, command: Command) -> Proposal {
     let run = Run { agent: NODE, epoch };
     let cause = Cause::new("test", CauseKind::Api, 1, "");
@@ -40,9 +51,7 @@ async fn try_start(config: Config) -> Result<Server, StartError> {
     let store = Store::new();
     let reader = store.reader();
     let rung = Arc::new(Mutex::new(BTreeSet::new()));
-    let bell = rung.clone();
-    let touched = move |topics: &BTreeSet<Topic>| bell.lock().unwrap().extend(topics.iter().cloned());
-    let raft = Raft::start(config, store, Bells { touched: Box::new(touched), all: Box::new(|| {}) }).await?;
+    let raft = Raft::start(config, store, Box::new(Recorder(rung.clone()))).await?;
     Ok(Server { raft, reader, rung })
 }
 
@@ -157,7 +166,7 @@ async fn snapshots_are_kept_and_the_log_behind_them_goes() {
         server.raft.write(&proposal(1, number, set(&format!("k{}", number % 50), number.to_string()))).await.unwrap();
     }
     eventually("a snapshot of the later entries", || server.raft.status().last_snapshot_index >= 800).await;
-    let purged = || server.raft.engine.data_metrics().borrow_watched().purged.map(|id| id.index);
+    let purged = || server.raft.running.engine.data_metrics().borrow_watched().purged.map(|id| id.index);
     eventually("the log behind it is purged", || purged() > Some(700)).await;
     server.raft.shutdown().await;
 
@@ -235,10 +244,10 @@ async fn an_entry_of_a_newer_version_stops_the_server_unless_it_may_be_skipped()
     let server = start(on_disk(dir.path()), 1).await;
     let mut unknown = proposal(1, 1, Command::OpenRun).encode();
     unknown[1..3].copy_from_slice(&0x8123u16.to_be_bytes());
-    server.raft.engine.client_write(Payload(unknown.clone().into())).await.unwrap();
+    server.raft.running.engine.client_write(Payload(unknown.clone().into())).await.unwrap();
     server.raft.write(&proposal(1, 1, set("a", "b"))).await.unwrap();
     unknown[1..3].copy_from_slice(&0x0123u16.to_be_bytes());
-    server.raft.engine.client_write(Payload(unknown.into())).await.unwrap_err();
+    server.raft.running.engine.client_write(Payload(unknown.into())).await.unwrap_err();
     let failure = timeout(PATIENCE, server.raft.failed()).await.expect("it fails");
     assert!(matches!(failure, Failure::Entry { index: 5, .. }), "{failure}");
     assert_eq!(server.value("a").unwrap(), "b", "reads go on");

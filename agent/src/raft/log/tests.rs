@@ -1,11 +1,13 @@
 //! The log under openraft's own suite, under damage, and under many writers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use openraft::EntryPayload;
+
 use openraft::storage::RaftLogStorageExt;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt as _;
@@ -13,14 +15,22 @@ use openraft::vote::RaftVote as _;
 use openraft::{StorageError, impls::leader_id_std::LeaderId};
 use tempfile::TempDir;
 
+use super::shared::{TAIL_BYTES, size};
 use super::*;
 use crate::raft::machine::{Bells, Machine};
 use crate::raft::snapshot::Shelf;
+use crate::raft::types::Payload;
+
+struct Silence;
+
+impl Bells for Silence {
+    fn touched(&self, _: &BTreeSet<muster_catalog::Topic>) {}
+    fn all(&self) {}
+}
 
 fn machine() -> Machine {
-    let bells = Bells { touched: Box::new(|_| {}), all: Box::new(|| {}) };
     let (shelf, _) = Shelf::open(None).unwrap();
-    Machine::new(muster_catalog::Store::new(), bells, Arc::new(shelf), None, Alarm::new())
+    Machine::new(muster_catalog::Store::new(), Box::new(Silence), Arc::new(shelf), None, Alarm::new())
 }
 
 fn open(path: &Path) -> Result<(Dir, Log), StartError> {
