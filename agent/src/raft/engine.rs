@@ -139,6 +139,13 @@ impl Raft {
         metrics.map(|_| ()).map_err(|_| WriteError::Stopped)
     }
 
+    /// Returns when this server leads (`true`), or no longer does (`false`); at once if that is so now.
+    pub async fn until_leader(&self, leads: bool) -> Result<(), WriteError> {
+        let is_so = move |m: &RaftMetrics<Types>| (m.state == ServerState::Leader) == leads;
+        let metrics = self.running.engine.wait(None).metrics(is_so, "leadership").await;
+        metrics.map(|_| ()).map_err(|_| WriteError::Stopped)
+    }
+
     /// The leader's voter and node, if one is known.
     pub fn leader(&self) -> Option<(RaftId, Uuid)> {
         leader(&self.running.engine.metrics().borrow_watched())

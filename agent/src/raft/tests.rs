@@ -267,14 +267,16 @@ async fn too_many_and_too_large_writes_are_refused() {
     server.raft.shutdown().await;
 }
 
-/// A file system of 24 MB that goes with the value; `None` where this process may not mount.
+/// A file system of some size that goes with the value; `None` where this process may not mount.
 struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
-    fn mount() -> Option<Self> {
+    fn mount(megabytes: u32) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(dir.path()).output();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+            .arg(dir.path())
+            .output();
         match mounted {
             Ok(done) if done.status.success() => Some(Self(dir)),
             _ => {
@@ -293,7 +295,7 @@ impl Drop for Tmpfs {
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
-    let Some(disk) = Tmpfs::mount() else { return };
+    let Some(disk) = Tmpfs::mount(24) else { return };
     let config = Config { disk_reserve: 8 << 20, ..on_disk(&disk.0.path().join("raft")) };
     let server = start(config, 1).await;
     server.raft.write(&proposal(1, 1, set("a", "before"))).await.unwrap();
@@ -311,9 +313,67 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
     server.raft.shutdown().await;
 }
 
+/// The reserve holds what is under way when the disk fills: many writers of large values run into it, and raft stays whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_fill_a_disk_meet_the_reserve_and_not_its_end() {
+    let Some(disk) = Tmpfs::mount(200) else { return };
+    let dir = disk.0.path().join("raft");
+    let server = start(Config::new(Some(dir), NODE), 1).await;
+    let writers = (0..64u64).map(|writer| {
+        let raft = server.raft.clone();
+        tokio::spawn(async move {
+            let run = Run { agent: Uuid::from_u128(u128::from(writer) + 100), epoch: 1 };
+            let of = |number, command| Proposal { run, ..proposal(1, number, command) };
+            let mut number = 0;
+            loop {
+                let command =
+                    if number == 0 { Command::OpenRun } else { set(&format!("w{writer}"), vec![number as u8; 400_000]) };
+                match raft.write(&of(number, command)).await {
+                    Ok(_) => number += 1,
+                    Err(WriteError::Busy) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    Err(error) => return (error, number),
+                }
+            }
+        })
+    });
+    let mut acknowledged = 0;
+    for writer in Vec::from_iter(writers) {
+        let (error, number) = timeout(4 * PATIENCE, writer).await.expect("the disk fills").unwrap();
+        assert!(matches!(error, WriteError::DiskFull { .. }), "{error}");
+        acknowledged += number;
+    }
+    println!("{acknowledged} writes until the disk was full");
+    assert!(acknowledged > 64);
+    assert!(server.raft.is_leader());
+    assert_eq!(server.raft.read_index().await.unwrap(), server.raft.applied_index(), "reads go on");
+    timeout(Duration::from_millis(100), server.raft.failed()).await.expect_err("raft is whole");
+    server.raft.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_finds_no_room_leaves_the_older_one() {
+    let Some(disk) = Tmpfs::mount(24) else { return };
+    let dir = disk.0.path().join("raft");
+    let server = start(on_disk(&dir), 1).await;
+    server.raft.write(&proposal(1, 1, set("k", vec![7; 400_000]))).await.unwrap();
+    server.raft.trigger_snapshot().await.unwrap();
+    eventually("a snapshot", || server.raft.status().last_snapshot_index > 0).await;
+    let state = server.reader.load().clone();
+    server.raft.shutdown().await;
+    let names = || BTreeSet::from_iter(fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()));
+    let before = names();
+    fs::write(disk.0.path().join("ballast"), vec![0; 64 << 20]).unwrap_err();
+    let (shelf, _) = snapshot::Shelf::open(Some(&dir)).unwrap();
+    let mut meta = shelf.current().unwrap().meta;
+    meta.last_log_id.as_mut().unwrap().index += 1;
+    let full = shelf.keep(meta, (*state).clone()).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull); // what the builder waits out
+    assert_eq!(names(), before);
+}
+
 #[tokio::test]
 async fn a_commit_that_fails_stops_the_server_for_good_and_loses_nothing() {
-    let Some(disk) = Tmpfs::mount() else { return };
+    let Some(disk) = Tmpfs::mount(24) else { return };
     let dir = disk.0.path().join("raft");
     let config = Config { disk_reserve: 0, ..on_disk(&dir) };
     let server = start(config.clone(), 1).await;
@@ -345,7 +405,7 @@ async fn a_commit_that_fails_stops_the_server_for_good_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_directory_that_may_not_be_written_is_refused_with_path_and_user() {
-    let Some(disk) = Tmpfs::mount() else { return };
+    let Some(disk) = Tmpfs::mount(24) else { return };
     let dir = disk.0.path().join("raft");
     start(on_disk(&dir), 1).await.raft.shutdown().await;
     let remounted = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(disk.0.path()).status().unwrap();
