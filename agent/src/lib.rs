@@ -1,3 +1,15 @@
-//! muster
+//! The agent of muster and the commands to one.
 
-pub mod raft;
+use std::process::ExitCode;
+
+mod assemble;
+mod cli;
+mod config;
+mod desk;
+mod loops;
+mod raft;
+
+/// Runs what the process' arguments ask for.
+pub fn main() -> ExitCode {
+    cli::main(&cli::Rooms { agent: assemble::agent, validate: assemble::validate })
+}

@@ -1,5 +1,5 @@
 //! The program `muster`: an agent, or a command to one.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    muster::main()
 }

@@ -1,6 +1,7 @@
 //! What can change the catalog, and the form in which it travels through the log.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,16 @@ pub struct Offer<T> {
     /// Rises with each new registration of the same id at its agent.
     #[serde(default)]
     pub generation: u64,
+    /// Why this row, where it is not why the whole command: one sync carries the news of many.
+    #[serde(default)]
+    pub cause: Option<Arc<Cause>>,
+}
+
+impl<T> Offer<T> {
+    /// A row that the catalog API offers: nobody keeps it.
+    pub fn unowned(value: T) -> Self {
+        Self { value, generation: 0, cause: None }
+    }
 }
 
 /// Tells of a node, and of services and checks on it: all or nothing.
@@ -90,7 +101,7 @@ pub struct Register {
 }
 
 /// Which row goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The node with all its services and checks.

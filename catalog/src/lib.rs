@@ -8,6 +8,7 @@ mod command;
 mod definition;
 mod error;
 mod grave;
+mod local;
 mod name;
 mod past;
 mod query;
@@ -29,6 +30,10 @@ pub use definition::{
 };
 pub use error::{DecodeError, SnapshotError};
 pub use grave::GRAVES_MAX;
+pub use local::{
+    AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
+    Source,
+};
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{

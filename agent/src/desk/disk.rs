@@ -1,0 +1,174 @@
+//! What the local agent keeps on disk: definitions told over the API, the last verdict of every check, the start count.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use muster_catalog::{CheckId, LocalCheck, LocalService, ServiceId, Status};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use tokio::sync::{mpsc, oneshot};
+
+const SERVICES: TableDefinition<&str, &[u8]> = TableDefinition::new("services");
+const CHECKS: TableDefinition<&str, &[u8]> = TableDefinition::new("checks");
+const VERDICTS: TableDefinition<&str, &[u8]> = TableDefinition::new("verdicts");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const STARTS: &str = "starts";
+
+/// Page cache: the tables are read once, at start.
+const CACHE_BYTES: usize = 256 << 10;
+/// Notes on their way to the disk. A registration waits for room; a verdict that finds none is written with the next one of its check.
+const NOTES_MAX: usize = 1024;
+
+/// What a restart begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) services: Vec<LocalService>,
+    pub(crate) checks: Vec<LocalCheck>,
+    pub(crate) verdicts: Vec<(CheckId, Verdict)>,
+    /// How often this agent has been started, this time included.
+    pub(crate) starts: u64,
+}
+
+/// A check's last verdict.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) status: Status,
+    pub(crate) output: SmolStr,
+}
+
+/// A change to be kept.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Service(Box<LocalService>),
+    NoService(ServiceId),
+    Check(Box<LocalCheck>),
+    NoCheck(CheckId),
+    Verdict(CheckId, Verdict),
+}
+
+/// The writer's inlet.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    notes: mpsc::Sender<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
+}
+
+impl Disk {
+    /// Opens or makes the file, counts this start durably, and starts the writer's thread.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Kept)> {
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .with_context(|| format!("cannot open {} (local services and checks)", path.display()))?;
+        let kept = read(&database).with_context(|| format!("cannot read {}", path.display()))?;
+        let (notes, inlet) = mpsc::channel(NOTES_MAX);
+        std::thread::Builder::new()
+            .name("local-disk".into())
+            .spawn(move || write_all(&database, inlet))
+            .context("no thread for the local state")?;
+        Ok((Self { notes }, kept))
+    }
+
+    /// Keeps these; they are durable when this returns.
+    pub(crate) async fn keep(&self, notes: Vec<Note>) -> Result<(), Arc<anyhow::Error>> {
+        let (done, is_done) = oneshot::channel();
+        let gone = || Arc::new(anyhow::anyhow!("the writer of the local state has ended"));
+        self.notes.send((notes, Some(done))).await.map_err(|_| gone())?;
+        is_done.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Keeps a verdict when there is time.
+    pub(crate) fn keep_verdict(&self, check: CheckId, verdict: Verdict) {
+        let _ = self.notes.try_send((vec![Note::Verdict(check, verdict)], None));
+    }
+}
+
+fn read(database: &Database) -> anyhow::Result<Kept> {
+    let write = database.begin_write()?;
+    let starts = {
+        write.open_table(SERVICES)?;
+        write.open_table(CHECKS)?;
+        write.open_table(VERDICTS)?;
+        let mut meta = write.open_table(META)?;
+        let starts = meta.get(STARTS)?.map_or(0, |starts| starts.value()) + 1;
+        meta.insert(STARTS, starts)?;
+        starts
+    };
+    write.commit()?;
+    let read = database.begin_read()?;
+    let mut kept = Kept { starts, ..Kept::default() };
+    for row in read.open_table(SERVICES)?.iter()? {
+        let (id, bytes) = row?;
+        kept.services.extend(unpack("service", id.value(), bytes.value()));
+    }
+    for row in read.open_table(CHECKS)?.iter()? {
+        let (id, bytes) = row?;
+        kept.checks.extend(unpack("check", id.value(), bytes.value()));
+    }
+    for row in read.open_table(VERDICTS)?.iter()? {
+        let (id, bytes) = row?;
+        let verdict: Option<Verdict> = unpack("verdict", id.value(), bytes.value());
+        kept.verdicts.extend(CheckId::new(id.value()).ok().zip(verdict));
+    }
+    Ok(kept)
+}
+
+/// One unreadable row is told and left out; it must not keep an agent from starting.
+fn unpack<T: DeserializeOwned>(what: &str, id: &str, bytes: &[u8]) -> Option<T> {
+    rmp_serde::from_slice(bytes)
+        .inspect_err(|error| tracing::warn!(what, id, %error, "a kept definition cannot be read and is left out"))
+        .ok()
+}
+
+/// Takes whatever waits, writes it in one transaction, answers; ends when the last inlet is dropped.
+fn write_all(
+    database: &Database,
+    mut inlet: mpsc::Receiver<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
+) {
+    let mut waiting = Vec::new();
+    while let Some(first) = inlet.blocking_recv() {
+        waiting.push(first);
+        while let Ok(next) = inlet.try_recv() {
+            waiting.push(next);
+        }
+        let result = write(database, waiting.iter().flat_map(|(notes, _)| notes)).map_err(Arc::new);
+        if let Err(error) = &result {
+            tracing::error!(error = format!("{error:#}"), "local services and checks cannot be kept");
+        }
+        for done in waiting.drain(..).filter_map(|(_, done)| done) {
+            let _ = done.send(result.clone());
+        }
+    }
+}
+
+fn write<'a>(database: &Database, notes: impl Iterator<Item = &'a Note>) -> anyhow::Result<()> {
+    let write = database.begin_write()?;
+    {
+        let (mut services, mut checks, mut verdicts) =
+            (write.open_table(SERVICES)?, write.open_table(CHECKS)?, write.open_table(VERDICTS)?);
+        for note in notes {
+            match note {
+                Note::Service(local) => {
+                    services.insert(local.service.id.as_str(), rmp_serde::to_vec_named(local)?.as_slice())?;
+                }
+                Note::NoService(id) => {
+                    services.remove(id.as_str())?;
+                }
+                Note::Check(local) => {
+                    checks.insert(local.check.id.as_str(), rmp_serde::to_vec_named(local)?.as_slice())?;
+                }
+                Note::NoCheck(id) => {
+                    checks.remove(id.as_str())?;
+                    verdicts.remove(id.as_str())?;
+                }
+                Note::Verdict(id, verdict) => {
+                    verdicts.insert(id.as_str(), rmp_serde::to_vec_named(verdict)?.as_slice())?;
+                }
+            }
+        }
+    }
+    write.commit()?;
+    Ok(())
+}

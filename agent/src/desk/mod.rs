@@ -1,0 +1,249 @@
+//! The desk: where commands, questions and orders arrive, and rights are asked.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use muster_catalog::{Command, NodeName, Reader, Run};
+use smol_str::SmolStr;
+use tokio::sync::{mpsc, oneshot, watch as channel};
+use uuid::Uuid;
+
+pub(crate) mod disk;
+mod local;
+mod order;
+mod read;
+mod watch;
+mod write;
+
+use crate::raft::{Raft, WriteError};
+pub(crate) use local::{LocalDesk, LocalSettings};
+pub(crate) use order::{Errand, Order};
+pub(crate) use read::{Consistency, Seen, Wait};
+pub(crate) use watch::Bells;
+use write::Session;
+
+/// Who knocks.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    /// The secret it came with, if any.
+    pub(crate) token: Option<Token>,
+    /// Where it came from: an address, `unix`, or a part of this agent.
+    pub(crate) from: SmolStr,
+    /// Whether it speaks for this agent's own configuration.
+    pub(crate) inside: bool,
+}
+
+impl Who {
+    /// A part of this agent.
+    pub(crate) fn inside(part: &'static str) -> Self {
+        Self { token: None, from: SmolStr::new_static(part), inside: true }
+    }
+
+    /// Somebody at a door.
+    pub(crate) fn outside(from: impl AsRef<str>, token: Option<Token>) -> Self {
+        Self { token, from: SmolStr::new(from), inside: false }
+    }
+}
+
+/// A secret of a caller's: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token(pub(crate) SmolStr);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What somebody wants to do.
+pub(crate) enum Act<'a> {
+    Read,
+    Write(&'a Command),
+    Order(&'a Order, &'a Policy),
+}
+
+/// What the configuration allows callers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Policy {
+    /// Whether checks that run programs may be registered over the API.
+    pub(crate) script_checks_by_api: bool,
+}
+
+/// The one place where rights are asked. Without ACLs everything is allowed but what the configuration forbids.
+pub(crate) fn allow(who: &Who, act: &Act<'_>) -> Result<(), DeskError> {
+    match act {
+        Act::Order(order, policy) if order.runs_programs() && !who.inside && !policy.script_checks_by_api => {
+            Err(DeskError::ScriptsForbidden)
+        }
+        Act::Read | Act::Write(_) | Act::Order(..) => Ok(()),
+    }
+}
+
+/// Why the desk could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeskError {
+    /// Nothing was changed or read: there is no leader, or this server is still reading its log. Later may do.
+    #[error("No cluster leader")]
+    NoLeader,
+    /// Nothing was changed: programs as checks are switched off for callers of the API.
+    #[error("Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")]
+    ScriptsForbidden,
+    /// Nothing was changed: the caller named something that is not there.
+    #[error("{0}")]
+    Unknown(Unknown),
+    /// The catalog refused what this agent itself told it.
+    #[error("the catalog refused it")]
+    Refused(#[source] muster_catalog::Refusal),
+    /// The write did not become durable, or it is not known whether it did.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Nothing was changed: the local state could not be kept on disk.
+    #[error("this agent cannot keep its local state")]
+    Disk(#[source] Arc<anyhow::Error>),
+    /// The reload was refused as a whole; the message lists every fault.
+    #[error("{0}")]
+    Reload(String),
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// What a caller named that is not there, or not of the kind that is needed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unknown {
+    #[error("Unknown service ID {0:?}. Ensure that the service ID is passed, not the service name.")]
+    Service(String),
+    #[error("Unknown check ID {0:?}. Ensure that the check ID is passed, not the check name.")]
+    Check(String),
+    #[error("CheckID {0:?} does not have associated TTL")]
+    NotTtl(String),
+    #[error("ServiceID {0:?} does not exist")]
+    ServiceOfCheck(String),
+}
+
+/// One server's desk. Clones are the same desk.
+#[derive(Clone)]
+pub(crate) struct Desk(Arc<Inner>);
+
+struct Inner {
+    name: NodeName,
+    id: Uuid,
+    raft: Raft,
+    reader: Reader,
+    bells: Arc<Bells>,
+    session: Session,
+    local: LocalDesk,
+    caught_up: AtomicBool,
+    forgetful: bool,
+    hold: Duration,
+    stop: channel::Receiver<bool>,
+    errands: mpsc::Sender<Errand>,
+}
+
+/// What a desk stands on.
+pub(crate) struct Setup {
+    /// This node's name.
+    pub(crate) name: NodeName,
+    /// Its UUID.
+    pub(crate) id: Uuid,
+    /// This run.
+    pub(crate) run: Run,
+    pub(crate) raft: Raft,
+    pub(crate) reader: Reader,
+    pub(crate) bells: Arc<Bells>,
+    pub(crate) local: LocalDesk,
+    /// Whether nothing is kept on disk.
+    pub(crate) forgetful: bool,
+    /// How long a question waits for a leader (Consul's `rpc_hold_timeout`).
+    pub(crate) hold: Duration,
+    /// Turns true when the agent stops.
+    pub(crate) stop: channel::Receiver<bool>,
+    /// To the assembly, which alone can reload and end.
+    pub(crate) errands: mpsc::Sender<Errand>,
+}
+
+impl Desk {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { name, id, run, raft, reader, bells, local, forgetful, hold, stop, errands } = setup;
+        let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
+        Self(Arc::new(Inner { name, id, raft, reader, bells, session, local, caught_up, forgetful, hold, stop, errands }))
+    }
+
+    /// This node's name.
+    pub(crate) fn name(&self) -> &NodeName {
+        &self.0.name
+    }
+
+    /// This node's UUID: the owner of what it syncs.
+    pub(crate) fn id(&self) -> Uuid {
+        self.0.id
+    }
+
+    /// What can be read without asking.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.0.reader
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    pub(crate) fn bells(&self) -> &Arc<Bells> {
+        &self.0.bells
+    }
+
+    /// What this agent was told to run.
+    pub(crate) fn local(&self) -> &LocalDesk {
+        &self.0.local
+    }
+
+    fn session(&self) -> &Session {
+        &self.0.session
+    }
+
+    fn forgetful(&self) -> bool {
+        self.0.forgetful
+    }
+
+    /// Wall-clock milliseconds since 1970.
+    #[allow(clippy::disallowed_methods)] // The desk is where time enters: it stamps what the cores are told.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+
+    /// Returns when the agent begins to stop.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + use<> {
+        let mut stop = self.0.stop.clone();
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+
+    async fn reload(&self) -> Result<(), DeskError> {
+        let (done, is_done) = oneshot::channel();
+        self.0.errands.send(Errand::Reload(done)).await.map_err(|_| DeskError::Stopping)?;
+        is_done.await.map_err(|_| DeskError::Stopping)?.map_err(DeskError::Reload)
+    }
+
+    async fn leave(&self) -> Result<(), DeskError> {
+        let (done, is_done) = oneshot::channel();
+        self.0.errands.send(Errand::Leave(done)).await.map_err(|_| DeskError::Stopping)?;
+        is_done.await.map_err(|_| DeskError::Stopping)
+    }
+
+    /// Returns once everything that was acknowledged before this start is applied, so that no answer is behind it.
+    pub(crate) async fn caught_up(&self) -> Result<(), DeskError> {
+        if self.0.caught_up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match tokio::time::timeout(self.0.hold, self.raft().settled()).await {
+            Ok(Ok(())) => {
+                self.0.caught_up.store(true, Ordering::Release);
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => Err(DeskError::NoLeader),
+        }
+    }
+}

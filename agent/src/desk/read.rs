@@ -1,0 +1,111 @@
+//! Questions: answered from the local store, at once or when the answer can have changed.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use muster_catalog::{Ask, Index};
+use smallvec::SmallVec;
+
+use super::watch::Bell;
+use super::{Act, Desk, DeskError, Who, allow};
+
+/// How new an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// As new as what was acknowledged before the question.
+    Default,
+    /// Whatever this agent has.
+    Stale,
+    /// As `Default`, with the leader's word for it; never without a leader.
+    Consistent,
+}
+
+/// Hold the answer until its index is above this one, or the time is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wait {
+    pub(crate) seen: Index,
+    pub(crate) timeout: Duration,
+}
+
+/// An answer and what is known of its age.
+#[derive(Debug)]
+pub(crate) struct Seen<T> {
+    /// Never 0.
+    pub(crate) index: Index,
+    pub(crate) known_leader: bool,
+    pub(crate) last_contact_ms: u64,
+    pub(crate) answer: T,
+}
+
+impl Desk {
+    /// Answers a question. A waiting one takes the bell, looks, and sleeps until it rings, its time is over, or the
+    /// agent stops: then the answer is what it is.
+    pub(crate) async fn read<A: Ask>(
+        &self,
+        who: &Who,
+        ask: &A,
+        consistency: Consistency,
+        wait: Option<Wait>,
+    ) -> Result<Seen<A::Answer>, DeskError> {
+        allow(who, &Act::Read)?;
+        if consistency != Consistency::Stale {
+            self.caught_up().await?;
+        }
+        if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
+            self.wait_past(ask, wait).await;
+        }
+        Ok(self.look(ask))
+    }
+
+    /// The answer as it stands.
+    pub(crate) fn look<A: Ask>(&self, ask: &A) -> Seen<A::Answer> {
+        let state = self.reader().load();
+        Seen {
+            index: ask.index(&state).max(1),
+            known_leader: self.raft().leader().is_some(),
+            last_contact_ms: 0, // This server is the only one: it is the leader, or nobody is.
+            answer: ask.look(&state),
+        }
+    }
+
+    async fn wait_past<A: Ask>(&self, ask: &A, wait: Wait) {
+        if self.is_past(ask, wait.seen) {
+            return;
+        }
+        let bells: SmallVec<[Bell; 1]> = ask.topics().iter().map(|topic| self.bells().take(topic)).collect();
+        let mut over = pin!(tokio::time::sleep(wait.timeout));
+        let mut stop = pin!(self.stopping());
+        loop {
+            let mut rings: SmallVec<[_; 1]> = bells.iter().map(|bell| Box::pin(bell.rung())).collect();
+            for ring in &mut rings {
+                ring.as_mut().enable();
+            }
+            if self.is_past(ask, wait.seen) {
+                return;
+            }
+            let rung = poll_fn(|context| {
+                if over.as_mut().poll(context).is_ready() || stop.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(false);
+                }
+                if rings.iter_mut().any(|ring| ring.as_mut().poll(context).is_ready()) {
+                    return Poll::Ready(true);
+                }
+                Poll::Pending
+            });
+            if !rung.await {
+                return;
+            }
+        }
+    }
+
+    /// An in-memory agent's history is new at each start: an index from its future is one of a history that is gone,
+    /// and waiting for it would be waiting for nothing.
+    fn is_past<A: Ask>(&self, ask: &A, seen: Index) -> bool {
+        let state = self.reader().load();
+        ask.index(&state).max(1) > seen || (self.forgetful() && seen > state.last_applied())
+    }
+}
+
+use std::future::Future;

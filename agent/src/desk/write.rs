@@ -1,0 +1,163 @@
+//! Commands: numbered in this run's session of the log, stamped with the leader's time, and written once.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use muster_catalog::{COMMANDS_IN_FLIGHT_MAX, Cause, CauseKind, Command, Index, Outcome, Proposal, Refusal, Run};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{Act, Desk, DeskError, Who, allow};
+
+/// How often a command is tried again in a new session when its own turned out to be unknown.
+const REOPENINGS_MAX: u32 = 3;
+
+/// This run's session of the log.
+#[derive(Debug)]
+pub(crate) struct Session {
+    numbers: Mutex<Numbers>,
+    freed: Notify,
+    /// Held while a session is opened: only one caller does it.
+    opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Numbers {
+    run: Run,
+    open: bool,
+    next: u64,
+    in_flight: BTreeSet<u64>,
+}
+
+/// One command's place in the session; given back when dropped.
+struct Ticket<'a> {
+    session: &'a Session,
+    run: Run,
+    number: u64,
+    answered_below: u64,
+}
+
+impl Session {
+    pub(crate) fn new(run: Run) -> Self {
+        let numbers = Numbers { run, open: false, next: 1, in_flight: BTreeSet::new() };
+        Self { numbers: Mutex::new(numbers), freed: Notify::new(), opening: tokio::sync::Mutex::new(()) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Numbers> {
+        self.numbers.lock().expect("no holder of this lock panics")
+    }
+
+    /// Waits until the window has room.
+    async fn take(&self) -> Ticket<'_> {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(ticket) = self.try_take() {
+                return ticket;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_take(&self) -> Option<Ticket<'_>> {
+        let mut numbers = self.lock();
+        let floor = numbers.in_flight.first().copied().unwrap_or(numbers.next);
+        if numbers.next - floor >= COMMANDS_IN_FLIGHT_MAX {
+            return None;
+        }
+        let number = numbers.next;
+        numbers.next += 1;
+        numbers.in_flight.insert(number);
+        Some(Ticket { session: self, run: numbers.run, number, answered_below: floor.min(number) })
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut numbers = self.session.lock();
+        if numbers.run == self.run {
+            numbers.in_flight.remove(&self.number);
+        }
+        drop(numbers);
+        self.session.freed.notify_waiters();
+    }
+}
+
+impl Desk {
+    /// Writes a command; it is durable and applied when this returns.
+    pub(crate) async fn write(
+        &self,
+        who: &Who,
+        command: Command,
+        kind: CauseKind,
+        reason: &str,
+    ) -> Result<(Index, Outcome), DeskError> {
+        allow(who, &Act::Write(&command))?;
+        let cause = Cause::new(&who.from, kind, self.clock_ms(), reason);
+        self.write_as(command, Arc::new(cause)).await
+    }
+
+    /// Writes a command of the agent's own.
+    pub(crate) async fn write_as(&self, command: Command, cause: Arc<Cause>) -> Result<(Index, Outcome), DeskError> {
+        let mut reopenings = 0;
+        loop {
+            self.open_session().await?;
+            let ticket = self.session().take().await;
+            let (index, outcome) = self.propose(&ticket, command.clone(), &cause).await?;
+            match outcome {
+                // Refused before it was applied, so it may be told again in a new session.
+                Outcome::Refused(Refusal::UnknownRun | Refusal::OutsideWindow) if reopenings < REOPENINGS_MAX => {
+                    reopenings += 1;
+                    self.renew_session(ticket.run);
+                }
+                outcome => return Ok((index, outcome)),
+            }
+        }
+    }
+
+    async fn propose(&self, ticket: &Ticket<'_>, command: Command, cause: &Cause) -> Result<(Index, Outcome), DeskError> {
+        let proposal = Proposal {
+            request: Uuid::new_v4(),
+            run: ticket.run,
+            number: ticket.number,
+            answered_below: ticket.answered_below,
+            time_ms: self.clock_ms().max(self.reader().load().time_ms()),
+            cause: cause.clone(),
+            command,
+        };
+        Ok(self.raft().write(&proposal).await?)
+    }
+
+    /// Opens the session of this run in the log, once.
+    async fn open_session(&self) -> Result<(), DeskError> {
+        if self.session().lock().open {
+            return Ok(());
+        }
+        let _only_one = self.session().opening.lock().await;
+        let run = {
+            let numbers = self.session().lock();
+            if numbers.open {
+                return Ok(());
+            }
+            numbers.run
+        };
+        let cause = Cause::new(self.name(), CauseKind::Start, self.clock_ms(), "");
+        let ticket = Ticket { session: self.session(), run, number: 0, answered_below: 0 };
+        let (_, outcome) = self.propose(&ticket, Command::OpenRun, &cause).await?;
+        if outcome == Outcome::Done {
+            self.session().lock().open = true;
+        } else {
+            self.renew_session(run);
+        }
+        Ok(())
+    }
+
+    /// The log does not know this run, or knows a later one: begin another.
+    fn renew_session(&self, run: Run) {
+        let mut numbers = self.session().lock();
+        if numbers.run == run {
+            let renewed = Run { agent: run.agent, epoch: run.epoch + 1 };
+            *numbers = Numbers { run: renewed, open: false, next: 1, in_flight: BTreeSet::new() };
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What runs by itself: bringing this agent's services into the catalog, membership into the catalog, verdicts to the desk.
+
+mod alias;
+mod reap;
+mod reconcile;
+mod sync;
+mod verdicts;
+
+pub(crate) use alias::judge_aliases;
+pub(crate) use reap::reap_critical;
+pub(crate) use reconcile::{Member, reconcile};
+pub(crate) use sync::sync;
+pub(crate) use verdicts::take_verdicts;

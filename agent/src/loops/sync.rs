@@ -1,0 +1,83 @@
+//! Anti-entropy: what this agent was told is brought into the catalog, at once after a change and again as time goes by.
+
+use std::time::Duration;
+
+use muster_catalog::{Cause, CauseKind, Command, Outcome, Plan, Scope, Topic};
+use rand::{Rng, RngExt};
+use std::sync::Arc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::desk::{Desk, DeskError};
+
+/// A full look at least this often, plus up to as much again (Consul's one minute, staggered).
+const FULL_INTERVAL: Duration = Duration::from_secs(60);
+/// After a failure, again in this much plus up to as much: often enough to be found in a log, rarely enough not to be a load.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// After failing several times in a row, again in this much plus up to as much (Consul's 15 s).
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(15);
+
+/// Runs until the agent stops.
+pub(crate) async fn sync(desk: Desk, mut rng: impl Rng) {
+    let mut version = desk.local().version();
+    let own = [Topic::Node(desk.name().folded()), Topic::NodeChecks(desk.name().folded())];
+    let bells = own.each_ref().map(|topic| desk.bells().take(topic));
+    let mut failures = 0_u32;
+    let mut scope = Scope::All;
+    let mut full_at = Instant::now() + jittered(FULL_INTERVAL, &mut rng);
+    let mut stop = std::pin::pin!(desk.stopping());
+    loop {
+        version.mark_unchanged();
+        let mut rings = std::pin::pin!(futures_util::future::select(Box::pin(bells[0].rung()), Box::pin(bells[1].rung())));
+        let done = round(&desk, scope).await;
+        let again = match &done {
+            Ok(due) => {
+                failures = 0;
+                scope = Scope::Changed;
+                due.map_or(full_at, |due| full_at.min(Instant::now() + desk.local().until(due)))
+            }
+            Err(error) => {
+                failures += 1;
+                scope = Scope::All;
+                let pause = (RETRY_INTERVAL * 2_u32.saturating_pow(failures.min(8) - 1)).min(RETRY_INTERVAL_MAX);
+                tracing::warn!(%error, "services and checks are not in the catalog yet: trying again");
+                Instant::now() + jittered(pause, &mut rng)
+            }
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            changed = version.changed(), if done.is_ok() => if changed.is_err() { return },
+            _ = &mut rings, if done.is_ok() => {}
+            () = sleep_until(again) => {}
+        }
+        if Instant::now() >= full_at {
+            scope = Scope::All;
+            full_at = Instant::now() + jittered(FULL_INTERVAL, &mut rng);
+        }
+    }
+}
+
+/// Between once and twice this long, so that agents that started together drift apart.
+fn jittered(interval: Duration, rng: &mut impl Rng) -> Duration {
+    interval + interval.mul_f64(rng.random_range(0.0..1.0))
+}
+
+/// One round: removals are heeded, then the plan is written. Gives when a deferred output is due.
+async fn round(desk: &Desk, scope: Scope) -> Result<Option<u64>, DeskError> {
+    desk.caught_up().await?;
+    let actor = desk.name().as_str();
+    let cause = |reason: &str| Arc::new(Cause::new(actor, CauseKind::Sync, desk.clock_ms(), reason));
+    let state = desk.reader().load().clone();
+    let seen = desk.local().heed_removals(desk.id(), &state).await?;
+    if !seen.is_empty() {
+        desk.write_as(Command::AcknowledgeRemovals(seen), cause("removed by others")).await?;
+    }
+    let (Plan { commands, due_ms }, version) = desk.local().plan(desk.id(), desk.name(), &state, scope);
+    for (command, own) in commands {
+        let (_, outcome) = desk.write_as(command, own.unwrap_or_else(|| cause("anti-entropy"))).await?;
+        if let Outcome::Refused(refusal) = outcome {
+            return Err(DeskError::Refused(refusal));
+        }
+    }
+    desk.local().synced(version);
+    Ok(due_ms)
+}
