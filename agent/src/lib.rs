@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod cli;
 mod config;
 mod desk;
+mod door;
 mod loops;
 mod raft;
 
