@@ -224,8 +224,8 @@ fn the_catalog_is_listed() {
     let json: Value = serde_json::from_slice(&agent.run(&["catalog", "nodes", "-format=json"]).well().out).unwrap();
     assert_eq!(json[0]["ModifyIndex"], 5);
     assert_eq!(agent.run(&["catalog", "services"]).well().out(), "consul\nweb\n");
-    assert_eq!(agent.run(&["catalog", "services", "-tags"]).well().out(), "consul  \nweb     a,b\n");
-    assert_eq!(agent.run(&["catalog", "services", "-tags", "-node=n1"]).well().out(), "web  x,y\n");
+    assert_eq!(agent.run(&["catalog", "services", "-tags"]).well().out(), "consul      \nweb         a,b\n");
+    assert_eq!(agent.run(&["catalog", "services", "-tags", "-node=n1"]).well().out(), "web      x,y\n");
     assert_eq!(agent.run(&["catalog", "services", "-node=nope"]).well().out(), "");
     let json: Value = serde_json::from_slice(&agent.run(&["catalog", "services", "-format=json"]).well().out).unwrap();
     assert_eq!(json, json!({ "consul": [], "web": ["a", "b"] }));
@@ -422,7 +422,9 @@ fn a_fault_in_any_file_registers_none() {
     std::fs::write(&good, r#"{"service": {"name": "web"}}"#).unwrap();
     std::fs::write(&bad, r#"{"service": {"name": "web", "prot": 80}}"#).unwrap();
     let agent = Canned::new(&[("PUT /v1/agent/service/register", 200, "")]);
-    agent.run(&[OsStr::new("services"), OsStr::new("register"), good.as_ref(), bad.as_ref()]).failed("bad.json: service[0].prot");
+    agent
+        .run(&[OsStr::new("services"), OsStr::new("register"), good.as_ref(), bad.as_ref()])
+        .failed("bad.json:1:37: service[0].prot");
     assert!(agent.lines().is_empty());
 }
 

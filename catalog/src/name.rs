@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-/// Longest name of any kind, in bytes. Consul sets no bound; a DNS name ends at 255, and ids made by
+/// Longest name of any kind, in bytes, as it is written and in lower case. Consul sets no bound; a DNS name ends at 255, and ids made by
 /// programs (Nomad's are the longest seen, about 130 bytes) stay below twice that.
 pub const NAME_BYTES_MAX: usize = 512;
 
@@ -25,8 +25,9 @@ fn check(text: &str) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);
     }
-    if text.len() > NAME_BYTES_MAX {
-        return Err(NameError::TooLong(text.len()));
+    let length = text.len().max(fold(text).len()); // "Ⱥ" is longer in lower case.
+    if length > NAME_BYTES_MAX {
+        return Err(NameError::TooLong(length));
     }
     if text.chars().any(char::is_control) {
         return Err(NameError::Control(text.to_owned()));
@@ -123,6 +124,15 @@ name! {
     /// A node's name, unique in its datacenter without regard to case.
     NodeName
 }
+
+impl NodeName {
+    /// A node's UUID in the place of its name: what asks for a node takes either.
+    pub(crate) fn of_id(id: uuid::Uuid) -> Self {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        Self(SmolStr::new(id.hyphenated().encode_lower(&mut text)))
+    }
+}
+
 name! {
     /// What look-ups ask for: many instances share it; matched without regard to case.
     ServiceName

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use crate::name::{NodeName, ServiceName};
-use crate::row::{Check, Entry, Health, Index, Instance, Meta, Node, Row, Service, Status};
+use crate::row::{Check, Entry, Health, Index, Instance, Meta, Node, Row, Service};
 use crate::state::State;
 use crate::topic::Topic;
 
@@ -144,7 +144,7 @@ pub struct NodeServices {
     pub node: SmolStr,
 }
 
-/// A node's folded name: where a question by UUID waits too, once the node is known.
+/// A node's folded name, or its UUID as text: a node is touched under both.
 fn node_topic(node: &SmolStr, topic: impl Fn(NodeName) -> Topic) -> SmallVec<[Topic; 1]> {
     match NodeName::new(node) {
         Ok(name) => smallvec![topic(name.folded())],
@@ -193,7 +193,8 @@ pub struct ServiceChecks {
 impl Ask for ServiceChecks {
     type Answer = Vec<Arc<Row<Check>>>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
-        smallvec![Topic::ServiceChecks(self.name.clone())]
+        let checks = Topic::ServiceChecks(self.name.clone());
+        if self.node_meta.is_empty() { smallvec![checks] } else { smallvec![checks, Topic::Service(self.name.clone())] }
     }
     fn look(&self, state: &State) -> Self::Answer {
         let Some(bucket) = state.service(self.name.as_str()) else { return Vec::new() };
@@ -214,7 +215,8 @@ pub struct StateChecks {
 impl Ask for StateChecks {
     type Answer = Vec<Arc<Row<Check>>>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
-        smallvec![Topic::State(self.state)]
+        let checks = Topic::State(self.state);
+        if self.node_meta.is_empty() { smallvec![checks] } else { smallvec![checks, Topic::Nodes] }
     }
     fn look(&self, state: &State) -> Self::Answer {
         let on = |check: &&Arc<Row<Check>>| {
@@ -222,7 +224,7 @@ impl Ask for StateChecks {
         };
         let of = |check: &&Arc<Row<Check>>| match self.state {
             None => true,
-            Some(health) => !matches!(check.status, Status::Other(_)) && check.status.health() == health,
+            Some(health) => check.status.listed() == Some(health),
         };
         state.checks().filter(of).filter(on).cloned().collect()
     }

@@ -48,18 +48,15 @@ impl Removals {
         self.0.insert((mark.owner, row(&mark.removed).0), Arc::new(mark));
     }
 
-    /// Whether an offer may pass: a mark of its own or a later generation holds it back, an older one is cleared.
-    pub(crate) fn admits(&mut self, owner: Uuid, offered: &Removed) -> bool {
+    /// Whether an offer may pass: a mark of its own or a later generation holds it back.
+    pub(crate) fn admits(&self, owner: Uuid, offered: &Removed) -> bool {
         let (row_key, generation) = row(offered);
-        let key = (owner, row_key);
-        match self.0.get(&key) {
-            None => true,
-            Some(mark) if row(&mark.removed).1 >= generation => false,
-            Some(_) => {
-                self.0.remove(&key);
-                true
-            }
-        }
+        self.0.get(&(owner, row_key)).is_none_or(|mark| row(&mark.removed).1 < generation)
+    }
+
+    /// The offer has passed: a mark of an older generation means nothing any more.
+    pub(crate) fn clear(&mut self, owner: Uuid, offered: &Removed) {
+        self.0.remove(&(owner, row(offered).0));
     }
 
     pub(crate) fn acknowledge(&mut self, owner: Uuid, removed: &Removed) {
@@ -71,8 +68,8 @@ impl Removals {
     }
 
     pub(crate) fn forget(&mut self, owner: Uuid) {
-        let keys: Vec<_> = self.0.keys().filter(|(of, _)| *of == owner).cloned().collect();
-        for key in keys {
+        let marks: Vec<_> = self.of(owner).map(|mark| (owner, row(&mark.removed).0)).collect();
+        for key in marks {
             self.0.remove(&key);
         }
     }

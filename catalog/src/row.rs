@@ -189,6 +189,14 @@ impl Status {
         }
     }
 
+    /// Under which state the check is listed: a text of the registrant's under none.
+    pub(crate) fn listed(&self) -> Option<Health> {
+        match self {
+            Status::Other(_) => None,
+            status => Some(status.health()),
+        }
+    }
+
     /// What it means for look-ups.
     pub fn health(&self) -> Health {
         match self {

@@ -21,6 +21,9 @@ const VERSION: u16 = 1;
 /// Largest record: a key's value may have any size that the KV limit was set to, so this only stops a damaged length.
 const RECORD_BYTES_MAX: usize = 64 << 20;
 
+/// Deepest nesting in a record: rows need a handful of levels, and a field that is left out must not fill the stack.
+const DEPTH_MAX: usize = 32;
+
 /// Tags of records; never reused. Unknown ones are an error: leaving rows out would be losing them.
 mod tag {
     pub(super) const END: u8 = 0;
@@ -93,7 +96,9 @@ impl State {
         for row in self.checks.values() {
             out.record(tag::CHECK, &**row)?;
         }
-        for bucket in self.buckets.values() {
+        let mut buckets: Vec<_> = self.buckets.iter().collect();
+        buckets.sort_unstable_by_key(|(name, _)| *name); // One state, one stream: the hash map has another order in each process.
+        for (_, bucket) in buckets {
             let record = ServiceIndexes {
                 name: bucket.name.clone(),
                 rows_index: bucket.rows_index,
@@ -210,7 +215,7 @@ impl State {
             let checks = own.remove(key).unwrap_or_default().into_iter().chain(host.checks.iter().cloned());
             let instance = Instance::new(host.row.clone(), service.clone(), checks);
             let name = service.name.folded();
-            buckets.entry(name).or_insert_with(|| Bucket::new(service.name.clone())).instances.push_back(Arc::new(instance));
+            buckets.entry(name).or_insert_with(|| Bucket::new(service.name.clone(), 0)).instances.push_back(Arc::new(instance));
         }
         for ServiceIndexes { name, rows_index, checks_index, index } in indexes {
             if let Some(bucket) = buckets.get_mut(&name.folded()) {
@@ -237,7 +242,9 @@ impl<W: Write> Writer<W> {
         let mut record = std::mem::take(&mut self.record);
         record.clear();
         value.serialize(&mut rmp_serde::Serializer::new(&mut record).with_struct_map()).map_err(io::Error::other)?;
-        let length = u32::try_from(record.len()).map_err(io::Error::other)?;
+        let length = u32::try_from(record.len()).ok().filter(|_| record.len() <= RECORD_BYTES_MAX);
+        let length =
+            length.ok_or_else(|| io::Error::other(format!("a record of {} bytes could not be read back", record.len())))?;
         self.raw(&[tag])?;
         self.raw(&length.to_be_bytes())?;
         self.raw(&record)?;
@@ -292,7 +299,9 @@ impl<R: Read> Reader<R> {
     }
 
     fn body<T: for<'de> Deserialize<'de>>(&self) -> Result<T, SnapshotError> {
-        rmp_serde::from_slice(&self.record).map_err(|error| self.damaged(&error.to_string()))
+        let mut unpacker = rmp_serde::Deserializer::from_read_ref(&self.record);
+        unpacker.set_max_depth(DEPTH_MAX);
+        T::deserialize(&mut unpacker).map_err(|error| self.damaged(&error.to_string()))
     }
 
     fn finish(mut self) -> Result<(), SnapshotError> {
@@ -304,4 +313,221 @@ impl<R: Read> Reader<R> {
         }
         Ok(())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cause::{Cause, CauseKind};
+    use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
+    use crate::name::{CheckId, ServiceId};
+    use crate::row::{Meta, Status, Weights};
+    use crate::store::Store;
+
+    /// A state with a record of every kind in it.
+    fn small() -> State {
+        let agent = Uuid::from_u128(0xa);
+        let node = NodeName::new("N").expect("a name");
+        let about = Node { id: Some(agent), address: "::1".into(), tagged_addresses: Meta::new(), meta: Meta::new() };
+        let service = Service {
+            id: ServiceId::new("s").expect("a name"),
+            name: ServiceName::new("Web").expect("a name"),
+            tags: vec!["t".into()],
+            address: "".into(),
+            tagged_addresses: Default::default(),
+            meta: Meta::new(),
+            port: 80,
+            socket_path: "".into(),
+            enable_tag_override: false,
+            weights: Weights::default(),
+            rare: None,
+        };
+        let check = Check {
+            id: CheckId::new("c").expect("a name"),
+            name: "".into(),
+            status: Status::Critical,
+            notes: "".into(),
+            output: "o".into(),
+            service_id: Some(service.id.clone()),
+            service_name: None,
+            service_tags: vec![],
+            kind: "".into(),
+            interval: "".into(),
+            timeout: "".into(),
+            definition: None,
+        };
+        let other =
+            Offer { generation: 4, ..Offer::unowned(Service { id: ServiceId::new("g").expect("a name"), ..service.clone() }) };
+        let register = Register {
+            node: node.clone(),
+            about: Some(about),
+            services: vec![Offer { generation: 3, ..Offer::unowned(service) }, other],
+            checks: vec![Offer::unowned(check)],
+            owner: Some(agent),
+        };
+        let set = |key: &str| Kv { key: key.into(), verb: KvVerb::Set { value: "v".into(), flags: 7, cas: None } };
+        let gone = Target::Service(ServiceId::new("g").expect("a name"));
+        let commands = [
+            Command::OpenRun,
+            Command::Found(Uuid::from_u128(0xf)),
+            Command::Register(register),
+            Command::Deregister(Deregister { node, target: gone, owner: None }),
+            Command::Kv(set("k")),
+            Command::Kv(set("x")),
+            Command::Kv(Kv { key: "x".into(), verb: KvVerb::Delete { cas: None } }),
+        ];
+        let mut store = Store::new();
+        for (number, command) in (0..).zip(commands) {
+            let proposal = Proposal {
+                request: Uuid::from_u128(1),
+                run: Run { agent, epoch: 65536 },
+                number,
+                answered_below: number,
+                time_ms: 5,
+                cause: Cause::new("a", CauseKind::Api, 5, "r"),
+                command,
+            };
+            assert!(!matches!(store.apply(number + 1, proposal).outcome, Outcome::Refused(_)));
+        }
+        store.state().clone()
+    }
+
+    fn written(state: &State) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        state.write_to(&mut bytes).expect("memory takes all");
+        bytes
+    }
+
+    /// The bytes with a checksum that fits them.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    fn started() -> Vec<u8> {
+        [MAGIC.as_slice(), &VERSION.to_be_bytes()].concat()
+    }
+
+    fn record(tag: u8, body: &[u8]) -> Vec<u8> {
+        [&[tag], (body.len() as u32).to_be_bytes().as_slice(), body].concat()
+    }
+
+    #[test]
+    fn the_form_on_disk_stays_as_it_is() {
+        let hex: String = written(&small()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, GOLDEN.concat());
+    }
+
+    #[test]
+    fn a_cut_snapshot_is_an_error_at_every_byte() {
+        let bytes = written(&small());
+        for end in 0..bytes.len() {
+            assert!(State::read_from(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        assert_eq!(written(&State::read_from(&*bytes).expect("it is whole")), bytes);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_an_error_at_every_byte() {
+        let mut bytes = written(&small());
+        for at in 0..bytes.len() {
+            for bit in [0x01, 0x80, 0xff] {
+                bytes[at] ^= bit;
+                assert!(State::read_from(&*bytes).is_err(), "byte {at} flipped by {bit:02x}");
+                bytes[at] ^= bit;
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_promises_nothing() {
+        let promise = [&[tag::KEY], (60_u32 << 20).to_be_bytes().as_slice(), b"short"].concat();
+        let mut from = Reader { from: &*promise, crc: crc32fast::Hasher::new(), offset: 0, record: Vec::new() };
+        assert!(matches!(from.next(), Err(SnapshotError::Damaged { .. })));
+        assert!(from.record.capacity() < 1024, "{}", from.record.capacity());
+        let promise = [&[tag::KEY], (65_u32 << 20).to_be_bytes().as_slice()].concat();
+        let mut from = Reader { from: &*promise, crc: crc32fast::Hasher::new(), offset: 0, record: Vec::new() };
+        assert!(matches!(from.next(), Err(SnapshotError::Damaged { offset: 5, .. })));
+    }
+
+    #[test]
+    fn foreign_streams_are_told_apart() {
+        assert!(matches!(State::read_from(&b"no snapshot of muster"[..]), Err(SnapshotError::Damaged { offset: 10, .. })));
+        let newer = sealed([MAGIC.as_slice(), &2_u16.to_be_bytes(), &[tag::END]].concat());
+        assert!(matches!(State::read_from(&*newer), Err(SnapshotError::Version(2))));
+        let unknown = sealed([started(), record(99, b"\x80"), vec![tag::END]].concat());
+        let Err(SnapshotError::Damaged { what, .. }) = State::read_from(&*unknown) else { panic!("it was taken") };
+        assert_eq!(what, "unknown record 99");
+        let empty = sealed([started(), vec![tag::END]].concat());
+        assert_eq!(State::read_from(&*empty).expect("it is whole").last_applied(), 0);
+    }
+
+    #[test]
+    fn a_field_of_a_newer_version_is_left_out() {
+        let body = b"\x82\xa7applied\x07\xa3new\x93\x01\xc0\xa1x";
+        let newer = sealed([started(), record(tag::HEAD, body), vec![tag::END]].concat());
+        assert_eq!(State::read_from(&*newer).expect("it is whole").last_applied(), 7);
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error() {
+        let deep = [b"\x81\xa3new".as_slice(), &[0x91; 100_000]].concat();
+        let bytes = sealed([started(), record(tag::HEAD, &deep), vec![tag::END]].concat());
+        assert!(matches!(State::read_from(&*bytes), Err(SnapshotError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_back_is_not_written() {
+        let mut state = small();
+        let mut entry = (**state.key("k").expect("it was set")).clone();
+        entry.value = vec![0; RECORD_BYTES_MAX].into();
+        state.keys.insert(entry.key.clone(), Arc::new(entry));
+        assert!(state.write_to(io::sink()).is_err());
+    }
+
+    #[test]
+    fn rows_without_their_node_are_no_panic() {
+        let mut state = small();
+        state.nodes.clear();
+        let read = State::read_from(&*written(&state)).expect("it is whole");
+        assert!(read.service("web").is_none());
+    }
+
+    /// Changed only together with the version, or when a field is added.
+    const GOLDEN: &[&str] = &[
+        "6d7573746572736e0001010000009d85a76170706c69656407a774696d655f6d7305a7686973746f7279c410000000000000000000000000",
+        "0000000fa7696e646578657389a56e6f64657303ad6e6f6465735f72656d6f76656400a8736572766963657304b073657276696365735f72",
+        "656d6f76656400a6636865636b7303a770617373696e6700a77761726e696e6700a8637269746963616c03a46b65797307a77472696d6d65",
+        "6492000002000000b983a3726f7787a46e6f6465a14ea576616c756584a26964c4100000000000000000000000000000000aa76164647265",
+        "7373a33a3a31b07461676765645f61646472657373657380a46d65746180a56f776e6572c0aa67656e65726174696f6e00a5636175736584",
+        "a56163746f72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172ac6372656174655f696e64657803ac6d6f646966795f69",
+        "6e64657803a5696e64657804ac636865636b735f696e6465780303000000f787a46e6f6465a14ea576616c75658ba26964a173a46e616d65",
+        "a3576562a47461677391a174a761646472657373a0b07461676765645f61646472657373657380a46d65746180a4706f727450ab736f636b",
+        "65745f70617468a0b3656e61626c655f7461675f6f76657272696465c2a77765696768747382a770617373696e6701a77761726e696e6701",
+        "a472617265c0a56f776e6572c4100000000000000000000000000000000aaa67656e65726174696f6e03a5636175736584a56163746f72a1",
+        "61a46b696e64a3617069a561745f6d7305a6726561736f6ea172ac6372656174655f696e64657803ac6d6f646966795f696e646578030400",
+        "0000f587a46e6f6465a14ea576616c75658ca26964a163a46e616d65a0a6737461747573a8637269746963616ca56e6f746573a0a66f7574",
+        "707574a16faa736572766963655f6964a173ac736572766963655f6e616d65a3576562ac736572766963655f7461677391a174a46b696e64",
+        "a0a8696e74657276616ca0a774696d656f7574a0aa646566696e6974696f6ec0a56f776e6572c4100000000000000000000000000000000a",
+        "aa67656e65726174696f6e00a5636175736584a56163746f72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172ac637265",
+        "6174655f696e64657803ac6d6f646966795f696e64657803050000002b84a46e616d65a3576562aa726f77735f696e64657804ac63686563",
+        "6b735f696e64657803a5696e64657804060000007088a36b6579a16ba576616c7565c40176a5666c61677307aa6c6f636b5f696e64657800",
+        "a773657373696f6ec0a5636175736584a56163746f72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172ac637265617465",
+        "5f696e64657805ac6d6f646966795f696e646578050700000010920481a77365727669636592a16ea1670700000009920781a36b6579a178",
+        "080000007785a56f776e6572c4100000000000000000000000000000000aa772656d6f76656481a77365727669636592a16704a563617573",
+        "6584a56163746f72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172a5696e64657804a7686973746f7279c41000000000",
+        "00000000000000000000000f090000003f92c4100000000000000000000000000000000a83a565706f6368ce00010000ae616e7377657265",
+        "645f62656c6f7706a86f7574636f6d6573810681a26b76c30a0000006d83a46e6f6465a16ea77375626a65637481a773657276696365a173",
+        "a66368616e676585a5696e64657803a6737461747573c0a772656d6f766564c2a5636175736584a56163746f72a161a46b696e64a3617069",
+        "a561745f6d7305a6726561736f6ea172a873657175656e6365000a0000006d83a46e6f6465a16ea77375626a65637481a773657276696365",
+        "a167a66368616e676585a5696e64657803a6737461747573c0a772656d6f766564c2a5636175736584a56163746f72a161a46b696e64a361",
+        "7069a561745f6d7305a6726561736f6ea172a873657175656e6365010a0000007383a46e6f6465a16ea77375626a65637481a5636865636b",
+        "a163a66368616e676585a5696e64657803a6737461747573a8637269746963616ca772656d6f766564c2a5636175736584a56163746f72a1",
+        "61a46b696e64a3617069a561745f6d7305a6726561736f6ea172a873657175656e6365020a0000006d83a46e6f6465a16ea77375626a6563",
+        "7481a773657276696365a167a66368616e676585a5696e64657804a6737461747573c0a772656d6f766564c3a5636175736584a56163746f",
+        "72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172a873657175656e63650300b223ade7",
+    ];
 }

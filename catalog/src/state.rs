@@ -133,10 +133,8 @@ impl State {
         match topic {
             Topic::Nodes => tables.nodes,
             Topic::Services => tables.services,
-            Topic::Node(name) => self.nodes.get(name).map_or(tables.nodes_removed, |host| host.index),
-            Topic::NodeChecks(name) => {
-                self.nodes.get(name).map_or(tables.nodes_removed, |host| host.checks_index.max(host.row.create_index))
-            }
+            Topic::Node(name) => self.node_index(name, |host| host.index),
+            Topic::NodeChecks(name) => self.node_index(name, |host| host.checks_index),
             Topic::Service(name) => self.buckets.get(name).map_or(tables.services_removed, |bucket| bucket.rows_index),
             Topic::Health(name) => self.buckets.get(name).map_or(tables.services_removed, |bucket| bucket.index),
             Topic::ServiceChecks(name) => self.buckets.get(name).map_or(tables.services_removed, |bucket| bucket.checks_index),
@@ -147,6 +145,15 @@ impl State {
         }
     }
 
+    /// A UUID may also be the name of another node, now or before: its index does not fall when that one goes.
+    fn node_index(&self, name: &NodeName, of: impl Fn(&Host) -> Index) -> Index {
+        let removed = self.indexes.nodes_removed;
+        match self.nodes.get(name) {
+            Some(host) => of(host),
+            None => self.host_by_id(name.as_str()).map_or(removed, |host| of(host).max(removed)),
+        }
+    }
+
     /// The highest change or removal under a prefix; the table's last change where there is none, or for the empty prefix.
     fn prefix_index(&self, prefix: &str) -> Index {
         if prefix.is_empty() {
@@ -154,7 +161,7 @@ impl State {
         }
         let written = self.keys_under(prefix).map(|entry| entry.modify_index).max();
         match written.max(self.graves.last_key_under(prefix)) {
-            Some(index) => index,
+            Some(index) => index.max(self.graves.trimmed().1),
             None => self.indexes.keys,
         }
     }
@@ -165,10 +172,13 @@ impl State {
     }
 
     fn host(&self, name_or_id: &str) -> Option<&Arc<Host>> {
-        self.nodes.get(&*fold(name_or_id)).or_else(|| {
-            let id = Uuid::parse_str(name_or_id).ok()?;
-            self.nodes.get(self.node_ids.get(&id)?)
-        })
+        self.nodes.get(&*fold(name_or_id)).or_else(|| self.host_by_id(name_or_id))
+    }
+
+    /// In the hyphenated form alone: it is the one under which a topic knows a UUID.
+    fn host_by_id(&self, id: &str) -> Option<&Arc<Host>> {
+        let id = Uuid::parse_str(id).ok().filter(|_| id.len() == uuid::fmt::Hyphenated::LENGTH)?;
+        self.nodes.get(self.node_ids.get(&id)?)
     }
 
     /// All nodes, by name.
@@ -253,8 +263,9 @@ impl State {
 }
 
 impl Bucket {
-    pub(crate) fn new(name: ServiceName) -> Self {
-        Self { name, instances: Vector::new(), rows_index: 0, checks_index: 0, index: 0 }
+    /// All its indexes begin where it does: those of an absent service are above 0, and none may fall.
+    pub(crate) fn new(name: ServiceName, index: Index) -> Self {
+        Self { name, instances: Vector::new(), rows_index: index, checks_index: index, index }
     }
 
     /// Where an instance is, or belongs.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::cause::Cause;
 use crate::command::{Command, Outcome, Proposal, Refusal, Removed};
 use crate::name::NodeName;
+use crate::removal::Removals;
 use crate::row::Index;
 use crate::session::Admission;
 use crate::state::State;
@@ -135,6 +136,9 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn found(&mut self, history: Uuid) -> Outcome {
+        if self.state.history != Some(history) {
+            self.state.removals = Removals::default(); // A mark of another history means nothing.
+        }
         self.state.history = Some(history);
         Outcome::Done
     }

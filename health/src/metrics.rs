@@ -64,3 +64,50 @@ impl Meters {
         self.duration[kind].record(took);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use metrics::{Key, KeyName, Metadata, Recorder, SharedString};
+    use muster_catalog::TcpProbe;
+
+    use super::*;
+
+    /// Writes down which counters were raised.
+    #[derive(Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>);
+
+    struct Note(Arc<Mutex<Vec<String>>>, String);
+
+    impl metrics::CounterFn for Note {
+        fn increment(&self, by: u64) {
+            self.0.lock().unwrap().push(format!("{} {by}", self.1));
+        }
+        fn absolute(&self, _: u64) {}
+    }
+
+    impl Recorder for Notes {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            Counter::from_arc(Arc::new(Note(self.0.clone(), format!("{} {}", key.name(), labels.join(" ")))))
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn runs_are_counted_by_kind_and_by_what_they_saw() {
+        let notes = Notes::default();
+        let meters = metrics::with_local_recorder(&notes, Meters::new);
+        meters.ran(&Probe::Tcp(TcpProbe::default()), &Status::Warning, Duration::from_millis(3));
+        assert_eq!(*notes.0.lock().unwrap(), ["health.check.runs kind=tcp status=warning 1"]);
+    }
+}

@@ -50,15 +50,7 @@ pub fn new(config: Config, results: mpsc::Sender<Verdict>) -> (Handle, Driver) {
     let bounds = Bounds { sockets_max: config.sockets_max.max(1), execs_max: config.execs_max.max(1) };
     let roll = Roll::new(bounds, SmallRng::seed_from_u64(config.seed));
     let shared = Arc::new(Shared { roll: Mutex::new(roll), changed: Notify::new() });
-    let driver = Driver {
-        shared: shared.clone(),
-        results,
-        tools: Arc::default(),
-        runs: JoinSet::new(),
-        checks: HashMap::new(),
-        aborts: HashMap::new(),
-        meters: Meters::new(),
-    };
+    let driver = Driver { shared: shared.clone(), results };
     (Handle { shared }, driver)
 }
 
@@ -83,7 +75,8 @@ pub struct Handle {
 
 impl Handle {
     /// Looks after a check from now on, in place of what was known under its id: a run of that is broken off, its counters
-    /// start anew. `generation` comes back in its verdicts. An alias is accepted and needs no looking after: see [`crate::alias`].
+    /// start anew. Told again exactly as it was, it goes on as it is. `generation` comes back in its verdicts. An alias is
+    /// accepted and needs no looking after: see [`crate::alias`].
     pub fn set(&self, definition: CheckDefinition, generation: u64) {
         self.shared.roll().set(definition, generation, now());
         self.shared.changed.notify_one();
@@ -104,12 +97,41 @@ impl Handle {
 }
 
 /// Runs the checks.
+#[derive(Debug)]
 pub struct Driver {
     shared: Arc<Shared>,
     results: mpsc::Sender<Verdict>,
+}
+
+impl Driver {
+    /// Runs checks until `shutdown` comes or nobody takes verdicts any more; then what runs is broken off and killed.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut runs = Runs {
+            shared: self.shared,
+            results: self.results,
+            tools: Arc::default(),
+            tasks: JoinSet::new(),
+            checks: HashMap::new(),
+            aborts: HashMap::new(),
+            meters: Meters::new(),
+        };
+        let mut shutdown = pin!(shutdown);
+        tokio::select! {
+            () = &mut shutdown => {}
+            () = runs.turn() => {}
+        }
+        runs.tasks.shutdown().await;
+        runs.meters.running.set(0.0);
+    }
+}
+
+/// What runs now.
+struct Runs {
+    shared: Arc<Shared>,
+    results: mpsc::Sender<Verdict>,
     tools: Arc<Tools>,
-    runs: JoinSet<Ran>,
-    /// The check of each task in `runs`.
+    tasks: JoinSet<Ran>,
+    /// The check of each task.
     checks: HashMap<Id, Arc<CheckDefinition>>,
     /// The task of each check that runs.
     aborts: HashMap<CheckId, AbortHandle>,
@@ -121,24 +143,15 @@ struct Ran {
     took: Duration,
 }
 
-impl Driver {
-    /// Runs checks until `shutdown` comes or nobody takes verdicts any more; then what runs is broken off and killed.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        tokio::select! {
-            () = &mut shutdown => {}
-            () = self.turn() => {}
-        }
-        self.runs.shutdown().await;
-    }
-
+impl Runs {
+    /// Each turn starts what is due, then waits for the next thing to happen. Ends when nobody takes verdicts any more.
     async fn turn(&mut self) {
         loop {
             let (expired, starts, next) = self.plan();
             for start in starts {
                 self.start(start);
             }
-            self.meters.running.set(self.runs.len() as f64);
+            self.meters.running.set(self.tasks.len() as f64);
             for verdict in expired {
                 self.meters.expired.increment(1);
                 if self.results.send(verdict).await.is_err() {
@@ -147,7 +160,7 @@ impl Driver {
             }
             let next = next.map(Instant::from_std);
             let ended = tokio::select! {
-                ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => ended,
+                ended = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => ended,
                 () = self.shared.changed.notified() => None,
                 () = sleep_until(next) => None,
             };
@@ -176,7 +189,7 @@ impl Driver {
     fn start(&mut self, start: Start) {
         self.meters.lag.record(start.late);
         let (definition, tools) = (start.definition.clone(), self.tools.clone());
-        let abort = self.runs.spawn(async move {
+        let abort = self.tasks.spawn(async move {
             let begun = Instant::now();
             let outcome = probe::look(&definition, &tools).await;
             Ran { outcome, took: begun.elapsed() }

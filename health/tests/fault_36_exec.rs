@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Running, SECOND, descriptors, eventually, processes_with, resident, script, zombies};
+use common::{Running, SECOND, descriptors, eventually, marker, processes_with, resident, script, zombies};
 use muster_catalog::{CheckDefinition, Status};
 use muster_health::Config;
 
@@ -15,12 +15,13 @@ async fn a_thousand_hanging_runs_leave_no_process_no_zombie_and_no_descriptor() 
     const RUNS: usize = 1_000;
     let mut running = Running::start(Config::default());
     let before = descriptors();
-    let hang =
-        "trap '' TERM HUP INT; (trap '' TERM; sleep 86402.1 & exec sleep 86402.1) & echo hangs; sleep 86402.1; sleep 86402.1";
+    let sleep = format!("sleep {}", marker(4));
+    let hang = format!("trap '' TERM HUP INT; (trap '' TERM; {sleep} & exec {sleep}) & echo hangs; {sleep}; {sleep}");
     for n in 0..CHECKS {
-        let definition = script(&format!("check-{n}"), hang);
+        let definition = script(&format!("check-{n}"), &hang);
         running.handle.set(CheckDefinition { timeout: Some(Duration::from_millis(150)), ..definition }, 1);
     }
+    eventually("they hang", || processes_with(&marker(4)) > 2).await;
     let mut most = 0;
     for _ in 0..RUNS {
         let verdict = running.verdict().await;
@@ -29,7 +30,7 @@ async fn a_thousand_hanging_runs_leave_no_process_no_zombie_and_no_descriptor() 
         most = most.max(descriptors());
     }
     running.stop().await;
-    eventually("every grandchild is gone", || processes_with("86402.1") == 0).await;
+    eventually("every grandchild is gone", || processes_with(&marker(4)) == 0).await;
     eventually("every child is reaped", || zombies() == 0).await;
     println!("descriptors: {before} before, {most} at most, {} after {RUNS} runs", descriptors());
     eventually("descriptors are given back", || descriptors() < before + 20).await;
@@ -38,12 +39,12 @@ async fn a_thousand_hanging_runs_leave_no_process_no_zombie_and_no_descriptor() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_is_cut_and_killed_with_its_grandchildren_at_the_timeout() {
     let mut running = Running::start(Config::default());
-    let flood = "trap '' TERM; (trap '' TERM; yes 86402.2) & yes 86402.2";
+    let flood = format!("trap '' TERM; (trap '' TERM; yes {0}) & yes {0}", marker(5));
     let before = resident();
     for n in 0..4 {
-        running.handle.set(CheckDefinition { timeout: Some(SECOND), ..script(&format!("c{n}"), flood) }, 1);
+        running.handle.set(CheckDefinition { timeout: Some(SECOND), ..script(&format!("c{n}"), &flood) }, 1);
     }
-    eventually("a flood runs", || processes_with("86402.2") > 1).await;
+    eventually("a flood runs", || processes_with(&marker(5)) > 1).await;
     let begun = Instant::now();
     let verdict = running.verdict().await;
     assert!(begun.elapsed() < 2 * SECOND, "{:?}", begun.elapsed());
@@ -56,5 +57,5 @@ async fn a_flood_is_cut_and_killed_with_its_grandchildren_at_the_timeout() {
     let grown = resident().saturating_sub(before);
     assert!(grown < 16 << 20, "grown by {grown} bytes");
     running.stop().await;
-    eventually("every flood is gone", || processes_with("86402.2") == 0).await;
+    eventually("every flood is gone", || processes_with(&marker(5)) == 0).await;
 }

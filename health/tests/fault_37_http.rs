@@ -62,7 +62,7 @@ async fn a_tarpit_is_critical_at_the_timeout_and_not_later() {
     let verdict = look(CheckDefinition { timeout: Some(SECOND), ..definition }).await;
     let took = accepted.lock().unwrap().unwrap().elapsed();
     assert_eq!(verdict.status, Status::Critical);
-    assert!(took < SECOND + Duration::from_millis(500), "{took:?}: {}", verdict.output);
+    assert!(took < 2 * SECOND, "{took:?}: {}", verdict.output);
     println!("critical {took:?} after the request: {}", verdict.output);
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Running, SECOND, check, eventually, http, id, processes_with, script, tcp};
+use common::{Running, SECOND, check, eventually, http, id, marker, processes_with, script, tcp};
 use muster_catalog::{AliasProbe, CheckDefinition, Probe, Status};
 use muster_health::{Config, Error, Source};
 use tokio::net::TcpListener;
@@ -46,9 +46,9 @@ async fn thresholds_hold_back_what_is_not_yet_a_verdict() {
 #[tokio::test]
 async fn a_ttl_check_expires_unless_it_is_reported() {
     let mut running = Running::start(Config::default());
-    running.handle.set(check("ttl", Probe::Ttl(Duration::from_millis(700))), 3);
+    running.handle.set(check("ttl", Probe::Ttl(SECOND * 3 / 2)), 3);
     let begun = Instant::now();
-    while begun.elapsed() < 2 * SECOND {
+    while begun.elapsed() < 3 * SECOND {
         let report = running.handle.report(&id("ttl"), Status::Passing, "still here".into()).unwrap();
         assert_eq!((report.status, report.source, report.generation), (Status::Passing, Source::Report, 3));
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -66,10 +66,10 @@ async fn a_ttl_check_expires_unless_it_is_reported() {
 #[tokio::test]
 async fn a_removed_check_is_killed_and_says_nothing_more() {
     let mut running = Running::start(Config::default());
-    running.handle.set(script("slow", "sleep 86401.1; echo late"), 1);
-    eventually("it runs", || processes_with("86401.1") > 0).await;
+    running.handle.set(script("slow", &format!("sleep {}; echo late", marker(1))), 1);
+    eventually("it runs", || processes_with(&marker(1)) > 0).await;
     running.handle.remove(&id("slow"));
-    eventually("it is killed", || processes_with("86401.1") == 0).await;
+    eventually("it is killed", || processes_with(&marker(1)) == 0).await;
     eventually("it is reaped", || common::zombies() == 0).await;
     running.handle.set(script("other", "echo fine"), 2);
     assert_eq!(running.verdict().await.check, id("other"));
@@ -79,12 +79,12 @@ async fn a_removed_check_is_killed_and_says_nothing_more() {
 #[tokio::test]
 async fn a_redefined_check_is_judged_by_its_new_definition_only() {
     let mut running = Running::start(Config::default());
-    running.handle.set(script("c", "sleep 86401.2"), 1);
-    eventually("it runs", || processes_with("86401.2") > 0).await;
+    running.handle.set(script("c", &format!("sleep {}", marker(2))), 1);
+    eventually("it runs", || processes_with(&marker(2)) > 0).await;
     running.handle.set(script("c", "echo new"), 2);
     let verdict = running.verdict().await;
     assert_eq!((verdict.generation, verdict.output.as_str()), (2, "new\n"));
-    assert_eq!(processes_with("86401.2"), 0);
+    assert_eq!(processes_with(&marker(2)), 0);
     running.stop().await;
 }
 
@@ -105,10 +105,10 @@ async fn a_script_that_outlasts_its_interval_never_runs_twice_at_once() {
 #[tokio::test]
 async fn stopping_kills_what_runs() {
     let running = Running::start(Config::default());
-    running.handle.set(script("slow", "trap '' TERM; sleep 86401.3 & sleep 86401.3"), 1);
-    eventually("it runs", || processes_with("86401.3") > 1).await;
+    running.handle.set(script("slow", &format!("trap '' TERM; sleep {0} & sleep {0}", marker(3))), 1);
+    eventually("it runs", || processes_with(&marker(3)) > 1).await;
     running.stop().await;
-    eventually("all of it is killed", || processes_with("86401.3") == 0).await;
+    eventually("all of it is killed", || processes_with(&marker(3)) == 0).await;
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ impl Services {
             print::note("No service matches.");
             return Ok(());
         }
-        let mut table = Table::default();
+        let mut table = Table::plain(6);
         for (name, tags) in services {
             let tags = tags.into_iter().collect::<Vec<_>>().join(",");
             if self.tags { table.row([name, tags]) } else { table.row([name]) }

@@ -2,29 +2,29 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
 use super::error::Error;
 use super::input;
+use crate::config::{self, Fault, Node, Value};
 
 /// The services of one file, and what of it this command leaves aside.
 #[derive(Debug, Default)]
 pub(crate) struct Definitions {
-    pub(crate) services: Vec<Map<String, Value>>,
+    pub(crate) services: Vec<Map<String, Json>>,
     pub(crate) warnings: Vec<String>,
 }
 
 /// Ten thousand services with their checks are some 5 MB.
 const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A definition nests four deep. The HCL parser descends by recursion, so that a file of brackets alone would end the program.
-const NESTING_MAX: usize = 64;
-
 /// How a key of a file becomes a key of the API.
 #[derive(Clone, Copy)]
 enum Becomes {
-    /// The value goes over as it stands: words, numbers, lists, maps with keys of the user's own.
+    /// The value goes over as it stands: a text, a number, a list of texts.
     Same(&'static str),
+    /// One map with keys of the user's own, as it stands.
+    Own(&'static str),
     /// One object with keys of ours.
     Object(&'static str, Shape),
     /// A list of such objects; HCL writes a list of one as that one.
@@ -39,7 +39,7 @@ enum Becomes {
 /// `EnableTagOverride` are the same key, as for Consul.
 type Shape = &'static [(&'static str, Becomes)];
 
-use Becomes::{Aside, List, Named, Object, Same};
+use Becomes::{Aside, List, Named, Object, Own, Same};
 
 const SERVICE: Shape = &[
     ("name", Same("Name")),
@@ -49,7 +49,7 @@ const SERVICE: Shape = &[
     ("port", Same("Port")),
     ("ports", List("Ports", PORT)),
     ("socketpath", Same("SocketPath")),
-    ("meta", Same("Meta")),
+    ("meta", Own("Meta")),
     ("taggedaddresses", Named("TaggedAddresses", TAGGED_ADDRESS)),
     ("enabletagoverride", Same("EnableTagOverride")),
     ("weights", Object("Weights", WEIGHTS)),
@@ -82,7 +82,7 @@ const CHECK: Shape = &[
     ("ttl", Same("TTL")),
     ("http", Same("HTTP")),
     ("method", Same("Method")),
-    ("header", Same("Header")),
+    ("header", Own("Header")),
     ("body", Same("Body")),
     ("disableredirects", Same("DisableRedirects")),
     ("tlsservername", Same("TLSServerName")),
@@ -108,102 +108,106 @@ const CHECK: Shape = &[
 
 /// Reads a `.json`, `.hcl` or `.toml` file; a wrong or unknown key anywhere refuses the whole file.
 pub(crate) fn read(path: &Path) -> Result<Definitions, Error> {
-    let fault = |fault| Error::File { path: path.to_owned(), fault };
     let bytes = input::file(path, FILE_BYTES_MAX)?;
-    let text = str::from_utf8(&bytes).map_err(|error| fault(format!("is no UTF-8 text: {error}")))?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|error| Error::File { path: path.to_owned(), fault: format!("is no UTF-8 text: {error}") })?;
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    definitions(parse(text, ending).map_err(fault)?).map_err(fault)
+    config::parse(&path.to_string_lossy(), ending, text).and_then(definitions).map_err(Error::Definition)
 }
 
-fn parse(text: &str, ending: &str) -> Result<Value, String> {
-    match ending {
-        "json" => serde_json::from_str(text).map_err(|error| error.to_string()),
-        "toml" => toml::from_str(text).map_err(|error| error.to_string()),
-        "hcl" if nesting(text) > NESTING_MAX => Err(format!("nests deeper than {NESTING_MAX} brackets")),
-        "hcl" => hcl::from_str(text).map_err(|error| error.to_string()),
-        _ => Err("ends neither in .json nor .hcl nor .toml".to_owned()),
-    }
-}
-
-fn definitions(file: Value) -> Result<Definitions, String> {
-    let Value::Object(file) = file else { return Err("is no object".to_owned()) };
+fn definitions(file: Node) -> Result<Definitions, Fault> {
+    let nothing = fault(&file, "", "neither `service` nor `services` is in it");
     let mut found = Definitions::default();
-    for (key, value) in file {
+    for (key, value) in fields(file, "")? {
         match plain(&key).as_str() {
             "service" | "services" => {
                 for (at, service) in many(value).into_iter().enumerate() {
                     let place = format!("{key}[{at}]");
-                    found.services.push(object(service, SERVICE, &place, &mut found.warnings)?);
+                    let nameless = fault(&service, &place, "a service needs a `name`");
+                    let service = object(service, SERVICE, &place, &mut found.warnings)?;
+                    if service.get("Name").and_then(Json::as_str).unwrap_or_default().is_empty() {
+                        return Err(nameless);
+                    }
+                    found.services.push(service);
                 }
             }
-            "check" | "checks" => found.warnings.push(format!("`{key}` outside of a service is not registered by this command")),
+            "check" | "checks" => {
+                found.warnings.push(format!("{}: {key}: a check outside of a service is not registered", value.at));
+            }
             _ => {} // a whole agent configuration may hold services too; the rest of it is the agent's
         }
     }
-    if found.services.is_empty() {
-        return Err("has neither `service` nor `services` in it".to_owned());
-    }
-    for service in &found.services {
-        if service.get("Name").and_then(Value::as_str).unwrap_or_default().is_empty() {
-            return Err("has a service without a `name`".to_owned());
-        }
-    }
-    Ok(found)
+    if found.services.is_empty() { Err(nothing) } else { Ok(found) }
 }
 
-fn object(value: Value, shape: Shape, place: &str, warnings: &mut Vec<String>) -> Result<Map<String, Value>, String> {
-    let Value::Object(fields) = value else { return Err(format!("{place} is no object")) };
+fn object(node: Node, shape: Shape, place: &str, warnings: &mut Vec<String>) -> Result<Map<String, Json>, Fault> {
     let mut out = Map::new();
-    for (key, value) in fields {
+    for (key, node) in fields(node, place)? {
         let here = format!("{place}.{key}");
         let Some((_, becomes)) = shape.iter().find(|(known, _)| *known == plain(&key)) else {
-            let known: Vec<&str> = shape.iter().map(|(known, _)| *known).collect();
-            return Err(format!("{here} is no key that is known there; known are (`_` left out): {}", known.join(", ")));
+            return Err(fault(&node, &here, &unknown(&key, shape)));
         };
-        if value.is_null() {
+        if node.value == Value::Null {
             continue;
         }
+        let twice = fault(&node, &here, "given twice: keep one of the two");
         let (name, value) = match *becomes {
-            Same(name) => (name, value),
-            Object(name, inner) => (name, Value::Object(object(only(value, &here)?, inner, &here, warnings)?)),
+            Same(name) => (name, json(node)),
+            Own(name) => (name, Json::Object(fields(node, &here)?.into_iter().map(|(own, node)| (own, json(node))).collect())),
+            Object(name, inner) => (name, Json::Object(object(node, inner, &here, warnings)?)),
             List(name, inner) => {
-                let all = many(value).into_iter().map(|one| object(one, inner, &here, warnings).map(Value::Object));
-                (name, Value::Array(all.collect::<Result<_, _>>()?))
+                let all = many(node).into_iter().map(|one| object(one, inner, &here, warnings).map(Json::Object));
+                (name, Json::Array(all.collect::<Result<_, _>>()?))
             }
             Named(name, inner) => {
-                let Value::Object(named) = only(value, &here)? else { return Err(format!("{here} is no object")) };
-                let all = named.into_iter().map(|(own, one)| {
-                    let there = format!("{here}.{own}");
-                    Ok((own, Value::Object(object(only(one, &there)?, inner, &there, warnings)?)))
+                let all = fields(node, &here)?.into_iter().map(|(own, one)| {
+                    let one = object(one, inner, &format!("{here}.{own}"), warnings)?;
+                    Ok((own, Json::Object(one)))
                 });
-                (name, Value::Object(all.collect::<Result<_, String>>()?))
+                (name, Json::Object(all.collect::<Result<_, Fault>>()?))
             }
             Aside => {
-                warnings.push(format!("{here} is left out: muster has no service mesh and no namespaces"));
+                warnings.push(format!("{}: {here}: left out: muster has no service mesh and no namespaces", node.at));
                 continue;
             }
         };
         if out.insert(name.to_owned(), value).is_some() {
-            return Err(format!("{here} is given twice"));
+            return Err(twice);
         }
     }
     Ok(out)
 }
 
-/// HCL has a block once as an object, several times as a list.
-fn many(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(all) => all,
-        one => vec![one],
+/// The entries of one map; old HCL and its JSON write a map as a list of one.
+fn fields(node: Node, place: &str) -> Result<Vec<(String, Node)>, Fault> {
+    match node.value {
+        Value::Map(fields) => Ok(fields),
+        Value::List(mut all) if all.len() == 1 => match all.remove(0) {
+            Node { value: Value::Map(fields), .. } => Ok(fields),
+            other => Err(fault(&other, place, "must be a map")),
+        },
+        _ => Err(fault(&node, place, "must be one map")),
     }
 }
 
-/// Old HCL and its JSON write one object as a list of one.
-fn only(value: Value, place: &str) -> Result<Value, String> {
-    match value {
-        Value::Array(mut all) if all.len() == 1 => Ok(all.remove(0)),
-        Value::Array(_) => Err(format!("{place} is given more than once")),
-        one => Ok(one),
+/// HCL has a block once as a map, several times as a list.
+fn many(node: Node) -> Vec<Node> {
+    match node.value {
+        Value::List(all) => all,
+        _ => vec![node],
+    }
+}
+
+/// The depth is bounded by the parser.
+fn json(node: Node) -> Json {
+    match node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => value.into(),
+        Value::Int(value) => value.into(),
+        Value::Float(value) => value.into(),
+        Value::Text(value) => value.into(),
+        Value::List(all) => all.into_iter().map(json).collect(),
+        Value::Map(fields) => fields.into_iter().map(|(key, node)| (key, json(node))).collect(),
     }
 }
 
@@ -211,18 +215,15 @@ fn plain(key: &str) -> String {
     key.chars().filter(|&c| c != '_').flat_map(char::to_lowercase).collect()
 }
 
-/// The deepest nesting of brackets, those in texts and comments included: an estimate from above.
-fn nesting(text: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'{' | b'[' | b'(' => depth += 1,
-            b'}' | b']' | b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
+fn unknown(key: &str, shape: Shape) -> String {
+    match config::nearest(&plain(key), shape.iter().map(|(known, _)| *known)) {
+        Some(near) => format!("no such key: did you mean `{near}` (with or without `_`)?"),
+        None => "no such key".to_owned(),
     }
-    deepest
+}
+
+fn fault(node: &Node, key: &str, wanted: &str) -> Fault {
+    Fault { at: node.at.clone(), key: key.to_owned(), value: String::new(), wanted: wanted.to_owned() }
 }
 
 #[cfg(test)]
@@ -231,8 +232,9 @@ mod tests {
 
     use super::*;
 
-    fn read_as(text: &str, ending: &str) -> Result<Vec<Value>, String> {
-        definitions(parse(text, ending)?).map(|found| found.services.into_iter().map(Value::Object).collect())
+    fn read_as(text: &str, ending: &str) -> Result<Vec<Json>, String> {
+        let found = config::parse("f", ending, text).and_then(definitions).map_err(|fault| fault.to_string())?;
+        Ok(found.services.into_iter().map(Json::Object).collect())
     }
 
     const HCL: &str = r#"
@@ -257,7 +259,7 @@ mod tests {
           checks = [{ args = ["true"], interval = "1s" }]
         }"#;
 
-    fn meant() -> Value {
+    fn meant() -> Json {
         json!({
             "Name": "web", "Port": 80, "EnableTagOverride": true, "Meta": { "my_key": "v" },
             "TaggedAddresses": { "lan_ipv4": { "Address": "1.2.3.4", "Port": 5 } },
@@ -298,35 +300,27 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         for (text, said) in [
-            (r#"{"service": {"name": "x", "prot": 1}}"#, "service[0].prot"),
-            (r#"{"services": [{"name": "x"}, {"name": "y", "check": {"htp": 1}}]}"#, "services[1].check.htp"),
-            (r#"{"service": {"name": "x", "check": {"id": "a", "check_id": "b"}}}"#, "twice"),
-            (r#"{"service": {"name": "x", "weights": 1}}"#, "service[0].weights is no object"),
-            (r#"{"service": {"port": 1}}"#, "without a `name`"),
+            (r#"{"service": {"name": "x", "prot": 1}}"#, "f:1:35: service[0].prot: no such key: did you mean `port`"),
+            (r#"{"services": [{"name": "x"}, {"name": "y", "check": {"htp": 1}}]}"#, "services[1].check.htp: no such key"),
+            (r#"{"service": {"name": "x", "check": {"id": "a", "check_id": "b"}}}"#, "service[0].check.check_id: given twice"),
+            (r#"{"service": {"name": "x", "weights": 1}}"#, "service[0].weights: must be one map"),
+            (r#"{"service": {"port": 1}}"#, "service[0]: a service needs a `name`"),
             (r#"{"name": "x"}"#, "neither"),
-            (r#"{"service": {"name": "#, "line 1 column"),
-            ("[]", "no object"),
+            (r#"{"service": {"name": "#, "f:1:"),
+            ("[]", "one map"),
         ] {
             let fault = read_as(text, "json").expect_err(text);
             assert!(fault.contains(said), "{text}: {fault}");
         }
-        assert!(read_as("service {\n name = \n}", "hcl").expect_err("HCL").contains('2'));
-        assert!(read_as("a = ", "toml").expect_err("TOML").contains("line 1"));
-        assert!(read_as("", "yaml").is_err());
-    }
-
-    #[test]
-    fn a_file_of_brackets_is_refused_before_it_is_parsed() {
-        for ending in ["hcl", "json", "toml"] {
-            assert!(read_as(&format!("a = {}", "[".repeat(1_000_000)), ending).is_err(), "{ending}");
-        }
-        assert!(read_as(&"[".repeat(1_000_000), "json").is_err());
+        assert!(read_as("service {\n name = \n}", "hcl").expect_err("HCL").contains("f:2"));
+        assert!(read_as("a = ", "toml").expect_err("TOML").contains("f:1"));
+        assert!(read_as("", "yaml").expect_err("YAML").contains(".hcl"));
     }
 
     #[test]
     fn mesh_keys_and_lone_checks_are_left_aside_with_a_warning() {
         let text = r#"{"check": {}, "service": {"name": "x", "connect": {"native": true}, "check": {"ttl": "1s"}}}"#;
-        let found = definitions(parse(text, "json").expect("JSON")).expect("a service");
+        let found = config::parse("f", "json", text).and_then(definitions).expect("a service");
         assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
         assert_eq!(found.services, [json!({ "Name": "x", "Check": { "TTL": "1s" } }).as_object().expect("an object").clone()]);
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::config::Fault;
+
 /// A command that did not do what was asked; its text is for the person at the keyboard.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -53,6 +55,10 @@ pub(crate) enum Error {
     /// A file was read and does not say what it should. Nothing was sent; the file's author mends it.
     #[error("{}: {fault}", path.display())]
     File { path: PathBuf, fault: String },
+
+    /// A definition file holds what no agent would take. Nothing was sent; the file's author mends it.
+    #[error("{0}")]
+    Definition(Fault),
 
     /// Standard output takes no more (a full disk). What was asked of the agent was done.
     #[error("Cannot write the output")]

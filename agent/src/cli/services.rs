@@ -156,7 +156,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<Map<String, Value>>, Error> {
     for file in files {
         let definitions = definition::read(file)?;
         for warning in definitions.warnings {
-            print::note(format_args!("Warning: {}: {warning}", file.display()));
+            print::note(format_args!("Warning: {warning}"));
         }
         all.extend(definitions.services);
     }

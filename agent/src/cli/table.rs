@@ -1,16 +1,22 @@
-//! Columns that line up, two blanks apart.
+//! Columns that line up.
 
 use std::fmt;
 
 /// Rows of cells; the first row may be the heading.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    gap: usize,
 }
 
 impl Table {
     pub(crate) fn headed(heading: &[&str]) -> Table {
-        Table { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()] }
+        Table { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()], gap: 2 }
+    }
+
+    /// Without a heading, and with so many blanks between columns: Consul's lists of names and their details have six.
+    pub(crate) fn plain(gap: usize) -> Table {
+        Table { rows: Vec::new(), gap }
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
@@ -26,7 +32,7 @@ impl fmt::Display for Table {
         for (at, row) in self.rows.iter().enumerate() {
             // As Consul's tables: every column but the last is filled up, also where nothing follows.
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                if column + 1 < columns { write!(f, "{cell:width$}  ")? } else { f.write_str(cell)? }
+                if column + 1 < columns { write!(f, "{cell:width$}{:gap$}", "", gap = self.gap)? } else { f.write_str(cell)? }
             }
             if at + 1 < self.rows.len() {
                 f.write_str("\n")?;
@@ -55,13 +61,13 @@ mod tests {
 
     #[test]
     fn a_control_character_does_not_reach_the_terminal() {
-        let mut table = Table::default();
+        let mut table = Table::plain(2);
         table.row(["\x1b[31mred".to_owned()]);
         assert_eq!(table.to_string(), "\u{fffd}[31mred");
     }
 
     #[test]
     fn a_table_without_rows_is_empty() {
-        assert_eq!(Table::default().to_string(), "");
+        assert_eq!(Table::plain(2).to_string(), "");
     }
 }

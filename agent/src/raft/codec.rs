@@ -55,7 +55,8 @@ pub(super) const HEAD: usize = 4 + 1 + 1 + 8 + 4 + 4;
 /// Puts `body` into an envelope.
 pub(super) fn seal(kind: Kind, index: u64, body: &impl Serialize) -> Vec<u8> {
     let mut record = vec![0; HEAD];
-    rmp_serde::encode::write_named(&mut record, body).expect("our own records have no unserialisable part, and a Vec takes all bytes");
+    rmp_serde::encode::write_named(&mut record, body)
+        .expect("our own records have no unserialisable part, and a Vec takes all bytes");
     let length = (record.len() - HEAD) as u32;
     record[..4].copy_from_slice(&MARK);
     record[4] = VERSION;
@@ -293,7 +294,8 @@ mod tests {
     /// Bytes that exist on disks: a change here needs a new version and a reader for the old one.
     #[test]
     fn the_bytes_on_disk_stay_as_they_are() {
-        let vote = open_vote(&seal(Kind::Vote, 0, &VoteBody { term: 7, voted_for: Uuid::from_u128(1), committed: true })).unwrap();
+        let vote =
+            open_vote(&seal(Kind::Vote, 0, &VoteBody { term: 7, voted_for: Uuid::from_u128(1), committed: true })).unwrap();
         let command = Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"abc"))));
         let blank = Entry::new(LogId::new_term_index(3, 10), EntryPayload::Blank);
         let members = Entry::new(LogId::new_term_index(0, 0), EntryPayload::Membership(membership()));
@@ -301,32 +303,62 @@ mod tests {
             last_log_id: Some(LogId::new_term_index(3, 9)),
             last_membership: StoredMembership::new(Some(LogId::new_term_index(0, 0)), membership()),
         };
-        let golden = [
-            ("raft id", seal_raft_id(id(1)), GOLDEN[0]),
-            ("vote", seal_vote(&vote), GOLDEN[1]),
-            ("committed", seal_log_id(Kind::Committed, LogId::new_term_index(3, 9)), GOLDEN[2]),
-            ("command", seal_entry(&command), GOLDEN[3]),
-            ("blank", seal_entry(&blank), GOLDEN[4]),
-            ("membership", seal_entry(&members), GOLDEN[5]),
-            ("snapshot meta", seal_snapshot_meta(&meta), GOLDEN[6]),
+        let records = [
+            seal_raft_id(id(1)),
+            seal_vote(&vote),
+            seal_log_id(Kind::Committed, LogId::new_term_index(3, 9)),
+            seal_entry(&command),
+            seal_entry(&blank),
+            seal_entry(&members),
+            seal_snapshot_meta(&meta),
         ];
-        for (what, bytes, golden) in &golden {
-            assert_eq!(hex(bytes), *golden, "{what}");
+        for (at, record) in records.iter().enumerate() {
+            assert_eq!(hex(record), GOLDEN[at].concat(), "record {at}");
         }
-        assert_eq!(open_raft_id(&golden[0].1).unwrap(), id(1));
-        assert_eq!(open_vote(&golden[1].1).unwrap(), vote);
-        assert_eq!(open_log_id(Kind::Committed, &golden[2].1).unwrap(), LogId::new_term_index(3, 9));
-        assert_eq!(open_entry(9, &golden[3].1).unwrap(), command);
-        assert_eq!(open_entry(10, &golden[4].1).unwrap(), blank);
-        assert_eq!(open_entry(0, &golden[5].1).unwrap(), members);
-        assert_eq!(open_snapshot_meta(&golden[6].1).unwrap(), meta);
+        assert_eq!(open_raft_id(&records[0]).unwrap(), id(1));
+        assert_eq!(open_vote(&records[1]).unwrap(), vote);
+        assert_eq!(open_log_id(Kind::Committed, &records[2]).unwrap(), LogId::new_term_index(3, 9));
+        assert_eq!(open_entry(9, &records[3]).unwrap(), command);
+        assert_eq!(open_entry(10, &records[4]).unwrap(), blank);
+        assert_eq!(open_entry(0, &records[5]).unwrap(), members);
+        assert_eq!(open_snapshot_meta(&records[6]).unwrap(), meta);
     }
 
-    const GOLDEN: [&str; 7] = ["", "", "", "", "", "", ""];
+    const GOLDEN: [&[&str]; 7] = [
+        // raft id
+        &["6d52656301010000000000000000160000007309ea9681a26964c41000000000000000000000000000000001"],
+        // vote
+        &[
+            "6d526563010200000000000000002e0000008830df5283a47465726d07a9766f7465645f666f72c410000000000000000000",
+            "00000000000001a9636f6d6d6974746564c3",
+        ],
+        // committed
+        &["6d526563010300000000000000000e0000007367143582a47465726d03a5696e64657809"],
+        // command
+        &["6d526563010509000000000000001d00000083068ed982a47465726d03a77061796c6f616481a7636f6d6d616e64c4036162", "63"],
+        // blank
+        &["6d52656301050a0000000000000015000000774de5a282a47465726d03a77061796c6f6164a5626c616e6b"],
+        // membership
+        &[
+            "6d526563010500000000000000009300000018d76bfd82a47465726d00a77061796c6f616481aa6d656d6265727368697082",
+            "a7636f6e666967739191c41000000000000000000000000000000001a56e6f64657382c41000000000000000000000000000",
+            "00000181a475756964c4100000000000000000000000000000000bc4100000000000000000000000000000000281a4757569",
+            "64c4100000000000000000000000000000000c",
+        ],
+        // head of a snapshot
+        &[
+            "6d52656301060000000000000000b3000000f1297bb483a46c61737482a47465726d03a5696e64657809ad6d656d62657273",
+            "6869705f617482a47465726d00a5696e64657800aa6d656d6265727368697082a7636f6e666967739191c410000000000000",
+            "00000000000000000001a56e6f64657382c4100000000000000000000000000000000181a475756964c41000000000000000",
+            "00000000000000000bc4100000000000000000000000000000000281a475756964c410000000000000000000000000000000",
+            "0c",
+        ],
+    ];
 
     #[test]
     fn no_changed_byte_passes() {
-        let record = seal_entry(&Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"abc")))));
+        let record =
+            seal_entry(&Entry::new(LogId::new_term_index(3, 9), EntryPayload::Normal(Payload(Bytes::from_static(b"abc")))));
         for at in 0..record.len() {
             for bit in 0..8 {
                 let mut changed = record.clone();

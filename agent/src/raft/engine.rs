@@ -345,7 +345,13 @@ fn known(to: &ForwardToLeader<Types>) -> Option<(RaftId, Uuid)> {
 }
 
 /// Raft's thread: opens, runs, closes.
-fn serve(config: Config, store: Store, bells: Bells, stopped: watch::Receiver<bool>, ready: oneshot::Sender<Result<Raft, StartError>>) {
+fn serve(
+    config: Config,
+    store: Store,
+    bells: Bells,
+    stopped: watch::Receiver<bool>,
+    ready: oneshot::Sender<Result<Raft, StartError>>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

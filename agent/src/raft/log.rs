@@ -107,7 +107,8 @@ impl Log {
             }
         };
         let pristine = found.vote.is_none() && found.last.is_none();
-        let view = View { vote: found.vote, committed: found.committed, purged: found.purged, last: found.last, tail: Tail::default() };
+        let view =
+            View { vote: found.vote, committed: found.committed, purged: found.purged, last: found.last, tail: Tail::default() };
         let shared = Arc::new(Shared { db, path, view: Mutex::new(view), commits: AtomicU64::new(0) });
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let writer = Writer { shared: shared.clone(), queue: waiting, acknowledged, alarm, committed: None };
@@ -177,7 +178,8 @@ impl Shared {
             if entries.last().is_some_and(|before: &Entry| before.log_id().index + 1 != index) {
                 return Err(damaged(&self.path, index, "the entry before it is missing"));
             }
-            let entry = codec::open_entry(index, value.value()).map_err(|fault| damaged(&self.path, index, &fault.to_string()))?;
+            let entry =
+                codec::open_entry(index, value.value()).map_err(|fault| damaged(&self.path, index, &fault.to_string()))?;
             *bytes += size(&entry);
             entries.push(entry);
             if *bytes >= bytes_max {
@@ -269,7 +271,10 @@ impl LogStore {
 }
 
 impl RaftLogReader<Types> for LogReader {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(&mut self, range: RB) -> io::Result<Vec<Entry>> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
         self.shared.read(range, usize::MAX)
     }
 

@@ -55,7 +55,13 @@ struct Batch {
 
 impl Machine {
     /// Starts from the snapshot on the shelf, if there is one.
-    pub(super) fn new(mut store: Store, bells: Bells, shelf: Arc<Shelf>, snapshot: Option<(SnapshotMeta, State)>, alarm: Alarm) -> Self {
+    pub(super) fn new(
+        mut store: Store,
+        bells: Bells,
+        shelf: Arc<Shelf>,
+        snapshot: Option<(SnapshotMeta, State)>,
+        alarm: Alarm,
+    ) -> Self {
         let (mut applied, mut membership) = (None, StoredMembership::default());
         if let Some((meta, state)) = snapshot {
             store.install(state);

@@ -22,16 +22,22 @@ impl Change<'_> {
     pub(super) fn register(&mut self, register: Register) -> Result<(), Refusal> {
         let Register { node: name, about, mut services, mut checks, owner } = register;
         let node = name.folded();
-        if let Some(owner) = owner {
-            let removals = &mut self.state.removals;
+        let leaving = match &about {
+            Some(about) => self.admit_node(&node, &name, about)?,
+            None if !self.state.nodes.contains_key(&node) => return Err(Refusal::UnknownNode(SmolStr::new(name.as_str()))),
+            None => None,
+        };
+        if let Some(owner) = owner.filter(|owner| Some(*owner) != leaving) {
+            let removals = &self.state.removals;
             services.retain(|offer| removals.admits(owner, &Removed::Service(offer.value.id.clone(), offer.generation)));
             checks.retain(|offer| removals.admits(owner, &Removed::Check(offer.value.id.clone(), offer.generation)));
         }
         for check in &mut checks {
             let Some(id) = &check.value.service_id else { continue };
-            let service = services.iter().map(|offer| &offer.value).find(|service| service.id == *id);
-            let Some(service) = service.or_else(|| self.state.services.get(&(node.clone(), id.clone())).map(|row| &row.value))
-            else {
+            let offered = services.iter().map(|offer| &offer.value).rfind(|service| service.id == *id);
+            let stays = |row: &&Arc<Row<Service>>| row.owner.is_none() || row.owner != leaving;
+            let known = || self.state.services.get(&(node.clone(), id.clone())).filter(stays).map(|row| &row.value);
+            let Some(service) = offered.or_else(known) else {
                 if owner.is_some() {
                     continue; // Its service was removed meanwhile; the owner will read the mark.
                 }
@@ -41,32 +47,36 @@ impl Change<'_> {
             check.value.service_tags = service.tags.clone();
         }
         checks.retain(|check| check.value.service_id.is_none() || check.value.service_name.is_some());
-        match &about {
-            Some(about) => self.admit_node(&node, &name, about)?,
-            None if !self.state.nodes.contains_key(&node) => return Err(Refusal::UnknownNode(SmolStr::new(name.as_str()))),
-            None => {}
+        if let Some(leaving) = leaving {
+            self.forget_owner(&node, leaving);
         }
         if let Some(about) = about {
             self.put_node(&node, name, about);
         }
         for offer in services {
+            if let Some(owner) = owner {
+                self.state.removals.clear(owner, &Removed::Service(offer.value.id.clone(), offer.generation));
+            }
             self.put_service(&node, offer, owner);
         }
         for offer in checks {
+            if let Some(owner) = owner {
+                self.state.removals.clear(owner, &Removed::Check(offer.value.id.clone(), offer.generation));
+            }
             self.put_check(&node, offer, owner);
         }
         Ok(())
     }
 
     /// A UUID has one name, a name one UUID. Membership decides over a name; a catalog API write may take it only
-    /// from a node that is known to be dead.
-    fn admit_node(&mut self, node: &NodeName, name: &NodeName, about: &Node) -> Result<(), Refusal> {
-        let Some(id) = about.id else { return Ok(()) };
+    /// from a node that is known to be dead. The UUID that has to go for it, if one has.
+    fn admit_node(&self, node: &NodeName, name: &NodeName, about: &Node) -> Result<Option<Uuid>, Refusal> {
+        let Some(id) = about.id else { return Ok(None) };
         if let Some(by) = self.state.node_ids.get(&id).filter(|by| *by != node) {
             return Err(Refusal::NodeIdTaken { id, by: by.clone() });
         }
         let Some(held) = self.state.nodes.get(node).and_then(|host| host.row.id).filter(|held| *held != id) else {
-            return Ok(());
+            return Ok(None);
         };
         let dead = self.state.nodes.get(node).is_some_and(|host| {
             host.checks.iter().any(|check| check.id.as_str() == SERF_HEALTH && check.status.health() == Health::Critical)
@@ -74,8 +84,7 @@ impl Change<'_> {
         if self.cause.kind != CauseKind::Reconcile && !dead {
             return Err(Refusal::NodeNameTaken { name: name.clone(), id: held });
         }
-        self.forget_owner(node, held);
-        Ok(())
+        Ok(Some(held))
     }
 
     /// The name passes to another UUID: what the old one kept goes in the same step.
@@ -90,9 +99,16 @@ impl Change<'_> {
         for id in checks {
             self.remove_check(node, &id, None);
         }
-        self.state.node_ids.remove(&owner);
-        self.state.removals.forget(owner);
-        self.state.runs.forget(owner);
+        self.forget_id(owner);
+    }
+
+    /// The UUID stands for no node any more.
+    fn forget_id(&mut self, id: Uuid) {
+        self.state.node_ids.remove(&id);
+        self.state.removals.forget(id);
+        if id != self.agent {
+            self.state.runs.forget(id);
+        }
     }
 
     fn put_node(&mut self, node: &NodeName, name: NodeName, about: Node) {
@@ -100,10 +116,15 @@ impl Change<'_> {
         if old.as_ref().is_some_and(|old| old.row.value == about && old.row.node == name) {
             return;
         }
-        if let Some(id) = about.id {
+        let (old_id, id) = (old.as_ref().and_then(|old| old.row.id), about.id);
+        if let Some(old_id) = old_id.filter(|_| old_id != id) {
+            self.state.node_ids.remove(&old_id);
+            self.state.indexes.nodes_removed = self.index; // Whoever asks by that UUID finds nothing now.
+            self.touch_node(&NodeName::of_id(old_id));
+            self.touch(Topic::NodeChecks(NodeName::of_id(old_id)));
+        }
+        if let Some(id) = id {
             self.state.node_ids.insert(id, node.clone());
-        } else if let Some(id) = old.as_ref().and_then(|old| old.row.id) {
-            self.state.node_ids.remove(&id);
         }
         let row = Arc::new(Row {
             node: name,
@@ -115,22 +136,23 @@ impl Change<'_> {
             modify_index: self.index,
         });
         let host = match old {
-            Some(old) => Host { row: row.clone(), index: self.index, ..(*old).clone() },
-            None => Host { row: row.clone(), checks: SmallVec::new(), index: self.index, checks_index: 0 },
+            Some(old) => Host { row, ..(*old).clone() },
+            None => Host { row, checks: SmallVec::new(), index: self.index, checks_index: self.index },
         };
         self.state.nodes.insert(node.clone(), Arc::new(host));
         self.state.graves.fill(&Gone::Node(node.clone()));
         self.state.indexes.nodes = self.index;
         self.touch(Topic::Nodes);
-        self.touch_node(node);
+        self.note_node(node, false);
+        if old_id != id {
+            self.note_node(node, true); // Whoever asks for its checks by that UUID finds them now.
+        }
         self.rebuild_instances(node, true);
     }
 
     /// Makes all instances of a node anew: after a change of the node (`rows`), or of a check of the node itself.
     fn rebuild_instances(&mut self, node: &NodeName, rows: bool) {
-        let services: Vec<_> = self.state.services_of(node).cloned().collect();
-        for service in services {
-            let own = self.own_checks(node, &service);
+        for (service, own) in self.parts_on(node) {
             self.put_instance(node, service, own, rows, false);
         }
     }
@@ -150,31 +172,36 @@ impl Change<'_> {
         rows: bool,
         checks: bool,
     ) {
-        let Some(host) = self.state.nodes.get(node) else { return };
-        let node_checks = host.checks.clone();
-        let instance = Arc::new(Instance::new(host.row.clone(), service.clone(), own.into_iter().chain(node_checks)));
         let name = service.name.folded();
-        if !self.state.buckets.contains_key(&name) {
-            let bucket = Bucket::new(service.name.clone());
-            self.state.buckets.insert(name.clone(), Arc::new(bucket));
-        }
-        let bucket = self.state.buckets.get_mut(&name).expect("it was put there above");
-        let bucket = Arc::make_mut(bucket);
-        match bucket.position(node, &service.id) {
-            Ok(at) => {
-                bucket.instances.set(at, instance);
-            }
-            Err(at) => bucket.instances.insert(at, instance),
-        }
-        bucket.index = self.index;
+        let index = self.index;
+        let Some(bucket) = self.place(node, service, own) else { return };
+        bucket.index = index;
         if rows {
-            bucket.name = service.name.clone();
-            bucket.rows_index = self.index;
+            bucket.rows_index = index;
         }
         if checks {
-            bucket.checks_index = self.index;
+            bucket.checks_index = index;
         }
         self.touch_service(name, rows, checks);
+    }
+
+    /// Makes an instance anew and puts it where it is read; no index moves.
+    fn place(&mut self, node: &NodeName, service: Arc<Row<Service>>, own: SmallVec<[Arc<Row<Check>>; 2]>) -> Option<&mut Bucket> {
+        let host = self.state.nodes.get(node)?;
+        let instance = Instance::new(host.row.clone(), service.clone(), own.into_iter().chain(host.checks.iter().cloned()));
+        let name = service.name.folded();
+        if !self.state.buckets.contains_key(&name) {
+            let bucket = Bucket::new(service.name.clone(), self.index);
+            self.state.buckets.insert(name.clone(), Arc::new(bucket));
+        }
+        let bucket = Arc::make_mut(self.state.buckets.get_mut(&name).expect("it was put there above"));
+        match bucket.position(node, &service.id) {
+            Ok(at) => {
+                bucket.instances.set(at, Arc::new(instance));
+            }
+            Err(at) => bucket.instances.insert(at, Arc::new(instance)),
+        }
+        Some(bucket)
     }
 
     fn touch_service(&mut self, name: ServiceName, rows: bool, checks: bool) {
@@ -194,16 +221,20 @@ impl Change<'_> {
         let old = self.state.services.get(&key).cloned();
         let (owner, generation) = keeper(old.as_deref(), owner, generation);
         let own = old.as_ref().map_or_else(SmallVec::new, |old| self.own_checks(node, old));
+        let mut moved = false;
         if let Some(old) = &old {
             if old.value == value {
                 if (old.owner, old.generation) != (owner, generation) {
-                    let row = Row { owner, generation, ..(**old).clone() };
-                    self.replace_quietly(node, &key, Arc::new(row), own);
+                    // Nobody who reads can tell, so no index moves.
+                    let row = Arc::new(Row { owner, generation, ..(**old).clone() });
+                    self.state.services.insert(key, row.clone());
+                    self.place(node, row, own);
                 }
                 return;
             }
             if old.name.folded() != value.name.folded() {
                 self.take_instance(node, old);
+                moved = !own.is_empty();
             }
         }
         let id = value.id.clone();
@@ -223,43 +254,24 @@ impl Change<'_> {
         self.state.indexes.services = self.index;
         self.touch(Topic::Services);
         self.note_node(node, false);
-        let moved = own.iter().any(|check| check.service_name.as_ref() != Some(&row.name));
+        let name = row.name.clone();
         self.put_instance(node, row, own, true, moved);
-    }
-
-    /// The owner or the generation alone changed: nobody who reads can tell, so no index moves.
-    fn replace_quietly(
-        &mut self,
-        node: &NodeName,
-        key: &(NodeName, ServiceId),
-        row: Arc<Row<Service>>,
-        own: SmallVec<[Arc<Row<Check>>; 2]>,
-    ) {
-        self.state.services.insert(key.clone(), row.clone());
-        let Some(host) = self.state.nodes.get(node) else { return };
-        let instance = Instance::new(host.row.clone(), row.clone(), own.into_iter().chain(host.checks.iter().cloned()));
-        let name = row.name.folded();
-        let Some(bucket) = self.state.buckets.get_mut(&name) else { return };
-        let bucket = Arc::make_mut(bucket);
-        if let Ok(at) = bucket.position(node, &row.id) {
-            bucket.instances.set(at, Arc::new(instance));
+        if let Some(bucket) = self.state.buckets.get_mut(&name.folded()).filter(|bucket| bucket.name != name) {
+            Arc::make_mut(bucket).name = name;
         }
     }
 
     fn note_node(&mut self, node: &NodeName, checks: bool) {
         let index = self.index;
-        if let Some(host) = self.state.nodes.get_mut(node) {
-            let host = Arc::make_mut(host);
-            if checks {
-                host.checks_index = index;
-            } else {
-                host.index = index;
-            }
-        }
+        let Some(host) = self.state.nodes.get_mut(node) else { return };
+        let host = Arc::make_mut(host);
         if checks {
-            self.touch(Topic::NodeChecks(node.clone()));
+            host.checks_index = index;
         } else {
-            self.touch_node(node);
+            host.index = index;
+        }
+        for name in [Some(node.clone()), host.row.id.map(NodeName::of_id)].into_iter().flatten() {
+            self.touch(if checks { Topic::NodeChecks(name) } else { Topic::Node(name) });
         }
     }
 
@@ -286,10 +298,15 @@ impl Change<'_> {
         if same {
             // The owner or the generation alone: nobody who reads can tell, so no index moves.
             if let Some(old) = &old {
+                row.node = old.node.clone();
                 row.cause = old.cause.clone();
                 row.modify_index = old.modify_index;
             }
-            self.state.checks.insert(key, Arc::new(row));
+            let row = Arc::new(row);
+            self.state.checks.insert(key, row.clone());
+            for (service, own) in self.with_check(node, row) {
+                self.place(node, service, own);
+            }
             return;
         }
         let old_status = old.as_ref().map(|old| old.status.clone());
@@ -310,7 +327,7 @@ impl Change<'_> {
     fn note_check(&mut self, node: &NodeName, statuses: [Option<&Status>; 2]) {
         self.state.indexes.checks = self.index;
         self.touch(Topic::State(None));
-        for health in statuses.into_iter().flatten().map(Status::health) {
+        for health in statuses.into_iter().flatten().filter_map(Status::listed) {
             *self.state.indexes.of_status(health) = self.index;
             self.touch(Topic::State(Some(health)));
         }
@@ -319,33 +336,29 @@ impl Change<'_> {
 
     /// Puts a check where instances read it, in place of its older self.
     fn attach(&mut self, node: &NodeName, row: Arc<Row<Check>>) {
-        match &row.service_id {
-            Some(id) => {
-                let Some(service) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return };
-                let mut own = self.own_checks(node, &service);
-                match own.iter_mut().find(|check| check.id == row.id) {
-                    Some(check) => *check = row,
-                    None => {
-                        own.push(row);
-                        own.sort_by(|a, b| a.id.cmp(&b.id));
-                    }
-                }
-                self.put_instance(node, service, own, false, true);
-            }
-            None => {
-                if let Some(host) = self.state.nodes.get_mut(node) {
-                    let host = Arc::make_mut(host);
-                    match host.checks.iter_mut().find(|check| check.id == row.id) {
-                        Some(check) => *check = row,
-                        None => {
-                            host.checks.push(row);
-                            host.checks.sort_by(|a, b| a.id.cmp(&b.id));
-                        }
-                    }
-                }
-                self.rebuild_instances(node, false);
-            }
+        let of_service = row.service_id.is_some();
+        for (service, own) in self.with_check(node, row) {
+            self.put_instance(node, service, own, false, of_service);
         }
+    }
+
+    /// Puts a check of the node itself into it, and tells which instances are to be made anew, with which checks of their own.
+    fn with_check(&mut self, node: &NodeName, row: Arc<Row<Check>>) -> Vec<Parts> {
+        let Some(id) = &row.service_id else {
+            if let Some(host) = self.state.nodes.get_mut(node) {
+                put_sorted(&mut Arc::make_mut(host).checks, row);
+            }
+            return self.parts_on(node);
+        };
+        let Some(service) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return Vec::new() };
+        let mut own = self.own_checks(node, &service);
+        put_sorted(&mut own, row);
+        vec![(service, own)]
+    }
+
+    /// All instances of a node, with their own checks.
+    fn parts_on(&self, node: &NodeName) -> Vec<Parts> {
+        self.state.services_of(node).map(|service| (service.clone(), self.own_checks(node, service))).collect()
     }
 
     /// Takes a check from where instances read it.
@@ -390,11 +403,9 @@ impl Change<'_> {
         }
         self.state.nodes.remove(node);
         if let Some(id) = host.row.id {
-            self.state.node_ids.remove(&id);
-            self.state.removals.forget(id);
-            if id != self.agent {
-                self.state.runs.forget(id);
-            }
+            self.forget_id(id);
+            self.touch_node(&NodeName::of_id(id));
+            self.touch(Topic::NodeChecks(NodeName::of_id(id)));
         }
         self.state.graves.dig(Gone::Node(node.clone()), self.index);
         self.state.indexes.nodes = self.index;
@@ -468,6 +479,17 @@ impl Change<'_> {
         self.state.graves.dig(Gone::Check(node.clone(), row.id.clone()), self.index);
         self.state.past.record(node, Subject::Check(row.id.clone()), self.index, None, true, &self.cause);
         self.note_check(node, [Some(&row.status), None]);
+    }
+}
+
+/// What an instance is made of, besides its node: its service, and the service's own checks.
+type Parts = (Arc<Row<Service>>, SmallVec<[Arc<Row<Check>>; 2]>);
+
+/// Puts a check among others, ordered by id, in place of its older self.
+fn put_sorted<const N: usize>(checks: &mut SmallVec<[Arc<Row<Check>>; N]>, row: Arc<Row<Check>>) {
+    match checks.binary_search_by(|check| check.id.cmp(&row.id)) {
+        Ok(at) => checks[at] = row,
+        Err(at) => checks.insert(at, row),
     }
 }
 

@@ -93,7 +93,10 @@ fn first(probe: &HttpProbe, method: &str) -> Result<Ask, String> {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("invalid header field name {name:?}"))?;
         for value in values {
             let value = HeaderValue::from_str(value).map_err(|_| format!("invalid header field value for {name:?}"))?;
-            headers.append(name.clone(), value);
+            // A request has one host.
+            if name != HOST || !headers.contains_key(HOST) {
+                headers.append(name.clone(), value);
+            }
         }
     }
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static("Consul Health Check"));

@@ -152,6 +152,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_location_says_it_stays_on_its_host(location in "(https?:)?/{0,2}(web)?[@:./?#a-z0-9\\PC]{0,20}") {
+            if let Some(to) = go("https://web/a/b", &location) {
+                let to: Uri = to.parse().unwrap();
+                proptest::prop_assert_eq!((to.scheme_str(), to.host(), port(&to)), (Some("https"), Some("web"), 443));
+            }
+        }
+    }
+
     #[test]
     fn the_default_port_is_the_same_port() {
         assert_eq!(go("http://web/", "http://web:80/x").as_deref(), Some("http://web:80/x"));

@@ -99,6 +99,11 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// A number of seconds that nobody else sleeps: by it a test finds its processes.
+pub(crate) fn marker(test: u32) -> String {
+    format!("8640{test}.{}", std::process::id())
+}
+
 /// How many processes have `marker` in their arguments.
 pub(crate) fn processes_with(marker: &str) -> usize {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use openraft::entry::RaftEntry as _;
@@ -91,7 +91,10 @@ pub(super) struct Found {
 /// A log that lives and dies with the process, by the same code.
 pub(super) fn in_memory() -> Result<(Database, Found), StartError> {
     let engine = |error: redb::Error| StartError::Engine(format!("the log in memory: {error}"));
-    let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new()).map_err(|error| engine(error.into()))?;
+    let db = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(InMemoryBackend::new())
+        .map_err(|error| engine(error.into()))?;
     let raft_id = RaftId::random();
     found_log(&db, raft_id).map_err(engine)?;
     Ok((db, Found { raft_id, ..Found::default() }))
@@ -121,9 +124,15 @@ pub(super) fn on_disk(dir: &Dir) -> Result<(Database, Found, Acknowledged), Star
     if torn {
         tracing::warn!(path = %path.display(), index = last, "the log's last commit was torn and is dropped; the log ends at this index");
     }
-    if let Some(index) = acknowledged.index()? && last < Some(index) {
+    if let Some(index) = acknowledged.index()?
+        && last < Some(index)
+    {
         let end = last.map_or("is empty".to_owned(), |last| format!("ends at {last}"));
-        return Err(StartError::LogDamaged { path, index: Some(last.map_or(0, |last| last + 1)), what: format!("entry {index} was written, but the log {end}") });
+        return Err(StartError::LogDamaged {
+            path,
+            index: Some(last.map_or(0, |last| last + 1)),
+            what: format!("entry {index} was written, but the log {end}"),
+        });
     }
     tracing::info!(path = %path.display(), index = last, entries = found.entries, took_ms = started.elapsed().as_millis() as u64, "raft log opened");
     Ok((db, found, acknowledged))
@@ -143,7 +152,9 @@ fn open(path: &Path) -> Result<(Database, bool), StartError> {
     let opened = builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).open(path);
     match opened {
         Ok(db) => Ok((db, torn.load(Ordering::Relaxed))),
-        Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => Err(StartError::InUse { path: path.to_owned() }),
+        Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
+            Err(StartError::InUse { path: path.to_owned() })
+        }
         Err(DatabaseError::UpgradeRequired(version)) => {
             Err(StartError::Newer { path: path.to_owned(), what: format!("its file format is {version}") })
         }
@@ -196,7 +207,9 @@ fn scan(db: &Database, path: &Path) -> Result<Found, StartError> {
     let broken = |error: redb::Error| damaged(path, error.to_string());
     let faulty = |index: Option<u64>, what: &str, fault: Fault| match fault {
         Fault::Version(_) | Fault::Content(_) => StartError::Newer { path: path.to_owned(), what: format!("{what}: {fault}") },
-        Fault::Checksum | Fault::Shape => StartError::LogDamaged { path: path.to_owned(), index, what: format!("{what}: {fault}") },
+        Fault::Checksum | Fault::Shape => {
+            StartError::LogDamaged { path: path.to_owned(), index, what: format!("{what}: {fault}") }
+        }
     };
     let tx = db.begin_read().map_err(|error| broken(error.into()))?;
     let header = tx.open_table(HEADER).map_err(|error| broken(error.into()))?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::storage::RaftLogStorageExt;
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt as _;
 use openraft::vote::RaftVote as _;
 use openraft::{StorageError, impls::leader_id_std::LeaderId};
 use tempfile::TempDir;
@@ -121,7 +122,7 @@ async fn many_writers_share_commits() {
     let before = log.store.commits();
     let mut waiting = VecDeque::new();
     for index in 0..APPENDS {
-        let (done, flushed) = oneshot::channel();
+        let (done, flushed) = Types::oneshot();
         log.store.append([entry(index)], IOFlushed::signal(done)).await.unwrap();
         waiting.push_back(flushed);
         if waiting.len() == 64 {

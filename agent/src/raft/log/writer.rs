@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::file::{Acknowledged, COMMITTED, ENTRIES, HEADER, PURGED, VOTE};
 use super::{Shared, io_error};
+use crate::raft::alarm::Alarm;
 use crate::raft::codec::{self, Kind};
 use crate::raft::error::Failure;
 use crate::raft::metrics;
 use crate::raft::types::{Entry, LogId, Types, Vote};
-use crate::raft::alarm::Alarm;
 
 /// Bytes of entries in one commit; more wait for the next. It bounds the memory of a transaction; at this size the fsync is
 /// long paid for.
@@ -24,10 +24,19 @@ const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// What the log is asked to do, in the order in which it must happen: a vote and the entries under it share one queue, for an
 /// entry that is durable before its vote can lose committed data.
 pub(super) enum Op {
-    Append { entries: Vec<Entry>, done: IOFlushed<Types> },
-    Vote { vote: Vote, done: oneshot::Sender<Result<(), Arc<redb::Error>>> },
+    Append {
+        entries: Vec<Entry>,
+        done: IOFlushed<Types>,
+    },
+    Vote {
+        vote: Vote,
+        done: oneshot::Sender<Result<(), Arc<redb::Error>>>,
+    },
     /// Everything above `after` goes, everything if `None`.
-    Truncate { after: Option<u64>, done: oneshot::Sender<Result<(), Arc<redb::Error>>> },
+    Truncate {
+        after: Option<u64>,
+        done: oneshot::Sender<Result<(), Arc<redb::Error>>>,
+    },
     /// Written with the next commit, not by one of its own: without it a restart learns the same from the next leader.
     Committed(LogId),
     Purge(LogId),

@@ -1,0 +1,192 @@
+//! Addresses: what may be written for one, and which of the host's own is told to others.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// A place where HTTP is listened for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Listen {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// What the meaning of a configuration takes from the machine it runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its addresses, with the interface of each.
+    pub(crate) addresses: Vec<(String, IpAddr)>,
+}
+
+impl Host {
+    /// This machine.
+    pub(crate) fn this() -> Self {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self { name, addresses: interfaces() }
+    }
+}
+
+/// Reads one address. The error says what would be right.
+pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    if text.contains("{{") {
+        return Err("address templates are not supported yet: write an IP address".to_owned());
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "must be an IP address".to_owned())
+}
+
+/// Reads a list of addresses between blanks; `unix://` paths are allowed where `unix` says so.
+pub(super) fn parse_listen(text: &str, port: u16, unix: bool) -> Result<Vec<Listen>, String> {
+    if text.contains("{{") {
+        return Err("address templates are not supported yet: write IP addresses".to_owned());
+    }
+    let list: Result<Vec<Listen>, String> = text
+        .split_whitespace()
+        .map(|part| match part.strip_prefix("unix://") {
+            Some(path) if unix && path.starts_with('/') => Ok(Listen::Unix(PathBuf::from(path))),
+            Some(_) if unix => Err("a unix socket must be written as unix:// and an absolute path".to_owned()),
+            Some(_) => Err("must be an IP address: a unix socket is possible for HTTP only".to_owned()),
+            None => parse_ip(part).map(|ip| Listen::Tcp(SocketAddr::new(ip, port))),
+        })
+        .collect();
+    let list = list?;
+    if list.is_empty() {
+        return Err("must be an IP address, or several with blanks between".to_owned());
+    }
+    Ok(list)
+}
+
+/// The address to tell others when `bind` is a wildcard: the one private IPv4 address, or the one global IPv6 address.
+/// The error says what was found.
+pub(super) fn advertised(bind: IpAddr, host: &Host) -> Result<IpAddr, String> {
+    if !bind.is_unspecified() {
+        return Ok(bind);
+    }
+    let (kind, candidates): (&str, Vec<&(String, IpAddr)>) = match bind {
+        IpAddr::V4(_) => ("private IPv4", host.addresses.iter().filter(|(_, ip)| is_private(*ip)).collect()),
+        IpAddr::V6(_) => ("global IPv6", host.addresses.iter().filter(|(_, ip)| is_global_v6(*ip)).collect()),
+    };
+    match candidates.as_slice() {
+        [] => Err(format!("this host has no {kind} address to tell others: set advertise_addr or bind_addr")),
+        [(_, ip)] => Ok(*ip),
+        several => {
+            let shown: Vec<String> = several.iter().map(|(name, ip)| format!("{ip} ({name})")).collect();
+            Err(format!("this host has several {kind} addresses: {}; set advertise_addr or bind_addr to one", shown.join(", ")))
+        }
+    }
+}
+
+/// RFC 1918, and RFC 6598 as Consul has it.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || (ip & Ipv4Addr::new(255, 192, 0, 0)) == Ipv4Addr::new(100, 64, 0, 0),
+        IpAddr::V6(_) => false,
+    }
+}
+
+fn is_global_v6(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unspecified() && !ip.is_unicast_link_local() && !ip.is_multicast(),
+    }
+}
+
+/// The addresses of all interfaces; empty if the system does not tell.
+fn interfaces() -> Vec<(String, IpAddr)> {
+    let mut list = Vec::new();
+    // SAFETY: getifaddrs fills `first` with a list that is ours until freeifaddrs; each entry is read only while the list
+    // lives, names are C strings, and an address is read as the type its family says.
+    #[allow(unsafe_code)] // no crate of the house wraps getifaddrs
+    unsafe {
+        let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
+        if libc::getifaddrs(&raw mut first) != 0 {
+            return list;
+        }
+        let mut entry = first;
+        while let Some(interface) = entry.as_ref() {
+            let name = std::ffi::CStr::from_ptr(interface.ifa_name).to_string_lossy().into_owned();
+            if let Some(address) = interface.ifa_addr.as_ref() {
+                match i32::from(address.sa_family) {
+                    libc::AF_INET => {
+                        let address = interface.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                        list.push((name, IpAddr::from(address.sin_addr.s_addr.to_ne_bytes())));
+                    }
+                    libc::AF_INET6 => {
+                        let address = interface.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned();
+                        list.push((name, IpAddr::from(address.sin6_addr.s6_addr)));
+                    }
+                    _ => {}
+                }
+            }
+            entry = interface.ifa_next;
+        }
+        libc::freeifaddrs(first);
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(addresses: &[&str]) -> Host {
+        let addresses = addresses.iter().enumerate().map(|(n, ip)| (format!("eth{n}"), ip.parse().unwrap())).collect();
+        Host { name: "h".to_owned(), addresses }
+    }
+
+    fn advertise(bind: &str, addresses: &[&str]) -> Result<String, String> {
+        advertised(bind.parse().unwrap(), &host(addresses)).map(|ip| ip.to_string())
+    }
+
+    #[test]
+    fn a_wildcard_tells_the_one_private_address() {
+        assert_eq!(advertise("0.0.0.0", &["127.0.0.1", "10.1.2.3", "203.0.113.1"]), Ok("10.1.2.3".to_owned()));
+        assert_eq!(advertise("0.0.0.0", &["127.0.0.1", "100.64.0.9"]), Ok("100.64.0.9".to_owned()));
+        assert_eq!(advertise("192.168.1.1", &[]), Ok("192.168.1.1".to_owned()));
+        assert_eq!(advertise("::", &["::1", "fe80::1", "2001:db8::1"]), Ok("2001:db8::1".to_owned()));
+        assert_eq!(
+            advertise("0.0.0.0", &["10.0.0.1", "172.17.0.1"]).unwrap_err(),
+            "this host has several private IPv4 addresses: 10.0.0.1 (eth0), 172.17.0.1 (eth1); set advertise_addr or bind_addr to one"
+        );
+        assert_eq!(
+            advertise("0.0.0.0", &["203.0.113.1"]).unwrap_err(),
+            "this host has no private IPv4 address to tell others: set advertise_addr or bind_addr"
+        );
+    }
+
+    #[test]
+    fn listeners_are_lists_and_files() {
+        assert_eq!(
+            parse_listen("127.0.0.1  [::1] unix:///run/m.sock", 8500, true).unwrap(),
+            [
+                Listen::Tcp("127.0.0.1:8500".parse().unwrap()),
+                Listen::Tcp("[::1]:8500".parse().unwrap()),
+                Listen::Unix("/run/m.sock".into())
+            ]
+        );
+        for bad in ["", "localhost", "{{ GetPrivateIP }}", "unix://x"] {
+            assert!(parse_listen(bad, 1, true).is_err(), "{bad}");
+        }
+        assert!(parse_listen("unix:///x", 1, false).is_err());
+    }
+
+    #[test]
+    fn this_host_has_a_loopback_address() {
+        let host = Host::this();
+        assert!(!host.name.is_empty());
+        assert!(host.addresses.iter().any(|(_, ip)| ip.is_loopback()), "{host:?}");
+    }
+}
