@@ -9,6 +9,7 @@ mod config;
 mod desk;
 mod loops;
 mod raft;
+mod version;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {
