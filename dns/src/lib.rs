@@ -1,1 +1,28 @@
-//! muster-dns
+//! DNS out of the catalog: names, records, truncation, the wire. Where rows come from is not known here.
+//!
+//! [`new`] gives a [`Handle`], through which settings are exchanged, and a [`Driver`], which answers on [`Sockets`] until it is
+//! told to stop. What decides (`respond` and below it `fast`, `answer`, `render`, `name`, `question`, `wire`) takes a packet, a
+//! state, settings and randomness as arguments and gives a packet back; what touches the world is `shell`.
+
+mod answer;
+mod bounds;
+mod config;
+mod draw;
+mod error;
+mod fast;
+mod metrics;
+mod name;
+mod question;
+mod render;
+mod respond;
+mod shell;
+#[cfg(test)]
+mod testing;
+mod wire;
+
+pub use config::{Config, Soa, TTL_MAX};
+pub use error::Error;
+pub use metrics::describe;
+pub use shell::{
+    Driver, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX, new,
+};

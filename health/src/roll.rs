@@ -215,12 +215,31 @@ mod tests {
         let (mut roll, now) = start();
         roll.set(tcp("a"), 1, now);
         assert!(roll.start(now + SECOND).is_some());
-        roll.set(tcp("a"), 2, now + SECOND);
+        roll.set(CheckDefinition { notes: "other".into(), ..tcp("a") }, 2, now + SECOND);
         assert_eq!(roll.unwanted(), [id("a")]);
         assert!(roll.start(now + 3 * SECOND).is_none());
         assert_eq!(roll.ended(&id("a"), passing(), now + 3 * SECOND), None);
         assert!(roll.start(now + 3 * SECOND).is_some());
         assert_eq!(roll.ended(&id("a"), passing(), now + 3 * SECOND).expect("a verdict").generation, 2);
+    }
+
+    #[test]
+    fn told_again_as_it_was_it_keeps_its_run_its_beat_and_its_counters() {
+        let (mut roll, now) = start();
+        let patient = || CheckDefinition { failures_before_critical: 2, ..tcp("a") };
+        roll.set(patient(), 1, now);
+        assert!(roll.start(now + SECOND).is_some());
+        assert!(roll.ended(&id("a"), passing(), now + SECOND).is_some());
+        let beat = roll.next().expect("a next beat");
+        assert!(roll.start(beat).is_some());
+        roll.set(patient(), 2, beat);
+        assert!(roll.unwanted().is_empty());
+        let failure = || Some(Outcome::critical("gone".into()));
+        assert_eq!(roll.ended(&id("a"), failure(), beat), None);
+        assert_eq!(roll.next(), Some(beat + SECOND));
+        assert!(roll.start(beat + SECOND).is_some());
+        let verdict = roll.ended(&id("a"), failure(), beat + SECOND).expect("the second failure");
+        assert_eq!((verdict.status, verdict.generation), (Status::Critical, 2));
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub struct Handle {
 
 impl Handle {
     /// Looks after a check from now on, in place of what was known under its id: a run of that is broken off, its counters
-    /// start anew. `generation` comes back in its verdicts. An alias is accepted and needs no looking after: see [`crate::alias`].
+    /// start anew. Told again exactly as it was, it goes on as it is. `generation` comes back in its verdicts. An alias is
+    /// accepted and needs no looking after: see [`crate::alias`].
     pub fn set(&self, definition: CheckDefinition, generation: u64) {
         self.shared.roll().set(definition, generation, now());
         self.shared.changed.notify_one();

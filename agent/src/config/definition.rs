@@ -192,7 +192,12 @@ section! {
         output_max_size: i64,
     }
     folded true
-    hidden |depth| match depth {
+    hidden not_in_bodies
+}
+
+/// A check by itself has an `ID`, one inside a service a `CheckID`; the old one-line `script` exists in files only.
+fn not_in_bodies(depth: usize) -> &'static [&'static str] {
+    match depth {
         0 => &["check_id", "checkid", "script"],
         _ => &["id", "check_id", "script"],
     }
@@ -269,3 +274,6 @@ macro_rules! merge_by_replacing {
     ($($type:ty),*) => { $( impl Merge for $type { fn merge(&mut self, later: Self) { *self = later; } } )* };
 }
 merge_by_replacing!(String, bool, i64, Nanoseconds);
+
+#[cfg(test)]
+mod tests;

@@ -62,10 +62,8 @@ fn distance(a: &str, b: &str) -> usize {
         return usize::MAX;
     }
     let width = b.len() + 1;
-    let mut table: Vec<usize> = vec![0; (a.len() + 1) * width];
-    for j in 0..width {
-        table[j] = j;
-    }
+    let mut table: Vec<usize> = (0..width).collect();
+    table.resize((a.len() + 1) * width, 0);
     for i in 1..=a.len() {
         table[i * width] = i;
         for j in 1..width {

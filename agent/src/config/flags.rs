@@ -284,3 +284,23 @@ fn is_long_with_one_dash(text: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
+
+/// The number of flags that stand for a key, and what a file would say that has one of them: for tests.
+#[cfg(test)]
+pub(super) fn every_flag() -> std::ops::Range<usize> {
+    0..FLAGS.len()
+}
+
+/// The file that says the same as the flag of that number with some value.
+#[cfg(test)]
+pub(super) fn example(number: usize) -> Node {
+    let flag = &FLAGS[number];
+    let value = match flag.takes {
+        Takes::Bool => Value::Bool(true),
+        Takes::Number => Value::Int(1),
+        Takes::Pair => Value::Text("a:b".to_owned()),
+        // Reads as a text and as a duration.
+        Takes::Text | Takes::List | Takes::Ignored => Value::Text("1s".to_owned()),
+    };
+    tree(flag, &[value], &At::whole(format!("flag -{}", flag.name))).expect("one value is given")
+}

@@ -26,8 +26,13 @@ pub(super) fn parse(source: &str, text: &str) -> Result<Node, Fault> {
 
 fn parse_strict(source: &str, text: &str) -> Result<Node, Fault> {
     let places = Places::new(source, text);
-    let body = hcl_edit::parser::parse_body(text)
-        .map_err(|error| fault(&places, error.location().offset(), format!("malformed HCL: {}", error.message())))?;
+    let body = hcl_edit::parser::parse_body(text).map_err(|error| {
+        let offset = error.location().offset();
+        let before = text.get(..offset).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+        // The first HCL was freer here, so this is the fault to expect in old files.
+        let hint = if before.contains('{') { "; a block on one line may hold one attribute: give each its own line" } else { "" };
+        fault(&places, offset, format!("malformed HCL: {}{hint}", error.message()))
+    })?;
     let reader = Reader { text, places: &places };
     Ok(Node { value: reader.body(&body)?, at: places.at(0) })
 }
@@ -238,6 +243,10 @@ mod tests {
         assert_eq!(read("m = { a = 1, \"a\" = 2 }\n"), "f:1:14: a: given twice: keep one of the two");
         assert_eq!(read("a = yes\n"), "f:1:5: an expression: write a plain value (texts in double quotes)");
         assert_eq!(read("a = 1 + 2\n"), "f:1:5: an expression: write a plain value (texts in double quotes)");
+        assert_eq!(
+            read("a { b {} }\n"),
+            "f:1:7: malformed HCL: invalid attribute; expected `=`; a block on one line may hold one attribute: give each its own line"
+        );
         assert!(read("a = \n").starts_with("f:1:5: malformed HCL: "), "{}", read("a = \n"));
     }
 

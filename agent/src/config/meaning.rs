@@ -33,7 +33,7 @@ impl Config {
     /// What `written` means on `host`, and what is worth a warning; or all that is wrong with it.
     pub(crate) fn new(mut written: Written, dev: bool, host: &Host) -> Result<(Self, Vec<String>), Faults> {
         let faults = std::mem::take(&mut written.faults);
-        let mut meaning = Meaning { complete: faults.is_empty(), faults, warnings: written.warnings(), dev };
+        let mut meaning = Meaning { complete: faults.is_empty() && !written.lenient, faults, warnings: written.warnings(), dev };
         let config = meaning.config(&written.file, host);
         match config {
             Some(config) if meaning.faults.is_empty() => Ok((config, meaning.warnings)),
@@ -169,7 +169,7 @@ impl Meaning {
             leave_drain_time: value(&performance.leave_drain_time, Duration::from_secs(5)),
             rpc_hold_timeout: value(&performance.rpc_hold_timeout, Duration::from_secs(7)),
             node_name: node_name?,
-            addresses: addresses?,
+            addresses,
         })
     }
 
@@ -187,7 +187,7 @@ impl Meaning {
             );
         }
         let bootstrap = self.dev || expect.is_some() || value(&file.bootstrap, false);
-        if !bootstrap {
+        if !bootstrap && self.complete {
             self.warnings.push(
                 "neither bootstrap nor bootstrap_expect is set: with an empty data_dir this server waits for a leader".to_owned(),
             );
@@ -237,7 +237,7 @@ impl Meaning {
             }
             (Err(wanted), None) => {
                 self.missing("node_name", format!("must be given, because the host's name {name:?} {wanted}"));
-                None
+                NodeName::new("unnamed").ok()
             }
         }
     }
@@ -271,16 +271,15 @@ impl Meaning {
         parse_ip(&given.value).map_err(|wanted| self.bad_text(key, given, wanted)).ok()
     }
 
-    fn addresses(&mut self, file: &ConfigFile, host: &Host) -> Option<Addresses> {
+    fn addresses(&mut self, file: &ConfigFile, host: &Host) -> Addresses {
         let ports = file.ports.clone().unwrap_or_default();
         let own = file.addresses.clone().unwrap_or_default();
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let wildcard = if self.dev { loopback } else { IpAddr::from([0, 0, 0, 0]) };
         let bind_given = text(&file.bind_addr).is_some();
-        let bind = match self.ip("bind_addr", &file.bind_addr) {
-            None if bind_given => return None,
-            bind => bind.unwrap_or(wildcard),
-        };
+        // Of a bad address only the fault is left: nothing is started with what stands in for it.
+        let stand_in = if bind_given { loopback } else { wildcard };
+        let bind = self.ip("bind_addr", &file.bind_addr).unwrap_or(stand_in);
         let tell_v4 = self.told("advertise_addr_ipv4", &file.advertise_addr_ipv4);
         let tell_v6 = self.told("advertise_addr_ipv6", &file.advertise_addr_ipv6);
         let told = self.told("advertise_addr", &file.advertise_addr).or(tell_v4).or(tell_v6);
@@ -291,7 +290,7 @@ impl Meaning {
                 Err(_) if self.dev => loopback,
                 Err(wanted) => {
                     self.missing("bind_addr", wanted);
-                    return None;
+                    loopback
                 }
             },
         };
@@ -313,7 +312,9 @@ impl Meaning {
         let server_port = self.port("ports.server", &ports.server, 8300);
         let lan_port = self.port("ports.serf_lan", &ports.serf_lan, 8301);
         let wan_port = self.port("ports.serf_wan", &ports.serf_wan, 8302);
-        self.port("ports.https", &ports.https, 0);
+        if let (Some(port), Some(given)) = (self.port("ports.https", &ports.https, 0), &ports.https) {
+            self.warnings.push(format!("{}: ports.https = {port} is not opened: this version has no TLS", given.at));
+        }
         self.port("ports.grpc", &ports.grpc, 0);
         self.port("ports.grpc_tls", &ports.grpc_tls, 0);
         let http = self.listen("addresses.http", &own.http, &file.client_addr, http_port, true);
@@ -338,7 +339,7 @@ impl Meaning {
             unix_sockets: self.unix_sockets(file),
         };
         self.no_port_twice(&addresses, file);
-        Some(addresses)
+        addresses
     }
 
     /// An address that others are told: never a wildcard.

@@ -51,6 +51,8 @@ pub(crate) struct Written {
     pub(crate) later: BTreeSet<String>,
     /// The files that were read.
     pub(crate) files: Vec<PathBuf>,
+    /// Whether flags may yet give what is missing.
+    pub(crate) lenient: bool,
 }
 
 impl Written {

@@ -13,8 +13,10 @@ mod meaning;
 mod merge;
 mod read;
 mod refuse;
+mod reload;
 mod toml;
 mod tree;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +49,8 @@ pub(crate) fn parse(source: &str, ending: &str, text: &str) -> Result<Node, Faul
         }
     }
 }
+pub(crate) use reload::Reloaded;
+pub(crate) use validate::validate;
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]

@@ -75,6 +75,11 @@ impl Reading {
         self.faults.push(Fault { at: node.at.clone(), key, value, wanted: wanted.into() });
     }
 
+    /// A body is answered with its first error; going on would only make a hostile one dear. Files get all their faults.
+    fn enough(&self) -> bool {
+        self.dialect == Dialect::Http && !self.go_errors.is_empty()
+    }
+
     fn wrong_type<T: Read>(&mut self, node: &Node) {
         self.fault(node, format!("must be {}", T::WANTED));
         let key = self.key();
@@ -269,6 +274,9 @@ impl<T: Read> Read for Vec<T> {
         let before = reading.faults.len();
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
+            if reading.enough() {
+                break;
+            }
             if matches!(item.value, Value::Null) {
                 continue;
             }
@@ -288,13 +296,16 @@ impl<T: Read> Read for BTreeMap<String, T> {
     const WANTED: &'static str = "a map of names to values";
     const GO: &'static str = "map[string]string";
     fn read(node: &Node, reading: &mut Reading) -> Option<Self> {
-        let Some(maps) = maps_of(node) else {
+        let Some(maps) = maps_of(node, reading.dialect) else {
             reading.wrong_type::<Self>(node);
             return None;
         };
         let before = reading.faults.len();
         let mut values = BTreeMap::new();
         for (key, item) in maps.into_iter().flatten() {
+            if reading.enough() {
+                break;
+            }
             if matches!(item.value, Value::Null) {
                 continue;
             }
@@ -313,10 +324,10 @@ impl<T> Merge for BTreeMap<String, T> {
 }
 
 /// The map that a node is; or the maps of a list, as repeated blocks of HCL are: later ones win.
-pub(crate) fn maps_of(node: &Node) -> Option<Vec<&[(String, Node)]>> {
+fn maps_of(node: &Node, dialect: Dialect) -> Option<Vec<&[(String, Node)]>> {
     match &node.value {
         Value::Map(entries) => Some(vec![entries]),
-        Value::List(items) => items
+        Value::List(items) if dialect == Dialect::File => items
             .iter()
             .map(|item| match &item.value {
                 Value::Map(entries) => Some(entries.as_slice()),
@@ -353,7 +364,7 @@ pub(crate) fn read_section<S: Section>(node: &Node, reading: &mut Reading) -> Op
 
 /// Reads all keys of a section; those with a fault stay unset.
 pub(crate) fn read_what_is_right<S: Section>(node: &Node, reading: &mut Reading) -> S {
-    let Some(maps) = maps_of(node) else {
+    let Some(maps) = maps_of(node, reading.dialect) else {
         reading.fault(node, format!("must be a section with keys such as {}", S::KEYS.first().copied().unwrap_or_default()));
         let key = reading.key();
         let field = if key.is_empty() { "value".to_owned() } else { format!("struct field .{key}") };
@@ -362,6 +373,9 @@ pub(crate) fn read_what_is_right<S: Section>(node: &Node, reading: &mut Reading)
     };
     let mut section = S::default();
     for (key, item) in maps.into_iter().flatten() {
+        if reading.enough() {
+            break;
+        }
         let known = known_key::<S>(key, reading);
         reading.within(key, |reading| match known {
             Known::Field(name) => {
@@ -418,7 +432,10 @@ fn fold(key: &str) -> String {
 }
 
 fn unknown<S: Section>(key: &str, item: &Node, reading: &mut Reading) {
-    let near = nearest(key, S::KEYS.iter().chain(S::LEFT_OUT).copied());
+    let near = match reading.dialect {
+        Dialect::File => nearest(key, S::KEYS.iter().chain(S::LEFT_OUT).copied()),
+        Dialect::Http => None,
+    };
     let wanted = match near {
         Some(near) => format!("unknown key; did you mean {near}?"),
         None if S::KEYS.len() <= 16 => format!("unknown key; here are known: {}", S::KEYS.join(", ")),
@@ -445,6 +462,10 @@ pub(crate) fn merge_option<T: Merge>(earlier: &mut Option<T>, later: Option<T>) 
 /// Makes a struct of optional fields that is read key by key and merged field by field. After `=` stand other spellings
 /// of a key; `left_out` keys are accepted at any shape, `later` keys have a field and no effect yet.
 macro_rules! section {
+    (@folded) => { false };
+    (@folded $folded:literal) => { $folded };
+    (@hidden $depth:ident) => {{ let _ = $depth; &[] }};
+    (@hidden $depth:ident, $hidden:expr) => { $hidden($depth) };
     (
         $(#[$doc:meta])* $name:ident {
             $( $(#[$field_doc:meta])* $field:ident $(= $($other:literal)|+)? : $type:ty ),* $(,)?
@@ -462,14 +483,9 @@ macro_rules! section {
             const KEYS: &'static [&'static str] = &[$( stringify!($field), $($($other,)+)? )*];
             const LEFT_OUT: &'static [&'static str] = &[$($($left),*)?];
             const LATER: &'static [&'static str] = &[$($($later),*)?];
-            #[allow(unused_assignments, unused_mut)]
-            const FOLDED: bool = { let mut folded = false; $( folded = $folded; )? folded };
+            const FOLDED: bool = section!(@folded $($folded)?);
             fn hidden(depth: usize) -> &'static [&'static str] {
-                let _ = depth;
-                #[allow(unused_mut)]
-                let mut hidden: fn(usize) -> &'static [&'static str] = |_| &[];
-                $( hidden = $hidden; )?
-                hidden(depth)
+                section!(@hidden depth $(, $hidden)?)
             }
             fn set(&mut self, key: &str, node: &$crate::config::tree::Node, reading: &mut $crate::config::read::Reading) {
                 $( if key == stringify!($field) $($(|| key == $other)+)? {

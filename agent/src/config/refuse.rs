@@ -16,6 +16,13 @@ struct Refusals<'a> {
     faults: &'a mut Vec<Fault>,
 }
 
+/// Whether HTTPS could work with what the file gives.
+fn has_certificate(file: &ConfigFile) -> bool {
+    let tls = file.tls.iter().flat_map(|tls| [&tls.defaults, &tls.https]).flatten();
+    let mut all = tls.map(|of_use| &of_use.cert_file).chain([&file.cert_file]);
+    all.any(|given| given.as_ref().is_some_and(|given| !given.value.is_empty()))
+}
+
 const NO_ACL: &str = "this version has no access control yet, and would leave everything open: remove it or set it to false";
 const NO_TLS: &str = "this version has no TLS yet, and would take connections in the clear: remove it or set it to false";
 const NO_JOIN: &str = "this version runs one server only and joins nobody yet: remove it";
@@ -74,8 +81,9 @@ impl Refusals<'_> {
                 self.tls_use(key, of_use.as_ref());
             }
         }
+        // Without a certificate Consul opens the port and fails each handshake: nobody loses by its being closed.
         let https = file.ports.as_ref().and_then(|ports| ports.https.as_ref());
-        if let Some(given) = https.filter(|given| given.value >= 0) {
+        if let Some(given) = https.filter(|given| given.value >= 0 && has_certificate(file)) {
             self.add("ports.https", given, given.value.to_string(), "this version has no TLS yet: set it to -1 or remove it");
         }
     }

@@ -1,0 +1,320 @@
+//! The agent's startup and end, in the order in which they happen.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, FromArgMatches};
+use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::config::{self, AgentFlags, Config, Host, Loaded};
+use crate::desk::disk::{self, Disk};
+use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::loops::{self, Member};
+use crate::raft::{self, Raft};
+
+mod home;
+
+/// Waiting reads, writes under way and connections have this long to end after a signal; then they are cut.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Errands at once: a reload that waits behind another finds nothing new to do.
+const ERRANDS_MAX: usize = 4;
+/// Worker threads at most: the agent shares its host with what it looks after.
+const WORKERS_MAX: usize = 4;
+
+/// Runs `muster agent`.
+pub(crate) fn agent(arguments: Vec<OsString>) -> ExitCode {
+    let program = std::iter::once(OsString::from("muster agent"));
+    let command = AgentFlags::augment_args(clap::Command::new("muster agent").about("Runs an agent on this host"));
+    let matches = command.try_get_matches_from(config::go_style(program.chain(arguments)));
+    let flags = match matches.and_then(|matches| AgentFlags::from_arg_matches(&matches)) {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    let loaded = match config::load(&flags, &Host::this()) {
+        Ok(loaded) => loaded,
+        Err(faults) => return end(&anyhow!("{faults}")),
+    };
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build();
+    let ended = runtime.context("no runtime could be made").and_then(|runtime| {
+        let ended = runtime.block_on(run(flags, loaded));
+        runtime.shutdown_timeout(STOP_WAIT);
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
+/// Reads configuration as an agent would, for `muster validate`.
+pub(crate) fn validate(paths: &[PathBuf], format: Option<&str>) -> Result<Vec<String>, String> {
+    let format = match format.map(|name| <config::Format as clap::ValueEnum>::from_str(name, true)).transpose() {
+        Ok(format) => format,
+        Err(_) => return Err(format!("-config-format must be hcl, json or toml, not {:?}", format.unwrap_or_default())),
+    };
+    config::validate(paths, format, &Host::this()).map_err(|faults| faults.to_string())
+}
+
+fn end(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "muster: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Starts everything, runs until it is told to stop, ends everything.
+async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
+    let Loaded { config, warnings, files } = loaded;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::new()?;
+    let mut agent = Agent::start(flags, config, files).await?;
+    let ended = agent.serve(&mut signals).await;
+    agent.stop(&mut signals).await;
+    ended
+}
+
+/// What runs.
+struct Agent {
+    flags: AgentFlags,
+    config: Config,
+    desk: Desk,
+    raft: Raft,
+    member: watch::Sender<Member>,
+    errands: mpsc::Receiver<Errand>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Agent {
+    async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>) -> Result<Self> {
+        let dir = config.data_dir.as_deref();
+        if let Some(dir) = dir {
+            home::prepare(dir)?;
+        }
+        let id = home::node_id(dir, config.node_id)?;
+        let (bells, store) = (Bells::new(), Store::new());
+        let reader = store.reader();
+        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
+        let (disk, kept) = match dir {
+            Some(dir) => {
+                let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
+                (Some(disk), kept)
+            }
+            None => (None, disk::Kept { starts: 1, ..disk::Kept::default() }),
+        };
+        let run = Run { agent: id, epoch: kept.starts << 16 };
+        let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
+        let seed = id.as_u64_pair().0 ^ kept.starts;
+        let (runner, driver) = muster_health::new(muster_health::Config { seed, ..muster_health::Config::default() }, verdicts);
+        let (stop, stopping) = watch::channel(false);
+        let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
+        let remembered = kept.verdicts.clone();
+        let desk = Desk::new(Setup {
+            name: config.node_name.clone(),
+            id,
+            run,
+            raft: raft.clone(),
+            reader,
+            bells,
+            local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
+            forgetful: config.dev,
+            hold: config.rpc_hold_timeout,
+            stop: stopping,
+            errands,
+        });
+        tell_files(&desk, &config, &remembered);
+        let (member, members) = watch::channel(this_member(&config, id));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(driver.run(desk.stopping()));
+        tasks.spawn(loops::take_verdicts(desk.clone(), taken));
+        tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
+        tasks.spawn(loops::reconcile(desk.clone(), members));
+        tasks.spawn(loops::judge_aliases(desk.clone()));
+        tasks.spawn(loops::reap_critical(desk.clone()));
+        tasks.spawn(found(desk.clone(), config.bootstrap));
+        tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
+        Ok(Self { flags, config, desk, raft, member, errands: inlet, stop, tasks })
+    }
+
+    /// Serves until a signal or an order ends it, or raft cannot go on.
+    async fn serve(&mut self, signals: &mut Signals) -> Result<()> {
+        loop {
+            tokio::select! {
+                failure = self.raft.failed() => return Err(anyhow!(failure)),
+                signal = signals.next() => match signal {
+                    Told::Reload => if let Err(faults) = self.reload() {
+                        tracing::error!("the configuration is as it was: {faults}");
+                    },
+                    Told::Stop(name) => {
+                        tracing::info!("stopping: {name}");
+                        return Ok(());
+                    }
+                },
+                errand = self.errands.recv() => match errand {
+                    Some(Errand::Reload(done)) => {
+                        let _ = done.send(self.reload());
+                    }
+                    Some(Errand::Leave(done)) => {
+                        tracing::info!("leaving");
+                        let _ = done.send(());
+                        return Ok(());
+                    }
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Reads the configuration again: all of it is taken, or nothing. Services and checks of files change by difference.
+    fn reload(&mut self) -> Result<(), String> {
+        let Loaded { config, warnings, .. } = config::load(&self.flags, &Host::this()).map_err(|faults| faults.to_string())?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let (config, keys) = self.config.reload_into(config);
+        self.config = config;
+        self.desk.local().configure(local_settings(&self.config));
+        tell_files(&self.desk, &self.config, &[]);
+        self.member.send_replace(this_member(&self.config, self.desk.id()));
+        tracing::info!(changed = ?keys.applied, "configuration reloaded");
+        if !keys.restart.is_empty() {
+            tracing::warn!(keys = ?keys.restart, "these take effect at the next start");
+        }
+        Ok(())
+    }
+
+    /// Doors close, waiting reads are answered, writes end, files are closed. A second signal ends at once.
+    async fn stop(mut self, signals: &mut Signals) {
+        self.stop.send_replace(true);
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            self.raft.shutdown().await;
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(STOP_WAIT, ended) => {}
+            _ = signals.next() => tracing::warn!("stopping at once"),
+        }
+    }
+}
+
+/// What a signal means.
+enum Told {
+    Reload,
+    Stop(&'static str),
+}
+
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let of = |kind| signal(kind).context("signals cannot be listened for");
+        Ok(Self { hangup: of(SignalKind::hangup())?, interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::Reload,
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+        }
+    }
+}
+
+fn raft_config(config: &Config, id: Uuid) -> raft::Config {
+    let dir = config.data_dir.as_ref().map(|dir| dir.join("raft"));
+    raft::Config {
+        snapshot_threshold: config.raft.snapshot_threshold,
+        trailing_logs: config.raft.trailing_logs,
+        ..raft::Config::new(dir, id)
+    }
+}
+
+fn ringing(bells: &Arc<Bells>) -> raft::Bells {
+    let (touched, all) = (bells.clone(), bells.clone());
+    raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) }
+}
+
+fn local_settings(config: &Config) -> LocalSettings {
+    LocalSettings {
+        policy: Policy { script_checks_by_api: config.checks.remote_scripts },
+        output_delay: config.checks.update_interval,
+        discard_output: config.checks.discard_output,
+        anti_entropy: match config.checks.anti_entropy {
+            config::AntiEntropy::Muster => AntiEntropy::OwnRows,
+            config::AntiEntropy::Consul => AntiEntropy::WholeNode,
+        },
+    }
+}
+
+/// Makes the services and checks of definition files what the files say.
+fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
+    let services = config.services.iter().map(|told| (told.service.clone(), told.checks.clone())).collect();
+    let checks = config.lone_checks.iter().map(|told| told.check.clone()).collect();
+    for warning in config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings)) {
+        tracing::warn!("{warning}");
+    }
+    let cause = Arc::new(Cause::new(desk.name(), CauseKind::DefinitionFile, desk.clock_ms(), "definition files"));
+    desk.local().replace_files(services, checks, remembered, &cause);
+}
+
+/// This agent as the catalog shows it.
+fn this_member(config: &Config, id: Uuid) -> Member {
+    let version = env!("CARGO_PKG_VERSION");
+    let server_meta: Meta = [
+        ("non_voter", "false"),
+        ("read_replica", "false"),
+        ("raft_version", "3"),
+        ("serf_protocol_current", "2"),
+        ("serf_protocol_min", "1"),
+        ("serf_protocol_max", "5"),
+        ("version", version),
+    ]
+    .map(|(key, value)| (key.into(), value.into()))
+    .into();
+    let mut meta = config.node_meta.clone();
+    meta.insert("consul-network-segment".into(), "".into());
+    Member {
+        about: Node {
+            id: Some(id),
+            address: config.addresses.advertise.to_string().into(),
+            tagged_addresses: config.addresses.tagged.clone(),
+            meta,
+        },
+        server_port: config.addresses.server.map(|address| address.port()),
+        server_meta,
+    }
+}
+
+/// Makes this server a cluster of its own if it may and is in none, and begins the history.
+async fn found(desk: Desk, bootstrap: bool) {
+    if bootstrap && let Err(error) = desk.raft().initialize().await {
+        tracing::error!(%error, "this server could not be made a cluster");
+        return;
+    }
+    if desk.caught_up().await.is_err() || desk.reader().load().history().is_some() {
+        return;
+    }
+    let cause = Arc::new(Cause::new(desk.name(), CauseKind::Start, desk.clock_ms(), "a new history begins"));
+    if let Err(error) = desk.write_as(Command::Found(Uuid::new_v4()), cause).await {
+        tracing::error!(%error, "the history could not be begun");
+    }
+}

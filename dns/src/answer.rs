@@ -1,0 +1,477 @@
+//! The records that answer a question, out of one state of the catalog.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use muster_catalog::{Address, Health, Instance, Meta, State};
+
+use crate::bounds::{View, wants_addresses};
+use crate::config::{Settings, Soa, Zone};
+use crate::draw::Draw;
+use crate::name::{Asked, Folded, Target, parse};
+use crate::question::Question;
+use crate::wire::{Name, Rcode, kind};
+
+/// Answers in one message, as Consul bounds them: more addresses would not fit 65,523 bytes anyway.
+const ANSWERS_MAX: usize = 4096;
+/// The same for SRV, whose records are longer.
+const SRV_ANSWERS_MAX: usize = 1024;
+/// How many names an answer follows; enough for a service at a node's name, and an end for circles.
+const CHASE_DEPTH_MAX: usize = 3;
+/// Records that follow a CNAME for who does not use EDNS: what surely fits 512 bytes.
+const CHASED_PLAIN_MAX: usize = 5;
+/// Name servers told of, as Consul.
+const NAME_SERVERS_MAX: usize = 3;
+/// The service under which servers are registered.
+const SERVERS: &str = "consul";
+
+/// What a message is made of, before it is known what fits.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) rcode: Rcode,
+    pub(crate) authoritative: bool,
+    /// In the order in which they count: the last are left out first.
+    pub(crate) answers: Vec<Record>,
+    pub(crate) authority: Vec<Record>,
+    /// Addresses of the names in answers.
+    pub(crate) glue: Vec<Glue>,
+    /// What else may be of use.
+    pub(crate) extra: Vec<Record>,
+    /// Whether the answers are instances, of which some are as good as all.
+    pub(crate) of_service: bool,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        let [answers, authority, extra] = [const { Vec::new() }; 3];
+        Self { rcode: Rcode::NoError, authoritative: false, answers, authority, glue: Vec::new(), extra, of_service: false }
+    }
+}
+
+impl Reply {
+    /// Nothing but a code: not ours to say more.
+    pub(crate) fn bare(rcode: Rcode) -> Self {
+        Self { rcode, ..Self::default() }
+    }
+}
+
+/// An address record that an answer needs.
+#[derive(Debug)]
+pub(crate) struct Glue {
+    /// The first answer that needs it.
+    pub(crate) of: usize,
+    pub(crate) record: Record,
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Record {
+    pub(crate) owner: Name,
+    pub(crate) ttl: u32,
+    pub(crate) data: Data,
+}
+
+/// A record's data.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Data {
+    V4([u8; 4]),
+    V6([u8; 16]),
+    Ns(Name),
+    Cname(Name),
+    Ptr(Name),
+    Txt(Vec<u8>),
+    Srv { weight: u16, port: u16, target: Name },
+    Soa { primary_server: Name, mailbox: Name, serial: u32, numbers: Soa },
+}
+
+impl Data {
+    pub(crate) fn kind(&self) -> u16 {
+        match self {
+            Data::V4(_) => kind::A,
+            Data::V6(_) => kind::AAAA,
+            Data::Ns(_) => kind::NS,
+            Data::Cname(_) => kind::CNAME,
+            Data::Ptr(_) => kind::PTR,
+            Data::Txt(_) => kind::TXT,
+            Data::Srv { .. } => kind::SRV,
+            Data::Soa { .. } => kind::SOA,
+        }
+    }
+}
+
+/// Answers a question for IN. `edns` says whether the asker takes more than 512 bytes.
+pub(crate) fn look(target: Target<'_>, question: Question<'_>, edns: bool, view: View<'_>, draw: &mut Draw) -> Reply {
+    let owner = Name::from_wire(question.name());
+    let mut look = Look { view, zone: target.zone, edns, draw };
+    let ours = !matches!(target.asked, Asked::Outside | Asked::Reverse(_));
+    match question.kind {
+        kind::SOA if ours => return look.start_of_authority(),
+        kind::NS if ours => return look.name_servers(),
+        _ => {}
+    }
+    match target.asked {
+        Asked::Outside => Reply::bare(Rcode::Refused),
+        Asked::Apex => look.negative(Rcode::NoError),
+        Asked::Nothing => look.negative(Rcode::NxDomain),
+        Asked::Node(name) => look.node(name, owner, question.kind, CHASE_DEPTH_MAX),
+        Asked::Service { name, tag } => look.service(name, tag, owner, question.kind, CHASE_DEPTH_MAX),
+        Asked::Address(address) => look.address(address, &owner, question.kind),
+        Asked::Reverse(Some(address)) => look.reverse(address, owner, question.kind),
+        Asked::Reverse(None) => Reply::bare(Rcode::NxDomain),
+    }
+}
+
+/// One question being looked up.
+struct Look<'a> {
+    view: View<'a>,
+    /// The domain the names in the answer are given in.
+    zone: usize,
+    edns: bool,
+    draw: &'a mut Draw,
+}
+
+impl<'a> Look<'a> {
+    fn settings(&self) -> &'a Settings {
+        self.view.settings
+    }
+
+    fn state(&self) -> &'a State {
+        self.view.state
+    }
+
+    fn soa(&self) -> Record {
+        let (settings, zone) = (self.settings(), &self.settings().zones[self.zone]);
+        let data = Data::Soa {
+            primary_server: zone.primary_server.clone(),
+            mailbox: zone.mailbox.clone(),
+            serial: self.view.now,
+            numbers: settings.soa,
+        };
+        Record { owner: zone.name.clone(), ttl: settings.soa.min_ttl, data }
+    }
+
+    /// There is no such name, or nothing of that type under it.
+    fn negative(&self, rcode: Rcode) -> Reply {
+        Reply { rcode, authoritative: true, authority: vec![self.soa()], ..Reply::default() }
+    }
+
+    /// Answers, or what says that there are none.
+    fn positive(&self, answers: Vec<Record>) -> Reply {
+        if answers.is_empty() {
+            return self.negative(Rcode::NoError);
+        }
+        Reply { authoritative: true, answers, ..Reply::default() }
+    }
+
+    fn node(&mut self, name: &str, owner: Name, asked_kind: u16, depth: usize) -> Reply {
+        let Some(node) = self.state().node(name) else { return self.negative(Rcode::NxDomain) };
+        let ttl = self.settings().node_ttl;
+        let mut answers = Vec::new();
+        if wants_addresses(asked_kind) {
+            match Address::parse(&node.address) {
+                Address::Name(name) => return self.alias(owner, ttl, &name, asked_kind, depth),
+                address => answers.extend(of_kind(&address, asked_kind).map(|data| Record { owner: owner.clone(), ttl, data })),
+            }
+        }
+        if matches!(asked_kind, kind::TXT | kind::ANY) {
+            answers.extend(texts(&owner, ttl, &node.meta));
+        }
+        let mut reply = self.positive(answers);
+        if !reply.answers.is_empty() && matches!(asked_kind, kind::A | kind::AAAA) && self.settings().node_meta {
+            reply.extra = texts(&owner, ttl, &node.meta).collect();
+        }
+        reply
+    }
+
+    /// What stands behind another name: the CNAME, and what can be known here about its target.
+    fn alias(&mut self, owner: Name, ttl: u32, target: &str, asked_kind: u16, depth: usize) -> Reply {
+        let Some(target) = Name::parse(target) else { return self.negative(Rcode::NoError) };
+        let mut chased = self.chase(&target, asked_kind, depth);
+        if !self.edns {
+            chased.truncate(CHASED_PLAIN_MAX);
+        }
+        let inside = Folded::new(target.wire()).is_some_and(|name| self.settings().zone_of(name.as_str()).is_some());
+        let authority = if chased.is_empty() && inside { vec![self.soa()] } else { Vec::new() };
+        let mut answers = vec![Record { owner, ttl, data: Data::Cname(target) }];
+        answers.append(&mut chased);
+        Reply { authoritative: true, answers, authority, ..Reply::default() }
+    }
+
+    /// The records at a name, if it is one of ours.
+    fn chase(&mut self, target: &Name, asked_kind: u16, depth: usize) -> Vec<Record> {
+        let Some(name) = Folded::new(target.wire()).filter(|_| depth > 0) else { return Vec::new() };
+        let asked = parse(name.as_str(), asked_kind, self.settings()).asked;
+        let mut reply = match asked {
+            Asked::Node(name) => self.node(name, target.clone(), asked_kind, depth - 1),
+            Asked::Service { name, tag } => self.service(name, tag, target.clone(), asked_kind, depth - 1),
+            Asked::Address(address) => self.address(address, target, asked_kind),
+            Asked::Outside | Asked::Apex | Asked::Nothing | Asked::Reverse(_) => return Vec::new(),
+        };
+        reply.answers.append(&mut reply.extra);
+        reply.answers
+    }
+
+    fn service(&mut self, name: &str, tag: Option<&str>, owner: Name, asked_kind: u16, depth: usize) -> Reply {
+        let instances = self.instances(name, tag);
+        if instances.is_empty() {
+            return self.negative(Rcode::NxDomain);
+        }
+        let ttl = self.settings().service_ttl(name);
+        match asked_kind {
+            kind::SRV => self.service_srv(&instances, &owner, ttl, depth),
+            kind::A | kind::AAAA | kind::ANY => {
+                let answers = self.service_addresses(&instances, &owner, ttl, asked_kind);
+                let alias = instances.iter().find_map(|instance| match instance.address() {
+                    Address::Name(name) if answers.is_empty() => Some(name),
+                    _ => None,
+                });
+                match alias {
+                    Some(alias) => self.alias(owner, ttl, alias, asked_kind, depth),
+                    None => Reply { of_service: true, ..self.positive(answers) },
+                }
+            }
+            kind::TXT => {
+                let mut extra = self.service_addresses(&instances, &owner, ttl, kind::ANY);
+                if extra.is_empty() {
+                    return self.negative(Rcode::NoError);
+                }
+                extra.truncate(self.settings().udp_answers);
+                Reply { authoritative: true, extra, ..Reply::default() }
+            }
+            _ => self.negative(Rcode::NoError),
+        }
+    }
+
+    /// The instances that can be told, in random order.
+    fn instances(&mut self, name: &str, tag: Option<&str>) -> Vec<&'a Instance> {
+        let Some(bucket) = self.state().service(name) else { return Vec::new() };
+        let all = bucket.instances();
+        self.draw.start(all.len());
+        let drawn = std::iter::from_fn(|| self.draw.next()).filter_map(|at| all.get(at)).map(|instance| &**instance);
+        drawn.filter(|instance| is_told(instance, tag, self.view.settings)).collect()
+    }
+
+    fn service_addresses(&self, instances: &[&Instance], owner: &Name, ttl: u32, asked_kind: u16) -> Vec<Record> {
+        let mut seen = HashSet::new();
+        let distinct = instances.iter().filter_map(|instance| of_kind(instance.address(), asked_kind));
+        let distinct = distinct.filter(|data| seen.insert(data.clone()));
+        let bound = self.settings().addresses.min(ANSWERS_MAX);
+        distinct.take(bound).map(|data| Record { owner: owner.clone(), ttl, data }).collect()
+    }
+
+    fn service_srv(&mut self, instances: &[&Instance], owner: &Name, ttl: u32, depth: usize) -> Reply {
+        let zone = &self.settings().zones[self.zone];
+        let mut reply = Reply { authoritative: true, of_service: true, ..Reply::default() };
+        let mut seen = HashSet::new();
+        let mut told = HashSet::new();
+        for instance in instances {
+            if reply.answers.len() == SRV_ANSWERS_MAX {
+                break;
+            }
+            let Some(place) = Place::of(instance, zone) else { continue };
+            let port = port(instance);
+            if !seen.insert((instance.node.node.as_str(), instance.service.address.as_str(), port)) {
+                continue;
+            }
+            if told.insert(place.target.clone()) {
+                let of = reply.answers.len();
+                let chased = match of_kind(instance.address(), kind::ANY) {
+                    Some(data) => vec![Record { owner: place.target.clone(), ttl, data }],
+                    None => self.chase(&place.target, kind::A, depth),
+                };
+                reply.glue.extend(chased.into_iter().map(|record| Glue { of, record }));
+                if place.is_node && self.settings().node_meta {
+                    reply.extra.extend(texts(&place.target, ttl, &instance.node.meta));
+                }
+            }
+            let data = Data::Srv { weight: instance.weight(), port, target: place.target };
+            reply.answers.push(Record { owner: owner.clone(), ttl, data });
+        }
+        if reply.answers.is_empty() {
+            return self.negative(Rcode::NoError);
+        }
+        reply
+    }
+
+    /// The address that the name spells, under that name in lower case.
+    fn address(&self, address: IpAddr, owner: &Name, asked_kind: u16) -> Reply {
+        let lower = Name::from_wire(&owner.wire().to_ascii_lowercase());
+        let data = match address {
+            IpAddr::V4(address) => Data::V4(address.octets()),
+            IpAddr::V6(address) => Data::V6(address.octets()),
+        };
+        let fits = asked_kind == kind::ANY || asked_kind == data.kind();
+        let record = Record { owner: lower, ttl: self.settings().node_ttl, data };
+        if fits {
+            return self.positive(vec![record]);
+        }
+        Reply { extra: vec![record], ..self.negative(Rcode::NoError) }
+    }
+
+    /// Nodes first, then services by their own address. The names are those of our first domain.
+    fn reverse(&self, address: IpAddr, owner: Name, asked_kind: u16) -> Reply {
+        let zone = &self.settings().zones[0];
+        let wanted = match address {
+            IpAddr::V4(address) => Address::V4(address.octets()),
+            IpAddr::V6(address) => Address::V6(address.octets()),
+        };
+        let text = address.to_string();
+        let is = |other: &str| other == text || address.is_ipv6() && other.contains(':') && Address::parse(other) == wanted;
+        let node = self.state().nodes().find(|node| is(&node.address)).and_then(|node| zone.nodes.child(node.node.as_str()));
+        let name = node.or_else(|| {
+            let own = |instance: &Instance| !instance.service.address.is_empty() && *instance.address() == wanted;
+            let bucket = self.state().services().find(|bucket| bucket.instances().iter().any(|instance| own(instance)))?;
+            zone.services.child(bucket.name().as_str())
+        });
+        match name {
+            Some(name) if matches!(asked_kind, kind::PTR | kind::ANY) => {
+                let answers = vec![Record { owner, ttl: 0, data: Data::Ptr(name) }];
+                Reply { authoritative: true, answers, ..Reply::default() }
+            }
+            Some(_) => Reply::default(),
+            None => Reply::bare(Rcode::NxDomain),
+        }
+    }
+
+    fn start_of_authority(&mut self) -> Reply {
+        let servers = self.name_servers();
+        let authority = if servers.answers.is_empty() { Vec::new() } else { servers.answers };
+        Reply { authoritative: true, answers: vec![self.soa()], authority, extra: glue_of(servers.glue), ..Reply::default() }
+    }
+
+    fn name_servers(&mut self) -> Reply {
+        let (settings, zone) = (self.settings(), &self.settings().zones[self.zone]);
+        let mut reply = Reply { authoritative: true, ..Reply::default() };
+        let mut seen = HashSet::new();
+        for instance in self.instances(SERVERS, None) {
+            let Some(name) = zone.nodes.child(instance.node.node.as_str()) else { continue };
+            if reply.answers.len() == NAME_SERVERS_MAX || !seen.insert(name.clone()) {
+                continue;
+            }
+            let ttl = settings.node_ttl;
+            if let Some(data) = of_kind(&Address::parse(&instance.node.address), kind::ANY) {
+                let record = Record { owner: name.clone(), ttl, data };
+                reply.glue.push(Glue { of: reply.answers.len(), record });
+            }
+            reply.answers.push(Record { owner: zone.name.clone(), ttl, data: Data::Ns(name) });
+        }
+        if reply.answers.is_empty() { self.negative(Rcode::NoError) } else { reply }
+    }
+}
+
+fn glue_of(glue: Vec<Glue>) -> Vec<Record> {
+    glue.into_iter().map(|glue| glue.record).collect()
+}
+
+/// Whether an instance is told to askers: its health, and the tag if one is asked for.
+pub(crate) fn is_told(instance: &Instance, tag: Option<&str>, settings: &Settings) -> bool {
+    let usable = match instance.health {
+        Health::Passing => true,
+        Health::Warning => !settings.only_passing,
+        Health::Critical => false,
+    };
+    usable && tag.is_none_or(|tag| instance.service.tags.iter().any(|has| is_tag(has, tag)))
+}
+
+/// `tag` comes folded out of a name.
+fn is_tag(has: &str, tag: &str) -> bool {
+    has.eq_ignore_ascii_case(tag) || !has.is_ascii() && has.to_lowercase() == tag
+}
+
+/// A port as SRV can tell it; what is out of its range is none.
+pub(crate) fn port(instance: &Instance) -> u16 {
+    u16::try_from(instance.service.port).unwrap_or(0)
+}
+
+/// What an SRV record of an instance points to.
+pub(crate) struct Place {
+    pub(crate) target: Name,
+    /// Whether it is the node's own name.
+    pub(crate) is_node: bool,
+}
+
+impl Place {
+    /// The node if the service has no address of its own; else a name that spells the address, or the name that is the address.
+    /// `None` if that is no name.
+    pub(crate) fn of(instance: &Instance, zone: &Zone) -> Option<Self> {
+        if let Address::Name(name) = instance.address() {
+            return Name::parse(name).map(|target| Self { target, is_node: false });
+        }
+        // A node whose name DNS cannot write can still be reached by its address.
+        let node = || zone.nodes.child(instance.node.node.as_str()).map(|target| Self { target, is_node: true });
+        let spelled = || zone.addresses.child(&spell(instance.address())).map(|target| Self { target, is_node: false });
+        if instance.service.address.is_empty() { node().or_else(spelled) } else { spelled() }
+    }
+}
+
+/// An address in hexadecimal digits, for `.addr` names.
+fn spell(address: &Address) -> String {
+    match address {
+        Address::V4(address) => format!("{:08x}", u32::from_be_bytes(*address)),
+        Address::V6(address) => format!("{:032x}", u128::from_be_bytes(*address)),
+        Address::Name(name) => name.to_string(),
+    }
+}
+
+fn of_kind(address: &Address, asked_kind: u16) -> Option<Data> {
+    match address {
+        Address::V4(address) if asked_kind != kind::AAAA => Some(Data::V4(*address)),
+        Address::V6(address) if asked_kind != kind::A => Some(Data::V6(*address)),
+        _ => None,
+    }
+}
+
+/// A node's meta as TXT records: `key=value` after RFC 1464, the value alone if the key begins with `rfc1035-`.
+fn texts(owner: &Name, ttl: u32, meta: &Meta) -> impl Iterator<Item = Record> {
+    meta.iter().map(move |(key, value)| Record { owner: owner.clone(), ttl, data: Data::Txt(text(key, value)) })
+}
+
+fn text(key: &str, value: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(key.len() + 1 + value.len());
+    append_text(key, value, &mut text);
+    text
+}
+
+/// Appends one pair of meta as a TXT record's text.
+pub(crate) fn append_text(key: &str, value: &str, to: &mut Vec<u8>) {
+    if key.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("rfc1035-")) {
+        return to.extend_from_slice(value.as_bytes());
+    }
+    // RFC 1464: a grave accent quotes `=` and itself anywhere, blanks at either end.
+    let inner = key.trim_matches([' ', '\t']);
+    let leading = key.len() - key.trim_start_matches([' ', '\t']).len();
+    for (at, byte) in key.bytes().enumerate() {
+        let at_an_end = at < leading || at >= leading + inner.len();
+        if matches!(byte, b'=' | b'`') || at_an_end {
+            to.push(b'`');
+        }
+        to.push(byte);
+    }
+    to.push(b'=');
+    for byte in value.bytes() {
+        if byte == b'`' {
+            to.push(b'`');
+        }
+        to.push(byte);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_is_written_after_rfc_1464() {
+        for (key, value, expected) in [
+            ("rack", "r1", "rack=r1"),
+            ("e=q", "v=w", "e`=q=v=w"),
+            ("sp ace", "x y", "sp ace=x y"),
+            (" edge ", "`", "` edge` =``"),
+            ("rfc1035-txt", "raw text", "raw text"),
+            ("RFC1035-", "", ""),
+            ("k", "", "k="),
+        ] {
+            assert_eq!(String::from_utf8(text(key, value)).expect("text"), expected);
+        }
+    }
+}

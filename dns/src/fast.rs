@@ -1,0 +1,375 @@
+//! The hot path: addresses and SRV of a service, written straight into the packet. Nothing is allocated and nothing locked; what
+//! is rare is left to [`crate::answer`], which gives the same answers.
+
+use std::sync::Arc;
+
+use muster_catalog::{Address, Bucket, Instance};
+
+use crate::answer::{append_text, is_told, port};
+use crate::bounds::{Answered, Bounds, View, flags};
+use crate::config::Zone;
+use crate::draw::Draw;
+use crate::question::{Query, Question};
+use crate::wire::{
+    Full, HEADER, IN, LABEL_BYTES_MAX, NAME_BYTES_MAX, OPT, POINTER_MAX, Rcode, TO_QUESTION, Writer, kind, text_len,
+};
+
+/// Answers that are written here. Each is compared with those before it; with more, a table is better.
+const ANSWERS_MAX: usize = 128;
+
+/// What a thread reuses from query to query.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) draw: Draw,
+    picks: Vec<Pick>,
+    text: Vec<u8>,
+}
+
+impl Scratch {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new() }
+    }
+}
+
+/// An instance that was answered by SRV.
+#[derive(Debug, Clone, Copy)]
+struct Pick {
+    /// In its bucket.
+    at: usize,
+    /// A pointer to its target's name.
+    target: u16,
+    /// Whether it is the first with that target, so that it brings the address.
+    first: bool,
+}
+
+/// The service asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) zone: usize,
+}
+
+/// Answers, or gives `None`: the general path must look.
+pub(crate) fn service(
+    wanted: Wanted<'_>,
+    query: &Query<'_>,
+    question: Question<'_>,
+    bounds: Bounds,
+    view: View<'_>,
+    scratch: &mut Scratch,
+    out: &mut [u8],
+) -> Option<Answered> {
+    if !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
+        return None;
+    }
+    let room = bounds.bytes.min(out.len()).checked_sub(if query.edns.is_some() { OPT } else { 0 })?;
+    let bucket = view.state.service(wanted.name)?;
+    scratch.draw.start(bucket.instances().len());
+    let mut writer = Writer::new(&mut out[..room], 0);
+    writer.bytes(&[0; HEADER]).ok()?;
+    writer.bytes(question.wire).ok()?;
+    let task = Task { wanted, bucket, bounds, view, question };
+    let written = match question.kind {
+        kind::A | kind::AAAA | kind::ANY => task.addresses(&mut scratch.draw, &mut writer)?,
+        kind::SRV => task.srv(scratch, &mut writer)?,
+        _ => return None,
+    };
+    let end = writer.at();
+    let mut writer = Writer::new(out, end);
+    if let Some(edns) = query.edns {
+        let [s0, s1] = edns.size.to_be_bytes();
+        writer.bytes(&[0, 0, kind::OPT as u8, s0, s1, 0, 0, 0, 0, 0, 0]).ok()?;
+    }
+    let truncated = written.trimmed && view.settings.enable_truncate;
+    let additional = written.additional + u16::from(query.edns.is_some());
+    let words = [query.head.id, flags(query.head, Rcode::NoError, true, truncated), 1, written.answers, 0, additional];
+    for (at, word) in words.into_iter().enumerate() {
+        writer.set_u16(2 * at, word);
+    }
+    Some(Answered::new(writer.at(), question.kind, written.trimmed))
+}
+
+struct Written {
+    answers: u16,
+    additional: u16,
+    trimmed: bool,
+}
+
+struct Task<'a> {
+    wanted: Wanted<'a>,
+    bucket: &'a Bucket,
+    bounds: Bounds,
+    view: View<'a>,
+    question: Question<'a>,
+}
+
+impl Task<'_> {
+    /// The next instance in random order that can be told.
+    fn next(&self, draw: &mut Draw) -> Option<(usize, &Instance)> {
+        loop {
+            let at = draw.next()?;
+            let instance = self.instance(at)?;
+            if is_told(instance, self.wanted.tag, self.view.settings) {
+                return Some((at, instance));
+            }
+        }
+    }
+
+    fn instance(&self, at: usize) -> Option<&Instance> {
+        self.bucket.instances().get(at).map(|instance| &**instance)
+    }
+
+    fn answers_max(&self) -> usize {
+        self.bounds.plain_answers.unwrap_or(usize::MAX)
+    }
+
+    fn addresses(&self, draw: &mut Draw, writer: &mut Writer<'_>) -> Option<Written> {
+        let ttl = self.view.settings.service_ttl(self.wanted.name);
+        let start = writer.at();
+        let mut written = Written { answers: 0, additional: 0, trimmed: false };
+        while let Some((_, instance)) = self.next(draw) {
+            let address: &[u8] = match instance.address() {
+                Address::V4(address) if self.question.kind != kind::AAAA => address,
+                Address::V6(address) if self.question.kind != kind::A => address,
+                // A name is told only where there is no address.
+                _ => continue,
+            };
+            if holds_address(&writer.written()[start..], address) {
+                continue;
+            }
+            let count = usize::from(written.answers);
+            if count >= self.view.settings.addresses {
+                break;
+            }
+            if count >= self.answers_max() || writer.address(TO_QUESTION, ttl, address).is_err() {
+                written.trimmed = true;
+                break;
+            }
+            if count == ANSWERS_MAX {
+                return None;
+            }
+            written.answers += 1;
+        }
+        (written.answers > 0).then_some(written)
+    }
+
+    fn srv(&self, scratch: &mut Scratch, writer: &mut Writer<'_>) -> Option<Written> {
+        let ttl = self.view.settings.service_ttl(self.wanted.name);
+        let mut names = Suffixes::new(&self.view.settings.zones[self.wanted.zone], self.question.name());
+        let room = writer.room();
+        let mut glue_bytes = 0;
+        let mut trimmed = false;
+        scratch.picks.clear();
+        while let Some((at, instance)) = self.next(&mut scratch.draw) {
+            let glue = match instance.address() {
+                Address::V4(_) => 16,
+                Address::V6(_) => 28,
+                Address::Name(_) => return None,
+            };
+            let mut earlier = scratch.picks.iter().filter_map(|pick| Some((pick, self.instance(pick.at)?)));
+            let known = earlier.clone().find(|(_, other)| same_place(other, instance)).map(|(pick, _)| pick.target);
+            if known.is_some() && earlier.any(|(_, other)| same_place(other, instance) && port(other) == port(instance)) {
+                continue;
+            }
+            let before = writer.at();
+            let told = scratch.picks.len();
+            if told == ANSWERS_MAX || before > POINTER_MAX - NAME_BYTES_MAX {
+                return None;
+            }
+            let target = (told < self.answers_max()).then(|| srv(writer, &mut names, ttl, instance, known));
+            let glue = if known.is_some() { 0 } else { glue };
+            match target {
+                Some(Some(Ok(target))) if writer.at() + glue_bytes + glue <= room => {
+                    scratch.picks.push(Pick { at, target, first: known.is_none() });
+                    glue_bytes += glue;
+                }
+                // A name that DNS cannot write.
+                Some(None) => return None,
+                _ => {
+                    writer.back_to(before);
+                    trimmed = true;
+                    break;
+                }
+            }
+        }
+        let answers = scratch.picks.len() as u16;
+        if answers == 0 {
+            return None;
+        }
+        let mut written = Written { answers, additional: 0, trimmed };
+        let firsts = scratch.picks.iter().filter(|pick| pick.first);
+        let firsts = firsts.filter_map(|pick| Some((pick.target, self.instance(pick.at)?)));
+        for (target, instance) in firsts.clone() {
+            let address: &[u8] = match instance.address() {
+                Address::V4(address) => address,
+                Address::V6(address) => address,
+                Address::Name(_) => return None,
+            };
+            writer.address(target, ttl, address).ok()?;
+            written.additional += 1;
+        }
+        if self.view.settings.node_meta && !trimmed {
+            let before = (writer.at(), written.additional);
+            for (target, instance) in firsts.filter(|(_, instance)| instance.service.address.is_empty()) {
+                for (key, value) in &instance.node.meta {
+                    scratch.text.clear();
+                    append_text(key, value, &mut scratch.text);
+                    if txt(writer, target, ttl, &scratch.text).is_err() {
+                        // All or nothing, as where answers are rendered.
+                        writer.back_to(before.0);
+                        written.additional = before.1;
+                        return Some(written);
+                    }
+                    written.additional += 1;
+                }
+            }
+        }
+        Some(written)
+    }
+}
+
+/// Whether two instances have the same target.
+fn same_place(one: &Instance, other: &Instance) -> bool {
+    let same_node = Arc::ptr_eq(&one.node, &other.node) || one.node.node == other.node.node;
+    same_node && one.service.address == other.service.address
+}
+
+/// Whether an address is among the records written, all of which have a pointer for an owner.
+fn holds_address(mut records: &[u8], address: &[u8]) -> bool {
+    const BEFORE_DATA: usize = 12;
+    while let Some((head, rest)) = records.split_at_checked(BEFORE_DATA) {
+        let (data, rest) = rest.split_at(usize::from(head[BEFORE_DATA - 1]).min(rest.len()));
+        if data == address {
+            return true;
+        }
+        records = rest;
+    }
+    false
+}
+
+/// Writes an SRV record and gives a pointer to its target; `None` if the target is no name.
+fn srv(
+    writer: &mut Writer<'_>,
+    names: &mut Suffixes<'_>,
+    ttl: u32,
+    instance: &Instance,
+    target: Option<u16>,
+) -> Option<Result<u16, Full>> {
+    let mut digits = [0; 32];
+    let (labels, suffix) = match (instance.service.address.is_empty(), instance.address()) {
+        (true, _) => (instance.node.node.as_str(), Suffix::Nodes),
+        (false, Address::V4(address)) => (spell(address, &mut digits), Suffix::Addresses),
+        (false, Address::V6(address)) => (spell(address, &mut digits), Suffix::Addresses),
+        (false, Address::Name(_)) => return None,
+    };
+    let writable = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len());
+    if !labels.split('.').all(writable) || labels.len() + 1 + names.len(suffix) > NAME_BYTES_MAX {
+        return None;
+    }
+    Some(write_srv(writer, names, ttl, instance, labels, suffix, target))
+}
+
+fn write_srv(
+    writer: &mut Writer<'_>,
+    names: &mut Suffixes<'_>,
+    ttl: u32,
+    instance: &Instance,
+    labels: &str,
+    suffix: Suffix,
+    target: Option<u16>,
+) -> Result<u16, Full> {
+    let [t0, t1, t2, t3] = ttl.to_be_bytes();
+    let [o0, o1] = TO_QUESTION.to_be_bytes();
+    let [w0, w1] = instance.weight().to_be_bytes();
+    let [p0, p1] = port(instance).to_be_bytes();
+    writer.bytes(&[o0, o1, 0, kind::SRV as u8, 0, IN as u8, t0, t1, t2, t3, 0, 0, 0, 1, w0, w1, p0, p1])?;
+    let target_at = writer.at();
+    let pointer = match target {
+        Some(pointer) => {
+            writer.u16(pointer)?;
+            pointer
+        }
+        None => {
+            for label in labels.split('.') {
+                writer.bytes(&[label.len() as u8])?;
+                writer.bytes(label.as_bytes())?;
+            }
+            names.write(writer, suffix)?;
+            0xc000 | target_at as u16
+        }
+    };
+    // Priority, weight and port stand before the target.
+    let length = writer.at() - target_at + 6;
+    writer.set_u16(target_at - 8, length as u16);
+    Ok(pointer)
+}
+
+fn txt(writer: &mut Writer<'_>, owner: u16, ttl: u32, text: &[u8]) -> Result<(), Full> {
+    writer.u16(owner)?;
+    writer.record(kind::TXT, ttl)?;
+    writer.u16(u16::try_from(text_len(text.len())).map_err(|_| Full)?)?;
+    writer.text(text)
+}
+
+/// An address in hexadecimal digits.
+fn spell<'a>(address: &[u8], digits: &'a mut [u8; 32]) -> &'a str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(address) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
+    }
+    std::str::from_utf8(&digits[..2 * address.len()]).unwrap_or_default()
+}
+
+/// What follows the first labels of a target.
+#[derive(Debug, Clone, Copy)]
+enum Suffix {
+    /// `node.<dc>.<domain>`
+    Nodes,
+    /// `addr.<dc>.<domain>`
+    Addresses,
+}
+
+/// Where the two suffixes stand in the message, once they are written.
+#[derive(Debug, Clone, Copy)]
+struct Suffixes<'a> {
+    zone: &'a Zone,
+    /// A pointer to our domain in the question, if the asker wrote it as we do.
+    domain: Option<u16>,
+    places: [Option<u16>; 2],
+}
+
+impl<'a> Suffixes<'a> {
+    fn new(zone: &'a Zone, asked: &[u8]) -> Self {
+        let before = asked.strip_suffix(zone.name.wire()).map(<[u8]>::len);
+        Self { zone, domain: before.map(|before| 0xc000 | (HEADER + before) as u16), places: [None; 2] }
+    }
+
+    fn whole(&self, suffix: Suffix) -> &'a [u8] {
+        match suffix {
+            Suffix::Nodes => self.zone.nodes.wire(),
+            Suffix::Addresses => self.zone.addresses.wire(),
+        }
+    }
+
+    fn len(&self, suffix: Suffix) -> usize {
+        self.whole(suffix).len()
+    }
+
+    fn write(&mut self, writer: &mut Writer<'_>, suffix: Suffix) -> Result<(), Full> {
+        if let Some(place) = self.places[suffix as usize] {
+            return writer.u16(place);
+        }
+        let (whole, at) = (self.whole(suffix), writer.at());
+        match self.domain {
+            Some(domain) => {
+                writer.bytes(&whole[..whole.len() - self.zone.name.wire().len()])?;
+                writer.u16(domain)?;
+            }
+            None => writer.bytes(whole)?,
+        }
+        self.places[suffix as usize] = Some(0xc000 | at as u16);
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! What touches the world: sockets, threads, clocks.
+
+mod driver;
+mod mmsg;
+mod sockets;
+mod tcp;
+mod udp;
+
+pub use driver::{Driver, Handle, new};
+pub use sockets::Sockets;
+pub use tcp::{TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX};

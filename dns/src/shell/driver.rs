@@ -1,0 +1,109 @@
+//! Starts what answers, and ends it.
+#![allow(clippy::disallowed_methods)] // seeds for the threads' spreading of load
+
+use std::future::Future;
+use std::net::Shutdown;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use muster_catalog::Reader;
+use socket2::Socket;
+use tokio::task::JoinSet;
+
+use super::sockets::Sockets;
+use super::{tcp, udp};
+use crate::config::{Config, Settings};
+use crate::error::Error;
+
+/// DNS out of what `reader` sees: the newest published state, however old it is.
+pub fn new(config: Config, reader: Reader) -> Result<(Handle, Driver), Error> {
+    let settings = ArcSwap::from_pointee(Settings::new(config)?);
+    let shared = Arc::new(Shared { reader, settings, stopped: AtomicBool::new(false) });
+    Ok((Handle { shared: shared.clone() }, Driver { shared }))
+}
+
+/// What all threads and connections see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) reader: Reader,
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) stopped: AtomicBool,
+}
+
+/// Exchanges settings while DNS answers.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// From the next batch of queries on, these settings hold. If they cannot be, the old ones go on.
+    pub fn configure(&self, config: Config) -> Result<(), Error> {
+        self.shared.settings.store(Arc::new(Settings::new(config)?));
+        Ok(())
+    }
+}
+
+/// Answers.
+#[derive(Debug)]
+pub struct Driver {
+    shared: Arc<Shared>,
+}
+
+impl Driver {
+    /// Answers on `sockets` until `shutdown` comes or this future is dropped. UDP has a thread a socket; connections are tasks of
+    /// this future.
+    pub async fn run(self, sockets: Sockets, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let Sockets { udp, tcp, .. } = sockets;
+        let mut threads = Threads { shared: self.shared.clone(), sockets: Vec::new(), threads: Vec::new() };
+        for socket in udp.into_iter().flatten() {
+            threads.start(socket)?;
+        }
+        let mut listeners = JoinSet::new();
+        for listener in tcp {
+            listeners.spawn(tcp::serve(listener, self.shared.clone()));
+        }
+        let mut shutdown = pin!(shutdown);
+        (&mut shutdown).await;
+        listeners.shutdown().await;
+        // They are woken at once; to wait for them must not hold up a worker of the runtime all the same.
+        let _ = tokio::task::spawn_blocking(move || drop(threads)).await;
+        Ok(())
+    }
+}
+
+/// Threads that end when this does.
+struct Threads {
+    shared: Arc<Shared>,
+    sockets: Vec<Arc<Socket>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn start(&mut self, socket: Socket) -> Result<(), Error> {
+        let socket = Arc::new(socket);
+        self.sockets.push(socket.clone());
+        let (shared, seed) = (self.shared.clone(), rand::random());
+        let thread = std::thread::Builder::new().name("dns-udp".to_owned());
+        self.threads.push(thread.spawn(move || udp::serve(&socket, &shared, seed)).map_err(Error::Thread)?);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            // Wakes the thread that waits in it; that the socket "is not connected" is always said and does not matter.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a DNS thread had panicked");
+            }
+        }
+    }
+}
