@@ -1,5 +1,6 @@
 //! The agent's startup and end, in the order in which they happen.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, FromArgMatches};
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store};
+use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store, Topic};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,9 +22,12 @@ use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
 use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
 use crate::loops::{self, Member};
+use crate::door::http;
 use crate::raft::{self, Raft};
+use crate::telemetry::{self, Telemetry};
 
 mod home;
+mod listen;
 
 /// Waiting reads, writes under way and connections have this long to end after a signal; then they are cut.
 const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -82,11 +86,12 @@ fn end(error: &anyhow::Error) -> ExitCode {
 /// Starts everything, runs until it is told to stop, ends everything.
 async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
     let Loaded { config, warnings, files } = loaded;
+    let telemetry = telemetry::start(telemetry_config(&config))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::new()?;
-    let mut agent = Agent::start(flags, config, files).await?;
+    let mut agent = Agent::start(flags, config, files, telemetry).await?;
     let ended = agent.serve(&mut signals).await;
     agent.stop(&mut signals).await;
     ended
@@ -99,6 +104,7 @@ struct Agent {
     desk: Desk,
     raft: Raft,
     dns: muster_dns::Handle,
+    telemetry: Telemetry,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
     stop: watch::Sender<bool>,
@@ -106,7 +112,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>) -> Result<Self> {
+    async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>, telemetry: Telemetry) -> Result<Self> {
         let dir = config.data_dir.as_deref();
         if let Some(dir) = dir {
             home::prepare(dir)?;
@@ -116,7 +122,8 @@ impl Agent {
         let reader = store.reader();
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
-        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
+        let http_listeners = listen::http(&config.addresses)?;
+        let raft = Raft::start(raft_config(&config, id), store, Box::new(Ringing(bells.clone()))).await?;
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
@@ -154,6 +161,9 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
+        let door = Arc::new(http::Door::new(http_config(&config), desk.clone()));
+        tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
+        tasks.spawn(telemetry.metrics().clone().upkeep());
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone(), members));
@@ -161,7 +171,7 @@ impl Agent {
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, dns, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, telemetry, member, errands: inlet, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -202,6 +212,8 @@ impl Agent {
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
         self.desk.local().configure(local_settings(&self.config));
+        self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
+        self.telemetry.metrics().set_filter(filter(&self.config));
         self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;
         tell_files(&self.desk, &self.config, &[]);
         self.member.send_replace(this_member(&self.config, self.desk.id()));
@@ -266,6 +278,42 @@ fn raft_config(config: &Config, id: Uuid) -> raft::Config {
     }
 }
 
+fn telemetry_config(config: &Config) -> telemetry::Config {
+    telemetry::Config {
+        logs: telemetry::LogsConfig { level: config.log.level.to_owned(), json: config.log.json },
+        metrics: telemetry::MetricsConfig {
+            prefix: config.telemetry.metrics_prefix.clone(),
+            host: (!config.telemetry.disable_hostname).then(|| config.node_name.to_string()),
+            filter: filter(config),
+            prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
+        },
+    }
+}
+
+fn filter(config: &Config) -> telemetry::Filter {
+    telemetry::Filter::new(config.telemetry.prefix_filter.clone(), config.telemetry.filter_default)
+}
+
+fn http_config(config: &Config) -> http::Config {
+    let server_address = config.addresses.server.map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
+    let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    http::Config {
+        dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
+        allowed_hosts: config.http.allowed_hosts.iter().map(Into::into).collect(),
+        pretty: config.http.pretty,
+        response_headers: headers.collect(),
+        block_endpoints: config.http.block_endpoints.clone(),
+        allow_write_from: config.http.allow_write_http_from.clone(),
+        kv_value_bytes_max: config.http.kv_max_value_size,
+        discovery_max_stale: config.http.discovery_max_stale,
+        default_query_time: config.http.default_query_time,
+        max_query_time: config.http.max_query_time,
+        translate_wan_addrs: config.translate_wan_addrs,
+        connections_per_client_max: if config.http.max_conns_per_client == 0 { usize::MAX } else { config.http.max_conns_per_client },
+        ..http::Config::new(&config.datacenter, server_address)
+    }
+}
+
 fn dns_config(config: &Config) -> muster_dns::Config {
     let dns = &config.dns;
     muster_dns::Config {
@@ -284,9 +332,17 @@ fn dns_config(config: &Config) -> muster_dns::Config {
     }
 }
 
-fn ringing(bells: &Arc<Bells>) -> raft::Bells {
-    let (touched, all) = (bells.clone(), bells.clone());
-    raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) }
+/// The desk's bells, as raft rings them.
+struct Ringing(Arc<Bells>);
+
+impl raft::Bells for Ringing {
+    fn touched(&self, topics: &BTreeSet<Topic>) {
+        self.0.ring(topics);
+    }
+
+    fn all(&self) {
+        self.0.ring_all();
+    }
 }
 
 fn local_settings(config: &Config) -> LocalSettings {
