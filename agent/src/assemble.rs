@@ -48,8 +48,7 @@ pub(crate) fn agent(arguments: Vec<OsString>) -> ExitCode {
         Ok(loaded) => loaded,
         Err(faults) => return end(&anyhow!("{faults}")),
     };
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).thread_name("agent").enable_all().build();
     let ended = runtime.context("no runtime could be made").and_then(|runtime| {
         let ended = runtime.block_on(run(flags, loaded));
         runtime.shutdown_timeout(STOP_WAIT);
@@ -68,6 +67,11 @@ pub(crate) fn validate(paths: &[PathBuf], format: Option<&str>) -> Result<Vec<St
         Err(_) => return Err(format!("-config-format must be hcl, json or toml, not {:?}", format.unwrap_or_default())),
     };
     config::validate(paths, format, &Host::this()).map_err(|faults| faults.to_string())
+}
+
+/// Threads for HTTP and loops, and as many for DNS.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX)
 }
 
 fn end(error: &anyhow::Error) -> ExitCode {
@@ -94,6 +98,7 @@ struct Agent {
     config: Config,
     desk: Desk,
     raft: Raft,
+    dns: muster_dns::Handle,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
     stop: watch::Sender<bool>,
@@ -109,6 +114,8 @@ impl Agent {
         let id = home::node_id(dir, config.node_id)?;
         let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
+        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
+        let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
         let (disk, kept) = match dir {
             Some(dir) => {
@@ -141,6 +148,12 @@ impl Agent {
         let (member, members) = watch::channel(this_member(&config, id));
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(desk.stopping()));
+        let dns_stop = desk.stopping();
+        tasks.spawn(async move {
+            if let Err(error) = dns_driver.run(dns_sockets, dns_stop).await {
+                tracing::error!(%error, "DNS ended");
+            }
+        });
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone(), members));
@@ -148,7 +161,7 @@ impl Agent {
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, member, errands: inlet, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -189,6 +202,7 @@ impl Agent {
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
         self.desk.local().configure(local_settings(&self.config));
+        self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;
         tell_files(&self.desk, &self.config, &[]);
         self.member.send_replace(this_member(&self.config, self.desk.id()));
         tracing::info!(changed = ?keys.applied, "configuration reloaded");
@@ -227,7 +241,11 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self> {
         let of = |kind| signal(kind).context("signals cannot be listened for");
-        Ok(Self { hangup: of(SignalKind::hangup())?, interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+        Ok(Self {
+            hangup: of(SignalKind::hangup())?,
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) -> Told {
@@ -245,6 +263,24 @@ fn raft_config(config: &Config, id: Uuid) -> raft::Config {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
         ..raft::Config::new(dir, id)
+    }
+}
+
+fn dns_config(config: &Config) -> muster_dns::Config {
+    let dns = &config.dns;
+    muster_dns::Config {
+        domain: dns.domain.clone(),
+        alt_domain: dns.alt_domain.clone(),
+        datacenter: config.datacenter.clone(),
+        node_ttl: dns.node_ttl,
+        service_ttl: dns.service_ttl.clone(),
+        only_passing: dns.only_passing,
+        enable_truncate: dns.enable_truncate,
+        udp_answer_limit: dns.udp_answer_limit,
+        a_record_limit: dns.a_record_limit,
+        disable_compression: dns.disable_compression,
+        enable_additional_node_meta_txt: dns.node_meta_txt,
+        soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
     }
 }
 
@@ -269,7 +305,9 @@ fn local_settings(config: &Config) -> LocalSettings {
 fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
     let services = config.services.iter().map(|told| (told.service.clone(), told.checks.clone())).collect();
     let checks = config.lone_checks.iter().map(|told| told.check.clone()).collect();
-    for warning in config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings)) {
+    for warning in
+        config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings))
+    {
         tracing::warn!("{warning}");
     }
     let cause = Arc::new(Cause::new(desk.name(), CauseKind::DefinitionFile, desk.clock_ms(), "definition files"));

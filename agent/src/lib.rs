@@ -6,8 +6,10 @@ mod assemble;
 mod cli;
 mod config;
 mod desk;
+mod door;
 mod loops;
 mod raft;
+mod version;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {
