@@ -107,9 +107,7 @@ impl ReadOptions {
         let Seen { index, known_leader, last_contact_ms, .. } = *seen;
         let reply = reply.with_meta(Meta { index, known_leader, last_contact_ms });
         match family {
-            Family::Catalog => {
-                reply.with_consistency(self.effective()).with_age(self.cached.then_some(last_contact_ms / 1000))
-            }
+            Family::Catalog => reply.with_consistency(self.effective()).with_age(self.cached.then_some(last_contact_ms / 1000)),
             Family::Kv => reply,
         }
     }
