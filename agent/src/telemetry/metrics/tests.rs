@@ -99,8 +99,16 @@ fn prometheus_reads_consuls_names_summaries_and_meanings() {
 fn dashboards_find_their_names_before_anything_happened() {
     let (_, text) = told(config(None), || {});
     for name in [
-        "raft_apply", "raft_state_candidate", "autopilot_healthy", "server_isLeader", "client_rpc_failed", "runtime_sys_bytes",
-        "raft_commitTime_count", "raft_leader_lastContact_count", "runtime_alloc_bytes", "runtime_total_gc_pause_ns",
+        "raft_apply",
+        "raft_state_candidate",
+        "autopilot_healthy",
+        "server_isLeader",
+        "client_rpc_failed",
+        "runtime_sys_bytes",
+        "raft_commitTime_count",
+        "raft_leader_lastContact_count",
+        "runtime_alloc_bytes",
+        "runtime_total_gc_pause_ns",
     ] {
         assert!(text.contains(&format!("\nconsul_{name} ")), "{name} in {text}");
     }
@@ -124,7 +132,9 @@ fn a_filter_hides_in_both_forms_and_changes_with_a_reload() {
         ::metrics::counter!("client.rpc.failed").increment(1);
     });
     metrics.end_interval(Duration::from_secs(10));
-    let seen = |metrics: &Metrics| (metrics.json().contains("consul.client.rpc\""), metrics.prometheus().unwrap().contains("\nconsul_client_rpc 1"));
+    let seen = |metrics: &Metrics| {
+        (metrics.json().contains("consul.client.rpc\""), metrics.prometheus().unwrap().contains("\nconsul_client_rpc 1"))
+    };
     assert_eq!(seen(&metrics), (true, true));
     metrics.set_filter(Filter::new([(false, "consul.client".to_owned()), (true, "consul.client.rpc.failed".to_owned())], true));
     assert_eq!(seen(&metrics), (false, false));
