@@ -8,6 +8,7 @@ mod config;
 mod desk;
 mod loops;
 mod raft;
+mod telemetry;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {

@@ -20,7 +20,7 @@ pub(crate) fn publish_catalog(state: &State, datacenter: &str) {
     set(names::KV_ENTRIES, state.key_count());
     let member = CheckId::new(MEMBER_CHECK).ok();
     let is_member = |node: &_| member.as_ref().is_some_and(|check| state.check_on(node, check).is_some());
-    let members = state.nodes().filter(|row| is_member(&row.name)).count();
+    let members = state.nodes().filter(|row| is_member(&row.node)).count();
     let servers = state.service(SERVER_SERVICE).map_or(0, |bucket| bucket.instances().len());
     set(names::SERVERS, servers);
     set(names::CLIENTS, members.saturating_sub(servers));
