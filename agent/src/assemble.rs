@@ -227,11 +227,7 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self> {
         let of = |kind| signal(kind).context("signals cannot be listened for");
-        Ok(Self {
-            hangup: of(SignalKind::hangup())?,
-            interrupt: of(SignalKind::interrupt())?,
-            terminate: of(SignalKind::terminate())?,
-        })
+        Ok(Self { hangup: of(SignalKind::hangup())?, interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
     }
 
     async fn next(&mut self) -> Told {
@@ -273,9 +269,7 @@ fn local_settings(config: &Config) -> LocalSettings {
 fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
     let services = config.services.iter().map(|told| (told.service.clone(), told.checks.clone())).collect();
     let checks = config.lone_checks.iter().map(|told| told.check.clone()).collect();
-    for warning in
-        config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings))
-    {
+    for warning in config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings)) {
         tracing::warn!("{warning}");
     }
     let cause = Arc::new(Cause::new(desk.name(), CauseKind::DefinitionFile, desk.clock_ms(), "definition files"));
