@@ -6,9 +6,11 @@ mod assemble;
 mod cli;
 mod config;
 mod desk;
+mod door;
 mod loops;
 mod raft;
 mod telemetry;
+mod version;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {

@@ -6,11 +6,7 @@ use serde_json::json;
 use super::done::Done;
 use super::error::Error;
 use super::print::{Format, Out};
-
-/// The version of Consul whose API, names and files this program speaks. Test kits switch features on it.
-pub(crate) const CONSUL_VERSION: &str = "1.22.0";
-
-const MUSTER_VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::version::{CONSUL_VERSION, MUSTER_VERSION};
 
 #[derive(Args, Debug)]
 pub(crate) struct Version {

@@ -115,7 +115,8 @@ impl Model {
         }
         let marks = after.marks.clone();
         let admits = |removed: Removed| {
-            let marked = owner.map(|owner| mark_key(owner, &removed)).and_then(|(key, generation)| Some((marks.get(&key)?.0, generation)));
+            let marked =
+                owner.map(|owner| mark_key(owner, &removed)).and_then(|(key, generation)| Some((marks.get(&key)?.0, generation)));
             marked.is_none_or(|(marked, generation)| marked < generation)
         };
         services.retain(|offer| admits(Removed::Service(offer.value.id.clone(), offer.generation)));
