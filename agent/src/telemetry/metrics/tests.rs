@@ -188,11 +188,19 @@ fn many_threads_lose_no_count() {
     assert_eq!(named(&json["Samples"], "consul.kvs.apply")["Sum"], 40_000);
 }
 
-#[tokio::test(start_paused = true)]
-async fn upkeep_ends_intervals() {
+#[test]
+fn a_turn_of_upkeep_ends_the_interval_only_when_it_is_over() {
     let (metrics, recorder) = Metrics::new(config(None));
     ::metrics::with_local_recorder(&recorder, || ::metrics::histogram!("kvs.apply").record(1.0));
-    // The wall clock stands still here, so this shows only that upkeep goes on and can be dropped at any time.
-    let ended = tokio::time::timeout(Duration::from_secs(60), metrics.clone().upkeep()).await;
-    assert!(ended.is_err() && metrics.json().contains("consul.kvs.apply"));
+    let at = Duration::from_secs;
+    let began = metrics.turn(at(1_700_000_000), at(1_700_000_005));
+    assert_eq!(began, at(1_700_000_000));
+    assert!(metrics.inner.last.load().is_none());
+    let began = metrics.turn(began, at(1_700_000_010));
+    assert_eq!(began, at(1_700_000_010));
+    let json: Value = serde_json::from_str(&metrics.json()).unwrap();
+    assert_eq!(
+        (&json["Timestamp"], &named(&json["Samples"], "consul.kvs.apply")["Count"]),
+        (&"2023-11-14 22:13:20 +0000 UTC".into(), &1.into())
+    );
 }
