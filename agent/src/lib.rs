@@ -6,6 +6,7 @@ mod assemble;
 mod cli;
 mod config;
 mod desk;
+mod door;
 mod loops;
 mod raft;
 mod version;

@@ -1,0 +1,83 @@
+//! The one place where request bodies are read: each has a bound and a deadline.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::error::HttpError;
+
+/// Largest body that is not a key's value. Consul has no bound of its own; a registration with a hundred checks is below 100 KB.
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
+/// Time for a whole body: half a megabyte over a line of 150 kbit/s.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A body that nobody has read yet.
+#[derive(Debug)]
+pub(super) struct Body {
+    incoming: Incoming,
+    announced: Option<u64>,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Self { incoming, announced }
+    }
+
+    /// All of it, if it is no larger than `max`. What announces more is refused before a byte of it is read.
+    pub(super) async fn read(self, max: usize, setting: &'static str) -> Result<Bytes, HttpError> {
+        let announced = self.announced;
+        let too_large = |bytes: u64| HttpError::TooLarge { announced: bytes, max, setting };
+        if let Some(announced) = announced.filter(|announced| *announced > max as u64) {
+            return Err(too_large(announced));
+        }
+        match timeout(BODY_DEADLINE, collect(self.incoming, max)).await {
+            Err(_) => Err(HttpError::BodyTimeout),
+            Ok(Err(Broken::Larger(read))) => Err(too_large(announced.unwrap_or(read))),
+            Ok(Err(Broken::Framing(error))) => Err(HttpError::BodyBroken(error.to_string())),
+            Ok(Ok(bytes)) => Ok(bytes),
+        }
+    }
+
+    /// All of a body that is JSON.
+    pub(super) async fn read_json(self) -> Result<Bytes, HttpError> {
+        self.read(BODY_BYTES_MAX, "the limit of a JSON body").await
+    }
+}
+
+enum Broken {
+    Larger(u64),
+    Framing(hyper::Error),
+}
+
+async fn collect(mut incoming: Incoming, max: usize) -> Result<Bytes, Broken> {
+    if incoming.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame.map_err(Broken::Framing)?.into_data() else { continue };
+        let size = first.len() + all.len() + data.len();
+        if size > max {
+            return Err(Broken::Larger(size as u64));
+        }
+        if all.is_empty() && first.is_empty() {
+            first = data; // Most bodies come in one piece, which need not be copied twice.
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        all.extend_from_slice(&data);
+    }
+    // A copy: a slice of the connection's read buffer would keep all of that alive with the row it becomes.
+    Ok(if all.is_empty() { Bytes::copy_from_slice(&first) } else { all.freeze() })
+}

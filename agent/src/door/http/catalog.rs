@@ -1,0 +1,212 @@
+//! `/v1/catalog`: nodes and services as the servers hold them, whatever their health.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::Method;
+use muster_catalog::{
+    Ask, CatalogService, CauseKind, Command, MetaFilter, NodeServices, Nodes, Outcome, Refusal, Row, Service, ServiceTags, State,
+    Topic,
+};
+use smallvec::{SmallVec, smallvec};
+
+use super::Door;
+use super::answers::{AllServices, render_services};
+use super::error::HttpError;
+use super::fields::{NodeView, ServiceNodeView};
+use super::filter::{Filter, Rows};
+use super::health::{mesh, service_name};
+use super::json;
+use super::options::{Family, ReadOptions, node_meta, tags};
+use super::reply::Reply;
+use super::routes::{Answer, Answering, Call, Handler, Route};
+
+mod deregister;
+mod register;
+
+const fn route(path: &'static str, methods: &'static [(Method, Handler)]) -> Route {
+    Route { path, methods, namespaced: true }
+}
+
+pub(super) const ROUTES: &[Route] = &[
+    route("/v1/catalog/register", &[(Method::PUT, Handler::Soon(register))]),
+    route("/v1/catalog/deregister", &[(Method::PUT, Handler::Soon(deregister))]),
+    Route { path: "/v1/catalog/datacenters", methods: &[(Method::GET, Handler::Now(datacenters))], namespaced: false },
+    Route { path: "/v1/catalog/nodes", methods: &[(Method::GET, Handler::Soon(nodes))], namespaced: false },
+    route("/v1/catalog/services", &[(Method::GET, Handler::Soon(services))]),
+    route("/v1/catalog/service/", &[(Method::GET, Handler::Soon(service))]),
+    route("/v1/catalog/connect/", &[(Method::GET, Handler::Soon(mesh))]),
+    route("/v1/catalog/gateway-services/", &[(Method::GET, Handler::Soon(mesh))]),
+    route("/v1/catalog/node/", &[(Method::GET, Handler::Soon(node))]),
+    route("/v1/catalog/node-services/", &[(Method::GET, Handler::Soon(node_services))]),
+];
+
+fn datacenters(door: &Door, call: &Call) -> Answer {
+    let age = call.query.has("cached").then_some(0);
+    Ok(Reply::json(json::texts(std::iter::once(door.datacenter()))).with_age(age))
+}
+
+fn nodes(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        options.must_be_here(Family::Catalog)?;
+        let filter = Filter::read(call.query.get("filter"), Rows::Nodes)?;
+        let ask = Nodes { node_meta: node_meta(&call.query) };
+        let who = { call }.who;
+        let seen = options.ask(&door, &who, &ask).await?;
+        let datacenter = door.datacenter();
+        let rows = seen.answer.iter().map(|row| &**row);
+        let rows = rows.filter(|node| filter.as_ref().is_none_or(|filter| filter.admits(&NodeView { node, datacenter })));
+        Ok(options.finish(Reply::json(json::nodes(rows, datacenter)), &seen, Family::Catalog))
+    })
+}
+
+fn services(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        options.must_be_here(Family::Catalog)?;
+        let filter = Filter::read(call.query.get("filter"), Rows::ServiceNodes)?;
+        let node_meta = node_meta(&call.query);
+        let who = { call }.who;
+        if filter.is_none() && node_meta.is_empty() {
+            let seen = options.ask(&door, &who, &AllServices(&door.answers)).await?;
+            return Ok(options.finish(Reply::shared(seen.answer.clone()), &seen, Family::Catalog));
+        }
+        let ask = ServicesWith { node_meta, filter, datacenter: door.datacenter() };
+        let seen = options.ask(&door, &who, &ask).await?;
+        Ok(options.finish(Reply::json(render_services(&seen.answer)), &seen, Family::Catalog))
+    })
+}
+
+/// The services that have an instance which a filter and the meta of its node admit, with the tags of those.
+struct ServicesWith<'d> {
+    node_meta: MetaFilter,
+    filter: Option<Filter>,
+    datacenter: &'d str,
+}
+
+impl Ask for ServicesWith<'_> {
+    type Answer = Vec<ServiceTags>;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        if self.node_meta.is_empty() && self.filter.is_none() {
+            return smallvec![Topic::Services];
+        }
+        SmallVec::from_iter([Topic::Services, Topic::Nodes])
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        let mut all = Vec::new();
+        for bucket in state.services() {
+            let admitted = bucket.instances().iter().filter(|instance| {
+                let (node, service, datacenter) = (&*instance.node, &*instance.service, self.datacenter);
+                self.node_meta.iter().all(|(key, value)| node.meta.get(key) == Some(value))
+                    && self.filter.as_ref().is_none_or(|filter| filter.admits(&ServiceNodeView { node, service, datacenter }))
+            });
+            let mut admitted = admitted.peekable();
+            if admitted.peek().is_some() {
+                let tags = admitted.flat_map(|instance| instance.service.tags.iter().cloned()).collect::<BTreeSet<_>>();
+                all.push(ServiceTags { name: bucket.name().clone(), tags });
+            }
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+fn service(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        let name = service_name(&call)?;
+        options.must_be_here(Family::Catalog)?;
+        let filter = Filter::read(call.query.get("filter"), Rows::ServiceNodes)?;
+        let ask = CatalogService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
+        let who = { call }.who;
+        let seen = options.ask(&door, &who, &ask).await?;
+        let datacenter = door.datacenter();
+        let instances = seen.answer.iter().map(|instance| &**instance).filter(|instance| {
+            let view = ServiceNodeView { node: &instance.node, service: &instance.service, datacenter };
+            filter.as_ref().is_none_or(|filter| filter.admits(&view))
+        });
+        Ok(options.finish(Reply::json(json::service_nodes(instances, datacenter)), &seen, Family::Catalog))
+    })
+}
+
+fn node(door: Arc<Door>, call: Call) -> Answering {
+    one_node(door, call, |answer, filter, datacenter| match answer {
+        None => Reply::json("null"),
+        Some((node, services)) => {
+            Reply::json(json::node_with_services(node, admitted(services, filter), datacenter))
+        }
+    })
+}
+
+fn node_services(door: Arc<Door>, call: Call) -> Answering {
+    one_node(door, call, |answer, filter, datacenter| match answer {
+        None => Reply::json(r#"{"Node":null,"Services":null}"#),
+        Some((node, services)) => {
+            Reply::json(json::node_services_list(node, admitted(services, filter), !services.is_empty(), datacenter))
+        }
+    })
+}
+
+fn admitted<'a>(services: &'a [Arc<Row<Service>>], filter: Option<&'a Filter>) -> impl Iterator<Item = &'a Row<Service>> {
+    services.iter().map(|row| &**row).filter(move |row| filter.is_none_or(|filter| filter.admits(*row)))
+}
+
+type OneNode = <NodeServices as Ask>::Answer;
+
+fn one_node(door: Arc<Door>, call: Call, render: fn(&OneNode, Option<&Filter>, &str) -> Reply) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        if call.rest.is_empty() {
+            return Err(HttpError::BadRequest("Missing node name".into()));
+        }
+        options.must_be_here(Family::Catalog)?;
+        let filter = Filter::read(call.query.get("filter"), Rows::Services)?;
+        let ask = NodeServices { node: call.rest.clone() };
+        let who = { call }.who;
+        let seen = options.ask(&door, &who, &ask).await?;
+        let reply = render(&seen.answer, filter.as_ref(), door.datacenter());
+        Ok(options.finish(reply, &seen, Family::Catalog))
+    })
+}
+
+fn register(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let Call { body, who, .. } = call;
+        let mut told = register::read(&body.read_json().await?, door.datacenter())?;
+        let mut spare = told.node_if_unknown.take();
+        loop {
+            let command = Command::Register(told.register.clone());
+            let (_, outcome) = door.desk.write(&who, command, CauseKind::Api, "catalog/register").await?;
+            return match (outcome, spare.take()) {
+                // SkipNodeUpdate leaves a node as it is, and makes one where there is none.
+                (Outcome::Refused(Refusal::UnknownNode(_)), Some(node)) => {
+                    told.register.about = Some(node);
+                    continue;
+                }
+                (Outcome::Refused(refusal), _) => Err(refused(&refusal)),
+                (Outcome::Done | Outcome::Kv(_), _) => Ok(Reply::truth(true)),
+            };
+        }
+    })
+}
+
+fn refused(refusal: &Refusal) -> HttpError {
+    HttpError::Server(match refusal {
+        Refusal::MissingService(_) => format!("failed inserting check: {refusal}"),
+        Refusal::NodeIdTaken { .. } | Refusal::NodeNameTaken { .. } => format!("failed inserting node: {refusal}"),
+        _ => refusal.to_string(),
+    })
+}
+
+fn deregister(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let Call { body, who, .. } = call;
+        let told = deregister::read(&body.read_json().await?, door.datacenter())?;
+        let command = Command::Deregister(told);
+        match door.desk.write(&who, command, CauseKind::Api, "catalog/deregister").await? {
+            (_, Outcome::Refused(refusal)) => Err(refused(&refusal)),
+            (_, Outcome::Done | Outcome::Kv(_)) => Ok(Reply::truth(true)),
+        }
+    })
+}

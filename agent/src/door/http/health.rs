@@ -1,0 +1,142 @@
+//! `/v1/health`: instances with their checks, and checks by node, service and state.
+
+use std::sync::Arc;
+
+use http::Method;
+use muster_catalog::{Ask, Check, Health, HealthService, NodeChecks, Row, ServiceChecks, ServiceName, StateChecks, state_named};
+
+use super::Door;
+use super::answers;
+use super::error::HttpError;
+use super::fields::HealthView;
+use super::filter::{Filter, Rows, parse_bool};
+use super::json;
+use super::options::{Family, ReadOptions, node_meta, tags};
+use super::reply::Reply;
+use super::routes::{Answering, Call, Handler, Route};
+
+const fn get(path: &'static str, handler: &'static [(Method, Handler)]) -> Route {
+    Route { path, methods: handler, namespaced: true }
+}
+
+pub(super) const ROUTES: &[Route] = &[
+    get("/v1/health/service/", &[(Method::GET, Handler::Soon(service))]),
+    get("/v1/health/connect/", &[(Method::GET, Handler::Soon(mesh))]),
+    get("/v1/health/ingress/", &[(Method::GET, Handler::Soon(mesh))]),
+    get("/v1/health/node/", &[(Method::GET, Handler::Soon(node))]),
+    get("/v1/health/checks/", &[(Method::GET, Handler::Soon(checks))]),
+    get("/v1/health/state/", &[(Method::GET, Handler::Soon(state))]),
+];
+
+fn service(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        let name = service_name(&call)?;
+        let only_passing = passing(&call)?;
+        options.must_be_here(Family::Catalog)?;
+        let filter = Filter::read(call.query.get("filter"), Rows::Health)?;
+        let ask = HealthService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
+        let Call { who, gzip, .. } = call;
+        let mut seen = options.ask(&door, &who, &ask).await?;
+        let datacenter = door.datacenter();
+        let mut instances = std::mem::take(&mut seen.answer);
+        if let Some(filter) = filter {
+            instances.retain(|instance| filter.admits(&HealthView::new(instance, datacenter)));
+        }
+        if only_passing {
+            instances.retain(|instance| instance.health == Health::Passing);
+        }
+        let reply = match door.answers.health(instances, datacenter, gzip) {
+            answers::Health::Own(json) => Reply::json(json),
+            answers::Health::Shared(rendered) => Reply::shared(rendered),
+        };
+        Ok(options.finish(reply, &seen, Family::Catalog))
+    })
+}
+
+/// `passing` without a value is yes.
+fn passing(call: &Call) -> Result<bool, HttpError> {
+    match call.query.get("passing") {
+        None => Ok(false),
+        Some(text) if text.is_empty() => Ok(true),
+        Some(text) => parse_bool(text).ok_or_else(|| HttpError::BadRequest("Invalid value for ?passing".into())),
+    }
+}
+
+/// The service a path names, folded.
+pub(super) fn service_name(call: &Call) -> Result<ServiceName, HttpError> {
+    if call.rest.is_empty() {
+        return Err(HttpError::BadRequest("Missing service name".into()));
+    }
+    let name = ServiceName::new(&call.rest).map_err(|error| HttpError::BadRequest(format!("Invalid service name: {error}")))?;
+    Ok(name.folded())
+}
+
+/// There is no mesh: nothing is in it.
+pub(super) fn mesh(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        let name = service_name(&call)?;
+        options.must_be_here(Family::Catalog)?;
+        let ask = HealthService { name, tags: Vec::new(), node_meta: Vec::new() };
+        let who = { call }.who;
+        let seen = options.ask(&door, &who, &ask).await?;
+        Ok(options.finish(Reply::json("[]"), &seen, Family::Catalog))
+    })
+}
+
+fn node(door: Arc<Door>, call: Call) -> Answering {
+    let ask = match call.rest.is_empty() {
+        true => Err(HttpError::BadRequest("Missing node name".into())),
+        false => Ok(NodeChecks { node: call.rest.clone() }),
+    };
+    list(door, call, ask)
+}
+
+fn checks(door: Arc<Door>, call: Call) -> Answering {
+    let ask = service_name(&call).map(|name| ServiceChecks { name, node_meta: node_meta(&call.query) });
+    list(door, call, ask)
+}
+
+fn state(door: Arc<Door>, call: Call) -> Answering {
+    let ask = match (call.rest.is_empty(), state_named(&call.rest)) {
+        (true, _) => Err(HttpError::BadRequest("Missing check state".into())),
+        (_, Some(state)) => Ok(Some(StateChecks { state, node_meta: node_meta(&call.query) })),
+        (_, None) => Ok(None),
+    };
+    match ask {
+        Ok(Some(ask)) => list(door, call, Ok(ask)),
+        Ok(None) => list(door, call, Ok(NoChecks)),
+        Err(error) => list::<NoChecks>(door, call, Err(error)),
+    }
+}
+
+/// The checks of a status that no check can have; its index is that of all checks.
+struct NoChecks;
+
+impl Ask for NoChecks {
+    type Answer = Vec<Arc<Row<Check>>>;
+    fn topics(&self) -> smallvec::SmallVec<[muster_catalog::Topic; 1]> {
+        smallvec::smallvec![muster_catalog::Topic::State(None)]
+    }
+    fn look(&self, _: &muster_catalog::State) -> Self::Answer {
+        Vec::new()
+    }
+}
+
+fn list<A>(door: Arc<Door>, call: Call, ask: Result<A, HttpError>) -> Answering
+where
+    A: Ask<Answer = Vec<Arc<Row<Check>>>> + Send + Sync + 'static,
+{
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        let ask = ask?;
+        options.must_be_here(Family::Catalog)?;
+        let filter = Filter::read(call.query.get("filter"), Rows::Checks)?;
+        let who = { call }.who;
+        let seen = options.ask(&door, &who, &ask).await?;
+        let rows = seen.answer.iter().map(|row| &**row);
+        let rows = rows.filter(|row| filter.as_ref().is_none_or(|filter| filter.admits(*row)));
+        Ok(options.finish(Reply::json(json::checks(rows)), &seen, Family::Catalog))
+    })
+}

@@ -1,0 +1,146 @@
+//! The HTTP door: Consul's API, over TCP and Unix sockets.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use smol_str::SmolStr;
+
+use crate::desk::Desk;
+
+mod answers;
+mod body;
+mod catalog;
+mod decode;
+mod error;
+mod fields;
+mod filter;
+mod health;
+mod json;
+mod kv;
+mod later;
+mod limit;
+mod options;
+mod path;
+mod query;
+mod reply;
+mod routes;
+mod rules;
+mod server;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use server::{Listener, serve};
+
+/// What the door is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The datacenter that this agent is in.
+    pub(crate) datacenter: SmolStr,
+    /// Where servers reach this one (port 8300): what `status/leader` shows.
+    pub(crate) server_address: SocketAddr,
+    /// Domains of its DNS, without dots at the ends: names under them may stand in `Host`.
+    pub(crate) dns_domains: Vec<SmolStr>,
+    /// Further names that may stand in `Host`; `*` is any. Where one is given, every TCP listener is strict.
+    pub(crate) allowed_hosts: Vec<SmolStr>,
+    /// Whether JSON is always indented (`-dev`).
+    pub(crate) pretty: bool,
+    /// Headers added to every answer of the API.
+    pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Beginnings of paths that are not answered.
+    pub(crate) block_endpoints: Vec<String>,
+    /// Networks that may write; empty is all.
+    pub(crate) allow_write_from: Vec<IpNet>,
+    /// Largest value of a key.
+    pub(crate) kv_value_bytes_max: usize,
+    /// Whether keys that climb out of their folder are taken.
+    pub(crate) disable_kv_key_validation: bool,
+    /// Whether paths may hold letters that nobody can see.
+    pub(crate) disable_unprintable_filter: bool,
+    /// Catalog and health reads that say nothing may be this old; zero is not at all.
+    pub(crate) discovery_max_stale: Duration,
+    /// How long a waiting read waits that does not say.
+    pub(crate) default_query_time: Duration,
+    /// How long one may wait at most.
+    pub(crate) max_query_time: Duration,
+    /// Whether `?cached` is heeded.
+    pub(crate) use_cache: bool,
+    /// Whether addresses of other datacenters are translated: said in a header.
+    pub(crate) translate_wan_addrs: bool,
+    /// Connections in all; the number of file descriptors may lower it.
+    pub(crate) connections_max: usize,
+    /// Connections from one address.
+    pub(crate) connections_per_client_max: usize,
+}
+
+impl Config {
+    /// Consul's defaults, where it has any.
+    pub(crate) fn new(datacenter: impl AsRef<str>, server_address: SocketAddr) -> Self {
+        Self {
+            datacenter: SmolStr::new(datacenter),
+            server_address,
+            dns_domains: vec![SmolStr::new_static("consul")],
+            allowed_hosts: Vec::new(),
+            pretty: false,
+            response_headers: Vec::new(),
+            block_endpoints: Vec::new(),
+            allow_write_from: Vec::new(),
+            kv_value_bytes_max: 512 << 10,
+            disable_kv_key_validation: false,
+            disable_unprintable_filter: false,
+            discovery_max_stale: Duration::ZERO,
+            default_query_time: Duration::from_secs(300),
+            max_query_time: Duration::from_secs(600),
+            use_cache: true,
+            translate_wan_addrs: false,
+            connections_max: 20_000,
+            connections_per_client_max: 200,
+        }
+    }
+}
+
+/// The door: what handlers share.
+pub(crate) struct Door {
+    config: Config,
+    desk: Desk,
+    answers: answers::Answers,
+    /// Headers of every answer of the API.
+    common: HeaderMap,
+    hosts: rules::Hosts,
+}
+
+impl Door {
+    /// A door to this desk. Nothing listens yet.
+    pub(crate) fn new(config: Config, desk: Desk) -> Self {
+        let mut common: HeaderMap = config.response_headers.iter().cloned().collect();
+        common.insert(HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
+        if config.translate_wan_addrs {
+            common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
+        }
+        let hosts = rules::Hosts::new(desk.name().as_str(), &config);
+        Self { config, desk, answers: answers::Answers::default(), common, hosts }
+    }
+
+    fn datacenter(&self) -> &str {
+        &self.config.datacenter
+    }
+
+    fn leader_address(&self) -> Option<SocketAddr> {
+        self.desk.raft().leader().is_some().then_some(self.config.server_address)
+    }
+
+    /// The servers: this one, until there are others.
+    fn peer_addresses(&self) -> Vec<SocketAddr> {
+        vec![self.config.server_address]
+    }
+
+    /// Refuses what another datacenter would have to answer.
+    fn must_be_here(&self, call: &routes::Call) -> Result<(), error::HttpError> {
+        match call.query.filled("dc") {
+            Some(dc) if *dc != self.config.datacenter => Err(error::HttpError::Server("No path to datacenter".into())),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The options that reads have in common: consistency, waiting, filters, in Consul's words when they are wrong.
+#![allow(clippy::disallowed_methods)] // A wait is lengthened by chance, so that waiters do not return together.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::CACHE_CONTROL;
+use muster_catalog::{Ask, MetaFilter};
+use rand::RngExt;
+use smol_str::SmolStr;
+
+use super::Door;
+use super::error::HttpError;
+use super::query::Query;
+use super::reply::{Meta, Reply};
+use crate::config::duration;
+use crate::desk::{Consistency, Seen, Wait, Who};
+
+/// How a read is to be answered.
+#[derive(Debug, Clone)]
+pub(super) struct ReadOptions {
+    consistency: Consistency,
+    /// An answer of this age is too old; then it is asked for again without `stale`.
+    max_stale: Option<Duration>,
+    /// Answered from this agent's copy by request.
+    cached: bool,
+    wait: Option<Wait>,
+    elsewhere: bool,
+}
+
+/// Which reads take Consul's index headers on their errors too, say their consistency, and may be made stale by configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `catalog` and `health`.
+    Catalog,
+    /// Keys.
+    Kv,
+}
+
+impl ReadOptions {
+    /// Reads them, in the order in which Consul finds faults.
+    pub(super) fn read(door: &Door, query: &Query, headers: &HeaderMap, family: Family) -> Result<Self, HttpError> {
+        let bad = |text: &str| Err(HttpError::BadRequest(text.to_owned()));
+        let (mut stale, consistent, leader) = (query.has("stale"), query.has("consistent"), query.has("leader"));
+        let cached = query.has("cached") && door.config.use_cache && family == Family::Catalog;
+        let mut max_stale = None;
+        if let Some(text) = query.filled("max_stale") {
+            match duration::parse(text) {
+                Ok(bound) => max_stale = Some(bound).filter(|bound| !bound.is_zero()),
+                Err(_) => return bad(&format!("Invalid max_stale value {text:?}")),
+            }
+            stale |= max_stale.is_some();
+        }
+        let nothing_said = !stale && !consistent && !leader;
+        if nothing_said && family == Family::Catalog && !door.config.discovery_max_stale.is_zero() {
+            max_stale = Some(door.config.discovery_max_stale);
+            stale = true;
+        }
+        if stale && consistent {
+            return bad("Cannot specify ?stale with ?consistent, conflicting semantics.");
+        }
+        if cached && consistent {
+            return bad("Cannot specify ?cached with ?consistent, conflicting semantics.");
+        }
+        check_cache_control(headers)?;
+        let consistency = match (stale, consistent) {
+            (true, _) => Consistency::Stale,
+            (_, true) => Consistency::Consistent,
+            _ => Consistency::Default,
+        };
+        let elsewhere = query.filled("dc").is_some_and(|dc| *dc != door.config.datacenter);
+        let wait = wait(door, query)?;
+        Ok(Self { consistency, max_stale, cached, wait, elsewhere })
+    }
+
+    /// What `X-Consul-Effective-Consistency` says.
+    fn effective(&self) -> &'static str {
+        match self.consistency {
+            Consistency::Default => "leader",
+            Consistency::Stale => "stale",
+            Consistency::Consistent => "consistent",
+        }
+    }
+
+    /// Refuses what another datacenter would have to answer: there is no way to any.
+    pub(super) fn must_be_here(&self, family: Family) -> Result<(), HttpError> {
+        match (self.elsewhere, family) {
+            (false, _) => Ok(()),
+            (true, Family::Catalog) => Err(HttpError::ServerOfRead("No path to datacenter".into())),
+            (true, Family::Kv) => Err(HttpError::Server("No path to datacenter".into())),
+        }
+    }
+
+    /// Asks the desk.
+    pub(super) async fn ask<A: Ask>(&self, door: &Door, who: &Who, ask: &A) -> Result<Seen<A::Answer>, HttpError> {
+        let seen = door.desk.read(who, ask, self.consistency, self.wait).await?;
+        match self.max_stale {
+            Some(bound) if Duration::from_millis(seen.last_contact_ms) > bound => {
+                Ok(door.desk.read(who, ask, Consistency::Default, None).await?)
+            }
+            _ => Ok(seen),
+        }
+    }
+
+    /// The answer with what these options add to it.
+    pub(super) fn finish<T>(&self, reply: Reply, seen: &Seen<T>, family: Family) -> Reply {
+        let Seen { index, known_leader, last_contact_ms, .. } = *seen;
+        let reply = reply.with_meta(Meta { index, known_leader, last_contact_ms });
+        match family {
+            Family::Catalog => {
+                reply.with_consistency(self.effective()).with_age(self.cached.then_some(last_contact_ms / 1000))
+            }
+            Family::Kv => reply,
+        }
+    }
+}
+
+/// What the header asks for needs no doing: this agent's copy is kept up to date, not fetched now and then. It must be well formed.
+fn check_cache_control(headers: &HeaderMap) -> Result<(), HttpError> {
+    let invalid = || HttpError::BadRequest("Invalid Cache-Control header.".into());
+    for value in headers.get_all(CACHE_CONTROL) {
+        let text = value.to_str().map_err(|_| invalid())?.to_ascii_lowercase();
+        for part in text.split(',') {
+            if let Some(("max-age" | "stale-if-error", seconds)) = part.trim().split_once('=') {
+                seconds.parse::<u64>().map_err(|_| invalid())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How long to hold the answer: the wish cut to the maximum, then lengthened by up to a sixteenth.
+fn wait(door: &Door, query: &Query) -> Result<Option<Wait>, HttpError> {
+    let mut wish = Duration::ZERO;
+    if let Some(text) = query.filled("wait") {
+        match duration::parse_ns(text) {
+            Ok(ns) => wish = u64::try_from(ns).map_or(Duration::ZERO, Duration::from_nanos),
+            Err(_) => return Err(HttpError::BadRequest("Invalid wait time".into())),
+        }
+    }
+    let seen = match query.filled("index").map(|text| text.parse::<u64>()) {
+        None | Some(Ok(0)) => return Ok(None),
+        Some(Ok(seen)) => seen,
+        Some(Err(_)) => return Err(HttpError::BadRequest("Invalid index".into())),
+    };
+    let wish = if wish.is_zero() { door.config.default_query_time } else { wish.min(door.config.max_query_time) };
+    let timeout = wish + wish.mul_f64(rand::rng().random_range(0.0..1.0) / 16.0);
+    Ok(Some(Wait { seen, timeout }))
+}
+
+/// The pairs that a node's meta must have (`node-meta=key:value`, repeated).
+pub(super) fn node_meta(query: &Query) -> MetaFilter {
+    let pairs = query.all("node-meta").map(|pair| pair.split_once(':').unwrap_or((pair, "")));
+    pairs.map(|(key, value)| (SmolStr::new(key), SmolStr::new(value))).collect()
+}
+
+/// The tags that an instance must have, all of them.
+pub(super) fn tags(query: &Query) -> Vec<SmolStr> {
+    query.all("tag").cloned().collect()
+}

@@ -1,0 +1,190 @@
+//! An answer on its way out: what a handler says, and how it becomes bytes and headers.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use super::answers::{Rendered, pack};
+use super::json;
+
+/// Answers shorter than this are not compressed: it would cost more than it saves.
+pub(super) const GZIP_BYTES_MIN: usize = 1400;
+
+/// What a reader is told of the age of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) index: u64,
+    pub(super) known_leader: bool,
+    pub(super) last_contact_ms: u64,
+}
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(super) struct Reply {
+    status: StatusCode,
+    content: Content,
+    meta: Option<Meta>,
+    consistency: Option<&'static str>,
+    /// Answered from this agent's own copy on request (`?cached`): how old that is, in seconds.
+    age: Option<u64>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Nothing,
+    Json(Bytes),
+    Shared(Arc<Rendered>),
+    Text(Cow<'static, str>),
+    /// With a type of its own.
+    Other(&'static str, Bytes),
+}
+
+impl Reply {
+    fn new(status: StatusCode, content: Content) -> Self {
+        Self { status, content, meta: None, consistency: None, age: None, headers: Vec::new() }
+    }
+
+    /// 200 and no body.
+    pub(super) fn nothing() -> Self {
+        Self::new(StatusCode::OK, Content::Nothing)
+    }
+
+    /// A status and no body.
+    pub(super) fn bare(status: StatusCode) -> Self {
+        Self::new(status, Content::Nothing)
+    }
+
+    /// 200 and compact JSON.
+    pub(super) fn json(json: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, Content::Json(json.into()))
+    }
+
+    /// 200 and `true` or `false`.
+    pub(super) fn truth(truth: bool) -> Self {
+        Self::json(Bytes::from_static(if truth { b"true" } else { b"false" }))
+    }
+
+    /// 200 and JSON that other readers get too.
+    pub(super) fn shared(rendered: Arc<Rendered>) -> Self {
+        Self::new(StatusCode::OK, Content::Shared(rendered))
+    }
+
+    /// A status and plain text.
+    pub(super) fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status, Content::Text(text.into()))
+    }
+
+    /// 200 and bytes of another type.
+    pub(super) fn other(content_type: &'static str, bytes: Bytes) -> Self {
+        Self::new(StatusCode::OK, Content::Other(content_type, bytes))
+    }
+
+    /// The same under another status.
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same with the index headers.
+    pub(super) fn with_meta(mut self, meta: Meta) -> Self {
+        self.meta = Some(meta);
+        self
+    }
+
+    /// The same, saying how consistent the read was.
+    pub(super) fn with_consistency(mut self, consistency: &'static str) -> Self {
+        self.consistency = Some(consistency);
+        self
+    }
+
+    /// The same, as an answer from the agent's own copy.
+    pub(super) fn with_age(mut self, seconds: Option<u64>) -> Self {
+        self.age = seconds;
+        self
+    }
+
+    /// The same with one more header.
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The bytes: indented or packed if the client wants them so.
+    pub(super) fn into_response(self, style: &Style, common: &HeaderMap) -> Response<Full<Bytes>> {
+        let Self { status, content, meta, consistency, age, headers: own } = self;
+        let mut headers = HeaderMap::with_capacity(16);
+        for (name, value) in common {
+            headers.append(name, value.clone());
+        }
+        let (content_type, mut body, mut packed) = match content {
+            Content::Nothing => (None, Bytes::new(), None),
+            Content::Json(json) => (Some("application/json"), json, None),
+            Content::Shared(rendered) if style.pretty || !style.gzip => (Some("application/json"), rendered.plain().clone(), None),
+            Content::Shared(rendered) => (Some("application/json"), rendered.plain().clone(), rendered.packed()),
+            Content::Text(text) => (Some("text/plain; charset=utf-8"), into_bytes(text), None),
+            Content::Other(content_type, bytes) => (Some(content_type), bytes, None),
+        };
+        if style.pretty && content_type == Some("application/json") {
+            body = json::indent(&body);
+        }
+        if style.gzip && packed.is_none() && body.len() >= GZIP_BYTES_MIN {
+            packed = Some(pack(&body));
+        }
+        if let Some(packed) = packed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            body = packed;
+        }
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        if let Some(meta) = meta {
+            headers.insert(INDEX, HeaderValue::from(meta.index.max(1)));
+            headers.insert(KNOWN_LEADER, HeaderValue::from_static(if meta.known_leader { "true" } else { "false" }));
+            headers.insert(LAST_CONTACT, HeaderValue::from(meta.last_contact_ms));
+            headers.insert(QUERY_BACKEND, HeaderValue::from_static("blocking-query"));
+        }
+        if let Some(consistency) = consistency {
+            headers.insert(CONSISTENCY, HeaderValue::from_static(consistency));
+        }
+        if let Some(age) = age {
+            headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
+            headers.insert(http::header::AGE, HeaderValue::from(age));
+        }
+        for (name, value) in own {
+            headers.insert(name, value);
+        }
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+fn into_bytes(text: Cow<'static, str>) -> Bytes {
+    match text {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    }
+}
+
+const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
+const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+const QUERY_BACKEND: HeaderName = HeaderName::from_static("x-consul-query-backend");
+const CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effective-consistency");
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// How the client wants its answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Style {
+    /// Indented JSON.
+    pub(super) pretty: bool,
+    /// Packed.
+    pub(super) gzip: bool,
+}

@@ -1,0 +1,157 @@
+//! The table of paths: what each answers to, and with which methods.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use smol_str::SmolStr;
+
+use super::body::Body;
+use super::error::HttpError;
+use super::query::Query;
+use super::reply::Reply;
+use super::{Door, catalog, health, kv, later, status};
+use crate::desk::Who;
+
+/// What a handler gives back.
+pub(super) type Answer = Result<Reply, HttpError>;
+/// A handler at work.
+pub(super) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A request as handlers see it.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// How it was sent.
+    pub(super) method: Method,
+    /// What stands behind the route's path, decoded: a name, an id, a key.
+    pub(super) rest: SmolStr,
+    /// Its options.
+    pub(super) query: Query,
+    /// Its headers.
+    pub(super) headers: HeaderMap,
+    /// Its body, not read yet.
+    pub(super) body: Body,
+    /// Who sent it.
+    pub(super) who: Who,
+    /// Whether the answer will be packed.
+    pub(super) gzip: bool,
+}
+
+/// What answers a request.
+#[derive(Clone, Copy)]
+pub(super) enum Handler {
+    /// Answers at once.
+    Now(fn(&Door, &Call) -> Answer),
+    /// Reads a body, writes, or waits. It drops the call before it waits: a waiting reader is to be small.
+    Soon(fn(Arc<Door>, Call) -> Answering),
+    /// Always the same.
+    Fixed(StatusCode, &'static str),
+}
+
+/// A path. One that ends in a slash stands for everything below it.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) methods: &'static [(Method, Handler)],
+    /// Whether Consul Enterprise would look at `ns` there: elsewhere it is ignored.
+    pub(super) namespaced: bool,
+}
+
+/// A route, and what its methods make of the `Allow` header.
+pub(super) struct Known {
+    pub(super) route: &'static Route,
+    pub(super) allow: HeaderValue,
+}
+
+impl Known {
+    /// The handler for a method.
+    pub(super) fn handler(&self, method: &Method) -> Option<Handler> {
+        self.route.methods.iter().find(|(known, _)| known == method).map(|(_, handler)| *handler)
+    }
+}
+
+/// Slashes in the longest path of a route that stands for what is below it.
+const PREFIX_SLASHES_MAX: usize = 6;
+
+/// All routes of all rooms.
+pub(super) fn all() -> impl Iterator<Item = &'static Route> {
+    [catalog::ROUTES, health::ROUTES, kv::ROUTES, status::ROUTES, later::ROUTES].into_iter().flatten()
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Known, foldhash::fast::FixedState>> = LazyLock::new(|| {
+    let known = |route: &'static Route| {
+        let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+        let allow = format!("OPTIONS,{}", methods.join(","));
+        (route.path, Known { route, allow: HeaderValue::from_str(&allow).expect("methods are visible ASCII") })
+    };
+    all().map(known).collect()
+});
+
+/// What a path leads to.
+pub(super) enum Found<'p> {
+    /// A route, and what stands behind its path.
+    Route(&'static Known, &'p str),
+    /// The path of a route that stands for what is below it, without its slash.
+    WithoutSlash,
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks a clean path up: exactly first, then the longest route above it.
+pub(super) fn find(path: &str) -> Found<'_> {
+    let table = &*TABLE;
+    if let Some(known) = table.get(path) {
+        return Found::Route(known, "");
+    }
+    let mut slashes = [0; PREFIX_SLASHES_MAX];
+    let mut count = 0;
+    for (at, _) in path.match_indices('/').take(PREFIX_SLASHES_MAX) {
+        slashes[count] = at;
+        count += 1;
+    }
+    for &at in slashes[..count].iter().rev() {
+        if let Some(known) = table.get(&path[..=at]) {
+            return Found::Route(known, &path[at + 1..]);
+        }
+    }
+    let slashed = path.len() < 64 && table.contains_key(format!("{path}/").as_str());
+    if slashed { Found::WithoutSlash } else { Found::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str) -> Option<(&'static str, &str)> {
+        match find(path) {
+            Found::Route(known, rest) => Some((known.route.path, rest)),
+            Found::WithoutSlash | Found::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn exact_paths_come_before_those_above() {
+        assert_eq!(found("/v1/catalog/services"), Some(("/v1/catalog/services", "")));
+        assert_eq!(found("/v1/catalog/service/a/b"), Some(("/v1/catalog/service/", "a/b")));
+        assert_eq!(found("/v1/kv/"), Some(("/v1/kv/", "")));
+        assert_eq!(found("/v1/acl/token/self"), Some(("/v1/acl/token/self", "")));
+        assert_eq!(found("/v1/acl/token/x"), Some(("/v1/acl/token/", "x")));
+        assert_eq!(found("/v1/catalog/nodes/x"), None);
+        assert_eq!(found(&format!("/v1/nope{}", "/".repeat(100_000))), None);
+        assert!(matches!(find("/v1/kv"), Found::WithoutSlash));
+        assert!(matches!(find("/v1"), Found::Nothing));
+    }
+
+    #[test]
+    fn no_path_is_written_twice_and_prefixes_are_short_enough() {
+        let mut paths: Vec<_> = all().map(|route| route.path).collect();
+        for path in &paths {
+            assert!(!path.ends_with('/') || path.matches('/').count() <= PREFIX_SLASHES_MAX, "{path}");
+        }
+        let count = paths.len();
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), count);
+    }
+}

@@ -1,0 +1,405 @@
+//! What holds on every path: who may ask, which paths and methods there are, and what each answer carries.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use smol_str::SmolStr;
+
+use super::body::Body;
+use super::error::HttpError;
+use super::later::QUERY_PREFIX;
+use super::path::{self, PathFault};
+use super::query::{Query, host_of, is_address};
+use super::reply::{Reply, Style};
+use super::routes::{Answering, Call, Found, Handler, Known, find};
+use super::{Config, Door};
+use crate::desk::{Token, Who};
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// `address:port`, or `unix`.
+    pub(super) from: SmolStr,
+    /// Its address; none on a Unix socket.
+    pub(super) ip: Option<IpAddr>,
+    /// How it came in.
+    pub(super) by: By,
+}
+
+/// What kind of listener a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// TCP on an address that only this host reaches, browsers on it included.
+    Loopback,
+    /// TCP on another address.
+    Network,
+    /// A Unix socket: no browser gets there.
+    Unix,
+}
+
+/// Answers one request.
+pub(super) fn answer(
+    door: &Arc<Door>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<Full<Bytes>>> + use<> {
+    let begun = begin(door, peer, request);
+    let door = door.clone();
+    async move {
+        match begun {
+            Begun::Over(response) => *response,
+            Begun::Going { answering, style } => {
+                let reply = answering.await.unwrap_or_else(|error| said(&error));
+                reply.into_response(&style, &door.common)
+            }
+        }
+    }
+}
+
+/// A request that is answered, or whose handler is at work. Kept small: it is as long alive as a waiting reader.
+enum Begun {
+    Over(Box<Response<Full<Bytes>>>),
+    Going { answering: Answering, style: Style },
+}
+
+fn said(error: &HttpError) -> Reply {
+    let reply = error.reply();
+    tracing::debug!(%error, "request refused");
+    reply
+}
+
+fn over(response: Response<Full<Bytes>>) -> Begun {
+    Begun::Over(Box::new(response))
+}
+
+fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
+    let (parts, incoming) = request.into_parts();
+    if let Err(response) = door.hosts.admit(peer, &parts.method, &parts.headers) {
+        return over(*response);
+    }
+    let path = match path::decode(parts.uri.path()) {
+        Ok(path) => path,
+        Err(fault) => return over(bad_path(fault)),
+    };
+    if !door.config.disable_unprintable_filter && !path::is_printable(&path) {
+        return over(bare(StatusCode::BAD_REQUEST));
+    }
+    if let Some(clean) = path::clean(&path) {
+        return over(moved(&parts.method, &clean, parts.uri.query()));
+    }
+    let (known, rest) = match find(&path) {
+        Found::Route(known, rest) => (known, rest),
+        Found::WithoutSlash => return over(moved(&parts.method, &format!("{path}/"), parts.uri.query())),
+        Found::Nothing => return over(outside(&path)),
+    };
+    let mut style = Style { pretty: door.config.pretty, gzip: takes_gzip(&parts.headers) };
+    let end = |reply: Reply, style: &Style| over(reply.into_response(style, &door.common));
+    let Some(query) = Query::parse(parts.uri.query().unwrap_or_default()) else {
+        return end(Reply::bare(StatusCode::INTERNAL_SERVER_ERROR), &style);
+    };
+    style.pretty |= query.has("pretty");
+    if let Err(error) = may(door, peer, known, &parts.method, &path, &query, &parts.headers) {
+        return end(said(&error), &style);
+    }
+    let Some(handler) = known.handler(&parts.method) else { return end(no_method(known, &parts.method), &style) };
+    if let Handler::Fixed(status, text) = handler {
+        return end(Reply::text(status, text), &style);
+    }
+    let who = Who::outside(&peer.from, token(&query, &parts.headers));
+    let rest = SmolStr::new(rest);
+    let body = Body::new(incoming, &parts.headers);
+    let call = Call { method: parts.method, rest, query, headers: parts.headers, body, who, gzip: style.gzip };
+    match handler {
+        Handler::Now(answer) => end(answer(door, &call).unwrap_or_else(|error| said(&error)), &style),
+        Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style },
+        Handler::Fixed(status, text) => end(Reply::text(status, text), &style),
+    }
+}
+
+/// What the configuration and the lack of namespaces forbid.
+fn may(
+    door: &Door,
+    peer: &Peer,
+    known: &Known,
+    method: &Method,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<(), HttpError> {
+    let config = &door.config;
+    if config.block_endpoints.iter().any(|blocked| path.starts_with(blocked.as_str())) {
+        return Err(HttpError::Forbidden("Endpoint is blocked by agent configuration".into()));
+    }
+    if !is_read(method) && !config.allow_write_from.is_empty() {
+        let allowed = peer.ip.is_none_or(|ip| config.allow_write_from.iter().any(|net| net.contains(&ip)));
+        if !allowed {
+            return Err(HttpError::Forbidden("Access is restricted".into()));
+        }
+    }
+    if known.route.namespaced {
+        for (name, what) in [("ns", "Namespaces"), ("partition", "Partitions")] {
+            if query.filled(name).is_some() {
+                let text = format!("Invalid query parameter: {name:?} - {what} are a Consul Enterprise feature");
+                return Err(HttpError::BadRequest(text));
+            }
+        }
+        if headers.get("x-consul-namespace").is_some_and(|value| !value.is_empty()) {
+            let text = "Invalid header: \"X-Consul-Namespace\" - Namespaces are a Consul Enterprise feature";
+            return Err(HttpError::BadRequest(text.into()));
+        }
+    }
+    Ok(())
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// `OPTIONS`, or a method that the path does not take.
+fn no_method(known: &Known, method: &Method) -> Reply {
+    let own_ways = known.route.path == QUERY_PREFIX;
+    if method == Method::OPTIONS {
+        let reply = if own_ways { Reply::json("{}") } else { Reply::nothing() };
+        return reply.with_header(ALLOW, known.allow.clone());
+    }
+    let allow = if own_ways { HeaderValue::from_static("GET,PUT,DELETE") } else { known.allow.clone() };
+    Reply::text(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} not allowed")).with_header(ALLOW, allow)
+}
+
+/// The caller's secret: from the query, else from one of two headers.
+fn token(query: &Query, headers: &HeaderMap) -> Option<Token> {
+    if let Some(token) = query.filled("token") {
+        return Some(Token(token.clone()));
+    }
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(token) = text(HeaderName::from_static("x-consul-token")).filter(|token| !token.is_empty()) {
+        return Some(Token(SmolStr::new(token)));
+    }
+    let (scheme, rest) = text(AUTHORIZATION)?.split_once(' ')?;
+    let token = rest.split_whitespace().next().filter(|_| scheme.eq_ignore_ascii_case("bearer"))?;
+    Some(Token(SmolStr::new(token)))
+}
+
+/// Whether the client takes gzip: named, and not with a quality of zero.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(',')).any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = quality.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
+        matches!(name.trim(), "gzip" | "*") && quality.is_ok_and(|quality| quality > 0.0)
+    })
+}
+
+// Answers outside the API: without its headers.
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn bare(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+fn bad_path(fault: PathFault) -> Response<Full<Bytes>> {
+    match fault {
+        PathFault::Escape => {
+            let mut response = plain(StatusCode::BAD_REQUEST, "400 Bad Request");
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+        PathFault::Utf8 => plain(StatusCode::BAD_REQUEST, "Invalid URL path: not UTF-8"),
+    }
+}
+
+fn outside(path: &str) -> Response<Full<Bytes>> {
+    if path == "/" {
+        return plain(StatusCode::OK, "muster agent: the API begins at /v1/\n");
+    }
+    let text = if path.contains("/v1/") {
+        "Invalid URL path: not a recognized HTTP API endpoint\n"
+    } else {
+        "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"
+    };
+    plain(StatusCode::NOT_FOUND, text)
+}
+
+fn moved(method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+    let mut target = path::escape(path);
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    let mut response = bare(StatusCode::MOVED_PERMANENTLY);
+    if *method == Method::GET || *method == Method::HEAD {
+        let safe = target.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;");
+        *response.body_mut() = Full::new(format!("<a href=\"{safe}\">Moved Permanently</a>.\n\n").into());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    }
+    match HeaderValue::from_str(&target) {
+        Ok(target) => {
+            response.headers_mut().insert(LOCATION, target);
+            response
+        }
+        Err(_) => bare(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// Which names may stand in `Host` and `Origin`: what keeps a web page from talking to the agent through a visitor's browser.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    names: Vec<SmolStr>,
+    /// With a dot before them.
+    domains: Vec<SmolStr>,
+    any: bool,
+    listed: bool,
+    strange: AtomicU64,
+}
+
+impl Hosts {
+    pub(super) fn new(node: &str, config: &Config) -> Self {
+        let lower = |name: &str| SmolStr::new(name.to_ascii_lowercase().trim_end_matches('.'));
+        let mut names = vec![SmolStr::new_static("localhost"), lower(node)];
+        names.extend(config.allowed_hosts.iter().map(|name| lower(name)));
+        let domains = config.dns_domains.iter().map(|domain| SmolStr::new(format!(".{}", lower(domain)))).collect();
+        let (any, listed) = (config.allowed_hosts.iter().any(|name| name == "*"), !config.allowed_hosts.is_empty());
+        Self { names, domains, any, listed, strange: AtomicU64::new(0) }
+    }
+
+    /// How many requests came to a listener beyond loopback under a name that nobody listed.
+    #[cfg(test)]
+    pub(super) fn strange(&self) -> u64 {
+        self.strange.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self, peer: &Peer, method: &Method, headers: &HeaderMap) -> Result<(), Box<Response<Full<Bytes>>>> {
+        if peer.by == By::Unix || self.any {
+            return Ok(());
+        }
+        let Some(why) = self.fault(method, headers) else { return Ok(()) };
+        if peer.by == By::Loopback || self.listed {
+            tracing::debug!(peer = %peer.from, why, "request refused");
+            let text = format!("{why}; names that may stand there are listed by http_config.allowed_hosts\n");
+            return Err(Box::new(plain(StatusCode::FORBIDDEN, text)));
+        }
+        if self.strange.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(peer = %peer.from, why, "a request was let through that a list in http_config.allowed_hosts would refuse");
+        }
+        Ok(())
+    }
+
+    fn fault(&self, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
+        let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+        if text(HOST).is_some_and(|host| !self.knows(host_of(host))) {
+            return Some("the Host header names another host than this agent");
+        }
+        if is_read(method) {
+            return None;
+        }
+        let foreign = |origin: &str| match origin.split_once("://") {
+            Some((_, authority)) => !self.knows(host_of(authority)),
+            None => true,
+        };
+        if text(ORIGIN).is_some_and(foreign) {
+            return Some("a write from a page of another origin");
+        }
+        let site = text(HeaderName::from_static("sec-fetch-site"));
+        site.is_some_and(|site| site == "cross-site").then_some("a write from a page of another site")
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        if host.is_empty() || is_address(host) {
+            return true;
+        }
+        let host = host.trim_end_matches('.');
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            || self.domains.iter().any(|domain| {
+                let at = host.len().checked_sub(domain.len());
+                at.is_some_and(|at| host.is_char_boundary(at) && host[at..].eq_ignore_ascii_case(domain))
+                    || host.eq_ignore_ascii_case(&domain[1..])
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn hosts(allowed: &[&str]) -> Hosts {
+        let mut config = Config::new("dc1", ([127, 0, 0, 1], 8300).into());
+        config.allowed_hosts = allowed.iter().map(SmolStr::new).collect();
+        Hosts::new("Node-1", &config)
+    }
+
+    fn peer(by: By) -> Peer {
+        Peer { from: "test".into(), ip: None, by }
+    }
+
+    #[test]
+    fn gzip_is_taken_where_it_is_named_and_not_forbidden() {
+        for (value, takes) in
+            [("gzip", true), ("deflate, gzip;q=0.5", true), ("gzip;q=0", false), ("deflate, br", false), ("*", true), ("gzip;q=x", false)]
+        {
+            let map = [(ACCEPT_ENCODING, HeaderValue::from_static(value))].into_iter().collect();
+            assert_eq!(takes_gzip(&map), takes, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_host_gets_nothing_on_loopback() {
+        let hosts = hosts(&[]);
+        let admits = |pairs: &[(&'static str, &'static str)], method: Method| {
+            hosts.admit(&peer(By::Loopback), &method, &headers(pairs)).is_ok()
+        };
+        for host in ["127.0.0.1:8500", "[::1]:8500", "localhost", "LOCALHOST:8500", "node-1", "web.service.consul", "consul", "x.node.dc1.consul."] {
+            let map = [(HOST, HeaderValue::from_str(host).expect("a header"))].into_iter().collect();
+            assert!(hosts.admit(&peer(By::Loopback), &Method::GET, &map).is_ok(), "{host}");
+        }
+        assert!(admits(&[], Method::GET));
+        assert!(!admits(&[("host", "evil.example")], Method::GET));
+        assert!(!admits(&[("host", "evilconsul")], Method::GET));
+        assert!(admits(&[("host", "localhost"), ("origin", "http://other.example")], Method::GET));
+        assert!(!admits(&[("host", "localhost"), ("origin", "http://other.example")], Method::PUT));
+        assert!(!admits(&[("host", "localhost"), ("origin", "null")], Method::PUT));
+        assert!(admits(&[("host", "localhost"), ("origin", "http://localhost:8500")], Method::PUT));
+        assert!(!admits(&[("host", "localhost"), ("sec-fetch-site", "cross-site")], Method::DELETE));
+    }
+
+    #[test]
+    fn beyond_loopback_strange_hosts_are_counted_until_a_list_is_given() {
+        let foreign = headers(&[("host", "any.example")]);
+        let open = hosts(&[]);
+        assert!(open.admit(&peer(By::Network), &Method::GET, &foreign).is_ok());
+        assert_eq!(open.strange(), 1);
+        assert!(hosts(&["other.example"]).admit(&peer(By::Network), &Method::GET, &foreign).is_err());
+        assert!(hosts(&["any.example"]).admit(&peer(By::Network), &Method::GET, &foreign).is_ok());
+        assert!(hosts(&["*"]).admit(&peer(By::Loopback), &Method::GET, &foreign).is_ok());
+        assert!(open.admit(&peer(By::Unix), &Method::GET, &foreign).is_ok());
+    }
+
+    #[test]
+    fn the_secret_is_looked_for_in_three_places() {
+        let secret = |query: &str, pairs: &[(&'static str, &'static str)]| {
+            token(&Query::parse(query).expect("well formed"), &headers(pairs)).map(|token| token.0)
+        };
+        let both = [("x-consul-token", "b"), ("authorization", "Bearer c")];
+        assert_eq!(secret("token=a", &both), Some("a".into()));
+        assert_eq!(secret("", &both), Some("b".into()));
+        assert_eq!(secret("", &[("authorization", "bearer c d")]), Some("c".into()));
+        assert_eq!(secret("", &[("authorization", "Basic c")]), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! The doors: where somebody knocks.
+
+pub(crate) mod http;
