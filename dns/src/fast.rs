@@ -309,3 +309,6 @@ fn spell<'a>(address: &[u8], digits: &'a mut [u8; 32]) -> &'a str {
     }
     std::str::from_utf8(&digits[..2 * address.len()]).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

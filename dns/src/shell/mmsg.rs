@@ -61,12 +61,12 @@ impl Batch {
         (self.count, self.used) = (0, 0);
         self.answers.clear();
         let mut parts = [const { libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 } }; BATCH];
-        for at in 0..BATCH {
-            parts[at] = libc::iovec { iov_base: self.queries[at].as_mut_ptr().cast(), iov_len: QUERY_BYTES_MAX };
+        for (at, part) in parts.iter_mut().enumerate() {
+            *part = libc::iovec { iov_base: self.queries[at].as_mut_ptr().cast(), iov_len: QUERY_BYTES_MAX };
             let header = &mut self.received[at].msg_hdr;
             header.msg_name = (&raw mut self.peers[at]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_iov = &raw mut parts[at];
+            header.msg_iov = part;
             header.msg_iovlen = 1;
             if with_destination {
                 header.msg_control = self.controls[at].0.as_mut_ptr().cast();

@@ -20,7 +20,7 @@ pub struct Sockets {
     /// Of each address, one socket a thread; all share its port.
     pub(super) udp: Vec<Vec<Socket>>,
     pub(super) tcp: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 impl Sockets {

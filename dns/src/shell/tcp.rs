@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
 
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,11 +33,8 @@ pub const TCP_QUERY_BYTES_MAX: usize = 4096;
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Takes connections until dropped.
-pub(super) async fn serve(listener: StdListener, shared: Arc<Shared>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "DNS does not answer over TCP"),
-    };
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let meters = Meters::new();
     let places = Arc::new(Semaphore::new(TCP_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut seed: u64 = rand::random();
@@ -48,10 +44,10 @@ pub(super) async fn serve(listener: StdListener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let (shared, places) = (shared.clone(), places.clone());
+                let (shared, places, meters) = (shared.clone(), places.clone(), meters.clone());
                 connections.spawn(async move {
                     // How a connection ends is its peer's affair.
-                    let _ = converse(stream, &shared, &places, seed).await;
+                    let _ = converse(stream, &shared, &places, meters, seed).await;
                     drop(place);
                 });
             }
@@ -63,10 +59,9 @@ pub(super) async fn serve(listener: StdListener, shared: Arc<Shared>) {
     }
 }
 
-async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, seed: u64) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, mut meters: Meters, seed: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut scratch = Scratch::new(seed);
-    let mut meters = Meters::new();
     loop {
         let mut length = [0; 2];
         if first_byte(&mut stream, &mut length[..1], places).await? == 0 {
