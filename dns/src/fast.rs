@@ -84,7 +84,10 @@ pub(crate) fn service(
     };
     let written = match found {
         Found::Written(written) => written,
-        Found::Nothing(rcode) => negative(rcode, wanted.zone, question.name(), view, &mut writer).ok()?,
+        Found::Nothing(rcode) => {
+            negative(wanted.zone, question.name(), view, &mut writer).ok()?;
+            Written { rcode, authority: 1, ..Written::default() }
+        }
     };
     let end = writer.at();
     let mut writer = Writer::new(out, end);

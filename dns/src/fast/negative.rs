@@ -1,17 +1,10 @@
 //! "There is none" on the hot path: every second question is for an IPv6 address that nobody has.
 
-use super::Written;
 use crate::bounds::View;
-use crate::wire::{Full, HEADER, Rcode, Writer, kind};
+use crate::wire::{Full, HEADER, Writer, kind};
 
 /// Writes the SOA record that says how long there is none.
-pub(super) fn negative(
-    rcode: Rcode,
-    zone: usize,
-    asked: &[u8],
-    view: View<'_>,
-    writer: &mut Writer<'_>,
-) -> Result<Written, Full> {
+pub(super) fn negative(zone: usize, asked: &[u8], view: View<'_>, writer: &mut Writer<'_>) -> Result<(), Full> {
     let (zone, soa) = (&view.settings.zones[zone], view.settings.soa);
     let domain = zone.name.wire();
     let pointer = match asked.strip_suffix(domain) {
@@ -38,5 +31,5 @@ pub(super) fn negative(
         writer.u32(number)?;
     }
     writer.set_u16(length_at, (writer.at() - length_at - 2) as u16);
-    Ok(Written { rcode, authority: 1, ..Written::default() })
+    Ok(())
 }

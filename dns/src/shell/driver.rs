@@ -14,6 +14,7 @@ use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::shared::Shared;
 use super::sockets::Sockets;
 use super::{tcp, udp};
 use crate::config::{Config, Settings};
@@ -24,14 +25,6 @@ pub fn new(config: Config, reader: Reader) -> Result<(Handle, Driver), Error> {
     let settings = ArcSwap::from_pointee(Settings::new(config)?);
     let shared = Arc::new(Shared { reader, settings, stopped: AtomicBool::new(false) });
     Ok((Handle { shared: shared.clone() }, Driver { shared }))
-}
-
-/// What all threads and connections see.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) reader: Reader,
-    pub(super) settings: ArcSwap<Settings>,
-    pub(super) stopped: AtomicBool,
 }
 
 /// Exchanges settings while DNS answers.

@@ -11,8 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::driver::Shared;
-use super::udp::unix_seconds;
+use super::shared::{Shared, unix_seconds};
 use crate::bounds::{TCP_BYTES_MAX, Transport, View};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
