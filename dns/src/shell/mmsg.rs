@@ -10,7 +10,8 @@ use socket2::Socket;
 
 use crate::bounds::UDP_BYTES_MAX;
 
-/// Datagrams taken at once: at 64 the call's own cost is below a tenth of the work (measured; 256 gained nothing).
+/// Datagrams taken at once: one pair of system calls for all that wait, while the last of them waits for 63 answers at most, which
+/// is some ten microseconds of work.
 pub(crate) const BATCH: usize = 64;
 /// Bytes of a query that are read; a longer one is broken. What fits an Ethernet frame.
 const QUERY_BYTES_MAX: usize = 1500;

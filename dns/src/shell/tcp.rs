@@ -17,7 +17,7 @@ use crate::fast::Scratch;
 use crate::metrics::Meters;
 use crate::respond::respond;
 
-/// Connections at once on a listener: each costs a descriptor and some 10 KB. Further ones wait to be accepted until one ends, which
+/// Connections at once on a listener: each costs a descriptor and a few KB, and 64 KB while it is answered. Further ones wait to be accepted until one ends, which
 /// under load takes [`TCP_IDLE_CROWDED`].
 pub const TCP_CONNECTIONS_MAX: usize = 256;
 /// How long a connection may be without a query (RFC 7766 6.2.3: in the order of seconds).
