@@ -60,7 +60,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
-        forgetful: true,
+        forgetful: false,
         hold: Duration::from_secs(10),
         stop: stopping,
         errands,
