@@ -1,6 +1,5 @@
 //! The agent's startup and end, in the order in which they happen.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, FromArgMatches};
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store, Topic};
+use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,8 +20,8 @@ use uuid::Uuid;
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
 use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
-use crate::loops::{self, Member};
 use crate::door::http;
+use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
 use crate::telemetry::{self, Telemetry};
 
@@ -123,7 +122,7 @@ impl Agent {
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let raft = Raft::start(raft_config(&config, id), store, Box::new(Ringing(bells.clone()))).await?;
+        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
@@ -295,7 +294,10 @@ fn filter(config: &Config) -> telemetry::Filter {
 }
 
 fn http_config(config: &Config) -> http::Config {
-    let server_address = config.addresses.server.map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
+    let server_address = config
+        .addresses
+        .server
+        .map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
     let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
     http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
@@ -309,7 +311,11 @@ fn http_config(config: &Config) -> http::Config {
         default_query_time: config.http.default_query_time,
         max_query_time: config.http.max_query_time,
         translate_wan_addrs: config.translate_wan_addrs,
-        connections_per_client_max: if config.http.max_conns_per_client == 0 { usize::MAX } else { config.http.max_conns_per_client },
+        connections_per_client_max: if config.http.max_conns_per_client == 0 {
+            usize::MAX
+        } else {
+            config.http.max_conns_per_client
+        },
         ..http::Config::new(&config.datacenter, server_address)
     }
 }
@@ -332,17 +338,9 @@ fn dns_config(config: &Config) -> muster_dns::Config {
     }
 }
 
-/// The desk's bells, as raft rings them.
-struct Ringing(Arc<Bells>);
-
-impl raft::Bells for Ringing {
-    fn touched(&self, topics: &BTreeSet<Topic>) {
-        self.0.ring(topics);
-    }
-
-    fn all(&self) {
-        self.0.ring_all();
-    }
+fn ringing(bells: &Arc<Bells>) -> raft::Bells {
+    let (touched, all) = (bells.clone(), bells.clone());
+    raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) }
 }
 
 fn local_settings(config: &Config) -> LocalSettings {

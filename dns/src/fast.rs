@@ -1,10 +1,13 @@
 //! The hot path: addresses and SRV of a service, written straight into the packet. Nothing is allocated and nothing locked; what
 //! is rare is left to [`crate::answer`], which gives the same answers.
 
+mod negative;
+
 use std::sync::Arc;
 
 use muster_catalog::{Address, Bucket, Instance};
 
+use self::negative::negative;
 use crate::answer::{append_text, is_told, port};
 use crate::bounds::{Answered, Bounds, View, flags};
 use crate::config::Zone;
@@ -60,20 +63,31 @@ pub(crate) fn service(
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Option<Answered> {
-    if !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
+    let known = matches!(question.kind, kind::A | kind::AAAA | kind::ANY | kind::SRV);
+    if !known || !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
         return None;
     }
     let room = bounds.bytes.min(out.len()).checked_sub(if query.edns.is_some() { OPT } else { 0 })?;
-    let bucket = view.state.service(wanted.name)?;
-    scratch.draw.start(bucket.instances().len());
     let mut writer = Writer::new(&mut out[..room], 0);
     writer.bytes(&[0; HEADER]).ok()?;
     writer.bytes(question.wire).ok()?;
-    let task = Task { wanted, bucket, bounds, view, question };
-    let written = match question.kind {
-        kind::A | kind::AAAA | kind::ANY => task.addresses(&mut scratch.draw, &mut writer)?,
-        kind::SRV => task.srv(scratch, &mut writer)?,
-        _ => return None,
+    let found = match view.state.service(wanted.name) {
+        None => Found::Nothing(Rcode::NxDomain),
+        Some(bucket) => {
+            scratch.draw.start(bucket.instances().len());
+            let task = Task { wanted, bucket, bounds, view, question };
+            match question.kind {
+                kind::SRV => task.srv(scratch, &mut writer)?,
+                _ => task.addresses(&mut scratch.draw, &mut writer)?,
+            }
+        }
+    };
+    let written = match found {
+        Found::Written(written) => written,
+        Found::Nothing(rcode) => {
+            negative(wanted.zone, question.name(), view, &mut writer).ok()?;
+            Written { rcode, authority: 1, ..Written::default() }
+        }
     };
     let end = writer.at();
     let mut writer = Writer::new(out, end);
@@ -83,17 +97,34 @@ pub(crate) fn service(
     }
     let truncated = written.trimmed && view.settings.enable_truncate;
     let additional = written.additional + u16::from(query.edns.is_some());
-    let words = [query.head.id, flags(query.head, Rcode::NoError, true, truncated), 1, written.answers, 0, additional];
+    let words =
+        [query.head.id, flags(query.head, written.rcode, true, truncated), 1, written.answers, written.authority, additional];
     for (at, word) in words.into_iter().enumerate() {
         writer.set_u16(2 * at, word);
     }
     Some(Answered::new(writer.at(), question.kind, written.trimmed))
 }
 
+/// What came of a look at a service's instances.
+enum Found {
+    Written(Written),
+    /// There is none: not at all, or not of that type.
+    Nothing(Rcode),
+}
+
+/// What the writer holds now.
 struct Written {
+    rcode: Rcode,
     answers: u16,
+    authority: u16,
     additional: u16,
     trimmed: bool,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { rcode: Rcode::NoError, answers: 0, authority: 0, additional: 0, trimmed: false }
+    }
 }
 
 struct Task<'a> {
@@ -124,16 +155,24 @@ impl Task<'_> {
         self.bounds.plain_answers.unwrap_or(usize::MAX)
     }
 
-    fn addresses(&self, draw: &mut Draw, writer: &mut Writer<'_>) -> Option<Written> {
+    fn addresses(&self, draw: &mut Draw, writer: &mut Writer<'_>) -> Option<Found> {
         let ttl = self.view.settings.service_ttl(self.wanted.name);
         let start = writer.at();
-        let mut written = Written { answers: 0, additional: 0, trimmed: false };
+        let mut written = Written::default();
+        let (mut others, mut names) = (false, false);
         while let Some((_, instance)) = self.next(draw) {
             let address: &[u8] = match instance.address() {
                 Address::V4(address) if self.question.kind != kind::AAAA => address,
                 Address::V6(address) if self.question.kind != kind::A => address,
                 // A name is told only where there is no address.
-                _ => continue,
+                Address::Name(_) => {
+                    names = true;
+                    continue;
+                }
+                Address::V4(_) | Address::V6(_) => {
+                    others = true;
+                    continue;
+                }
             };
             if holds_address(&writer.written()[start..], address) {
                 continue;
@@ -151,10 +190,15 @@ impl Task<'_> {
             }
             written.answers += 1;
         }
-        (written.answers > 0).then_some(written)
+        match (written.answers, written.trimmed || names) {
+            // Not even one has room, or there is a name to follow.
+            (0, true) => None,
+            (0, false) => Some(Found::Nothing(if others { Rcode::NoError } else { Rcode::NxDomain })),
+            _ => Some(Found::Written(written)),
+        }
     }
 
-    fn srv(&self, scratch: &mut Scratch, writer: &mut Writer<'_>) -> Option<Written> {
+    fn srv(&self, scratch: &mut Scratch, writer: &mut Writer<'_>) -> Option<Found> {
         let ttl = self.view.settings.service_ttl(self.wanted.name);
         let zone = &self.view.settings.zones[self.wanted.zone];
         let room = writer.room();
@@ -194,10 +238,12 @@ impl Task<'_> {
             }
         }
         let answers = scratch.picks.len() as u16;
-        if answers == 0 {
-            return None;
+        match (answers, trimmed) {
+            (0, true) => return None,
+            (0, false) => return Some(Found::Nothing(Rcode::NxDomain)),
+            _ => {}
         }
-        let mut written = Written { answers, additional: 0, trimmed };
+        let mut written = Written { answers, trimmed, ..Written::default() };
         let firsts = scratch.picks.iter().filter(|pick| pick.first);
         let firsts = firsts.filter_map(|pick| Some((pick.target, self.instance(pick.at)?)));
         for (target, instance) in firsts.clone() {
@@ -219,13 +265,13 @@ impl Task<'_> {
                         // All or nothing, as where answers are rendered.
                         writer.back_to(before.0);
                         written.additional = before.1;
-                        return Some(written);
+                        return Some(Found::Written(written));
                     }
                     written.additional += 1;
                 }
             }
         }
-        Some(written)
+        Some(Found::Written(written))
     }
 }
 
@@ -309,3 +355,6 @@ fn spell<'a>(address: &[u8], digits: &'a mut [u8; 32]) -> &'a str {
     }
     std::str::from_utf8(&digits[..2 * address.len()]).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,25 +30,12 @@ pub(crate) use definition::{
 pub(crate) use fault::{Fault, Faults, nearest};
 pub(crate) use flags::{AgentFlags, go_style};
 pub(crate) use merge::{Format, Written};
-pub(crate) use tree::{Node, Value};
-
-/// Reads the text of a file whose name ends in `ending`: json, hcl or toml.
-pub(crate) fn parse(source: &str, ending: &str, text: &str) -> Result<Node, Fault> {
-    match ending {
-        "json" => json::parse(source, text),
-        "hcl" => hcl::parse(source, text),
-        "toml" => toml::parse(source, text),
-        _ => {
-            let wanted = "the name of a file ends in .json, .hcl or .toml".to_owned();
-            Err(Fault { at: tree::At::whole(source), key: String::new(), value: String::new(), wanted })
-        }
-    }
-}
 pub(crate) use reload::Reloaded;
 pub(crate) use settled::{
     Addresses, AntiEntropy, ChecksConfig, Config, DefaultReads, DnsConfig, HttpConfig, LogConfig, RaftConfig, Soa,
     TelemetryConfig, UnixSockets,
 };
+pub(crate) use tree::{Node, Value};
 pub(crate) use validate::validate;
 
 /// A configuration that can be started.
@@ -68,6 +55,19 @@ pub(crate) fn load(flags: &AgentFlags, host: &Host) -> Result<Loaded, Faults> {
     let files = std::mem::take(&mut written.files);
     let (config, warnings) = Config::new(written, flags.dev, host)?;
     Ok(Loaded { config, warnings, files })
+}
+
+/// Reads the text of a file whose name ends in `ending`: json, hcl or toml.
+pub(crate) fn parse(source: &str, ending: &str, text: &str) -> Result<Node, Fault> {
+    match ending {
+        "json" => json::parse(source, text),
+        "hcl" => hcl::parse(source, text),
+        "toml" => toml::parse(source, text),
+        _ => {
+            let wanted = "the name of a file ends in .json, .hcl or .toml".to_owned();
+            Err(Fault { at: tree::At::whole(source), key: String::new(), value: String::new(), wanted })
+        }
+    }
 }
 
 #[cfg(test)]

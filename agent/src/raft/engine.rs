@@ -50,7 +50,7 @@ impl std::fmt::Debug for Raft {
 
 impl Raft {
     /// Opens the log and the newest snapshot, applies what is known to be committed, and starts raft on a thread of its own.
-    pub async fn start(config: Config, store: Store, bells: Box<dyn Bells>) -> Result<Self, StartError> {
+    pub async fn start(config: Config, store: Store, bells: Bells) -> Result<Self, StartError> {
         let (ready, started) = oneshot::channel();
         let (ended, stopped) = watch::channel(false);
         let (node, space) = (config.node, Space::new(config.dir.clone(), config.disk_reserve));

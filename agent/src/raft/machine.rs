@@ -28,12 +28,17 @@ const PUBLISH_EVERY: usize = 1024;
 /// How often a snapshot is tried again that found no room on the disk.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 
-/// Who is told that something changed. Called on raft's thread, after the change is published: it must not block.
-pub trait Bells: Send + Sync + 'static {
+/// Rings the bells of these topics.
+type RingTouched = Box<dyn Fn(&BTreeSet<Topic>) + Send + Sync>;
+/// Rings all bells.
+type RingAll = Box<dyn Fn() + Send + Sync>;
+
+/// Who is told that something changed. Called on raft's thread, after the change is published: they must not block.
+pub struct Bells {
     /// Answers on these topics can be different now.
-    fn touched(&self, topics: &BTreeSet<Topic>);
+    pub touched: RingTouched,
     /// Everything can be: a snapshot was installed.
-    fn all(&self);
+    pub all: RingAll,
 }
 
 /// The catalog as raft drives it.
@@ -43,7 +48,7 @@ pub(super) struct Machine {
     /// Index of the last entry that readers see.
     pub(super) applied: Arc<AtomicU64>,
     membership: StoredMembership,
-    bells: Box<dyn Bells>,
+    bells: Bells,
     shelf: Arc<Shelf>,
     alarm: Alarm,
 }
@@ -60,7 +65,7 @@ impl Machine {
     /// Starts from the snapshot on the shelf, if there is one.
     pub(super) fn new(
         mut store: Store,
-        bells: Box<dyn Bells>,
+        bells: Bells,
         shelf: Arc<Shelf>,
         snapshot: Option<(SnapshotMeta, State)>,
         alarm: Alarm,
@@ -68,7 +73,7 @@ impl Machine {
         let (mut last, mut membership) = (None, StoredMembership::default());
         if let Some((meta, state)) = snapshot {
             store.install(state);
-            bells.all();
+            (bells.all)();
             last = meta.last_log_id;
             membership = meta.last_membership;
         }
@@ -114,8 +119,8 @@ impl Machine {
     }
 
     fn stop(&self, failure: Failure) -> io::Error {
-        tracing::error!(error = %failure, "an entry cannot be applied: this server stops");
-        let error = io::Error::other(failure.to_string());
+        tracing::error!(error = failure.chain(), "an entry cannot be applied: this server stops");
+        let error = io::Error::other(failure.chain());
         self.alarm.raise(failure);
         error
     }
@@ -128,7 +133,7 @@ impl Machine {
         self.store.publish();
         self.applied.store(self.store.state().last_applied(), Ordering::Release);
         if !batch.touched.is_empty() {
-            self.bells.touched(&batch.touched);
+            (self.bells.touched)(&batch.touched);
         }
         for (responder, answer) in batch.answers {
             responder.send(answer);
@@ -197,7 +202,7 @@ impl RaftStateMachine<Types> for Machine {
         self.last = meta.last_log_id;
         self.applied.store(self.store.state().last_applied(), Ordering::Release);
         self.membership = meta.last_membership.clone();
-        self.bells.all();
+        (self.bells.all)();
         Ok(())
     }
 

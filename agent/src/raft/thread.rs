@@ -33,7 +33,7 @@ pub(super) struct Running {
 }
 
 /// Returns when raft has ended, by request or by a failure.
-pub(super) fn serve(config: Config, store: Store, bells: Box<dyn Bells>, ready: oneshot::Sender<Result<Running, StartError>>) {
+pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::Sender<Result<Running, StartError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -65,7 +65,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Box<dyn Bells>, ready: 
         let engine = match engine {
             Ok(engine) => engine,
             Err(fatal) => {
-                let told = alarm.failure().map_or_else(|| fatal.to_string(), |failure| failure.to_string());
+                let told = alarm.failure().map_or_else(|| fatal.to_string(), |failure| failure.chain());
                 ready.send(Err(StartError::Engine(told))).ok();
                 return;
             }
@@ -92,7 +92,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(config: &Config, store: Store, bells: Box<dyn Bells>, alarm: &Alarm) -> Result<Self, StartError> {
+    fn open(config: &Config, store: Store, bells: Bells, alarm: &Alarm) -> Result<Self, StartError> {
         let started = Instant::now();
         let dir = config.dir.as_deref().map(Dir::lock).transpose()?;
         let (shelf, snapshot) = Shelf::open(dir.as_ref().map(|dir| dir.path.as_path()))?;

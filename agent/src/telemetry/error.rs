@@ -1,7 +1,5 @@
 //! What can go wrong while the ways to watch the agent are set up.
 
-use std::path::PathBuf;
-
 /// Nothing was changed, whichever it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TelemetryError {
@@ -11,12 +9,4 @@ pub(crate) enum TelemetryError {
     /// Logs or metrics were installed before in this process: a fault of the program.
     #[error("{0} are installed already")]
     Installed(&'static str),
-    /// The log file cannot be opened; the operator can mend its path or rights.
-    #[error("cannot open the log file {}", path.display())]
-    LogFile {
-        /// Where it should be.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
 }

@@ -272,7 +272,9 @@ mod tests {
         }
         assert!(report["Memory"]["total"].as_u64().unwrap() > 0 && report["Memory"]["usedPercent"].is_number());
         assert!(report["CPU"][0]["modelName"].is_string() && report["CollectionTime"].is_u64());
-        assert!(report["Host"]["bootTime"].as_u64().unwrap() > 0 && !report["Host"]["kernelVersion"].as_str().unwrap().is_empty());
+        assert!(
+            report["Host"]["bootTime"].as_u64().unwrap() > 0 && !report["Host"]["kernelVersion"].as_str().unwrap().is_empty()
+        );
         assert!(report["Disk"]["total"].as_u64().unwrap() > 0 && !report["Disk"]["fstype"].as_str().unwrap().is_empty());
         assert!(report["Errors"].is_null(), "{}", report["Errors"]);
     }

@@ -62,7 +62,8 @@ impl Gauges {
             self.open_fds.set(open.count().saturating_sub(1) as f64);
         }
         // Without a limit Prometheus' own client library tells the largest number.
-        self.max_fds.set(rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(u64::MAX as f64, |max| max as f64));
+        self.max_fds
+            .set(rustix::process::getrlimit(rustix::process::Resource::Nofile).current.map_or(u64::MAX as f64, |max| max as f64));
         if let Some(times) = Times::read() {
             self.cpu_seconds.set(times.cpu_seconds);
             if let Some(booted) = boot_time() {

@@ -103,7 +103,7 @@ fn check(packet: &[u8], transport: Transport, config: &Config, catalog: &Catalog
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn random_bytes_harm_nobody(packet in vec(any::<u8>(), 0..700), transport in transports()) {

@@ -10,7 +10,8 @@ use socket2::Socket;
 
 use crate::bounds::UDP_BYTES_MAX;
 
-/// Datagrams taken at once: at 64 the call's own cost is below a tenth of the work (measured; 256 gained nothing).
+/// Datagrams taken at once: one pair of system calls for all that wait, while the last of them waits for 63 answers at most, which
+/// is some ten microseconds of work.
 pub(crate) const BATCH: usize = 64;
 /// Bytes of a query that are read; a longer one is broken. What fits an Ethernet frame.
 const QUERY_BYTES_MAX: usize = 1500;
@@ -61,12 +62,12 @@ impl Batch {
         (self.count, self.used) = (0, 0);
         self.answers.clear();
         let mut parts = [const { libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 } }; BATCH];
-        for at in 0..BATCH {
-            parts[at] = libc::iovec { iov_base: self.queries[at].as_mut_ptr().cast(), iov_len: QUERY_BYTES_MAX };
+        for (at, part) in parts.iter_mut().enumerate() {
+            *part = libc::iovec { iov_base: self.queries[at].as_mut_ptr().cast(), iov_len: QUERY_BYTES_MAX };
             let header = &mut self.received[at].msg_hdr;
             header.msg_name = (&raw mut self.peers[at]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_iov = &raw mut parts[at];
+            header.msg_iov = part;
             header.msg_iovlen = 1;
             if with_destination {
                 header.msg_control = self.controls[at].0.as_mut_ptr().cast();

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use muster_catalog::{
-    AliasProbe, CheckDefinition, CheckId, DEREGISTER_AFTER_MIN, ExecProbe, HttpProbe, INTERVAL_MIN, Locality, NameError,
-    NodeName, Probe, RareServiceFields, Service, ServiceAddress, ServiceId, ServiceName, ServicePort, Status, TcpProbe, Weights,
+    CheckDefinition, CheckId, DEREGISTER_AFTER_MIN, INTERVAL_MIN, Locality, NameError, Probe, RareServiceFields, Service,
+    ServiceAddress, ServiceId, ServiceName, ServicePort, Status, Weights,
 };
 use smol_str::SmolStr;
 

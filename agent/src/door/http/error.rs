@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::reply::{Meta, Reply};
-use crate::desk::DeskError;
+use crate::desk::{DeskError, Unknown};
 use crate::raft::WriteError;
 
 /// A request that cannot be answered as it was meant. Nothing was changed, unless a variant says otherwise.
@@ -82,9 +82,11 @@ impl HttpError {
 
 fn desk_status(error: &DeskError) -> StatusCode {
     match error {
-        DeskError::ScriptsForbidden => StatusCode::FORBIDDEN,
+        // Consul's 500 for these three, although they are the caller's or the operator's to mend.
+        DeskError::ScriptsForbidden | DeskError::Reload(_) | DeskError::Unknown(Unknown::NotTtl(_)) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
         DeskError::Unknown(_) => StatusCode::NOT_FOUND,
-        DeskError::Reload(_) => StatusCode::BAD_REQUEST,
         DeskError::Write(WriteError::Busy) => StatusCode::TOO_MANY_REQUESTS,
         DeskError::Write(WriteError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
         DeskError::Write(WriteError::DiskFull { .. }) => StatusCode::INSUFFICIENT_STORAGE,

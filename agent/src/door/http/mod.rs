@@ -1,6 +1,7 @@
 //! The HTTP door: Consul's API, over TCP and Unix sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use smol_str::SmolStr;
 
 use crate::desk::Desk;
 
+mod agent;
 mod answers;
 mod body;
 mod catalog;
@@ -32,6 +34,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use agent::AgentFacts;
 pub(crate) use server::{Listener, serve};
 
 /// What the door is told.
@@ -105,6 +108,7 @@ impl Config {
 pub(crate) struct Door {
     config: Config,
     desk: Desk,
+    facts: Arc<AgentFacts>,
     answers: answers::Answers,
     /// Headers of every answer of the API.
     common: HeaderMap,
@@ -113,14 +117,14 @@ pub(crate) struct Door {
 
 impl Door {
     /// A door to this desk. Nothing listens yet.
-    pub(crate) fn new(config: Config, desk: Desk) -> Self {
+    pub(crate) fn new(config: Config, desk: Desk, facts: Arc<AgentFacts>) -> Self {
         let mut common: HeaderMap = config.response_headers.iter().cloned().collect();
         common.insert(HeaderName::from_static("x-consul-default-acl-policy"), HeaderValue::from_static("allow"));
         if config.translate_wan_addrs {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, answers: answers::Answers::default(), common, hosts }
+        Self { config, desk, facts, answers: answers::Answers::default(), common, hosts }
     }
 
     fn datacenter(&self) -> &str {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
-use muster_catalog::{Ask, MetaFilter};
+use muster_catalog::{Ask, Index, MetaFilter};
 use rand::RngExt;
 use smol_str::SmolStr;
 
@@ -127,8 +127,14 @@ fn check_cache_control(headers: &HeaderMap) -> Result<(), HttpError> {
     Ok(())
 }
 
-/// How long to hold the answer: the wish cut to the maximum, then lengthened by up to a sixteenth.
 fn wait(door: &Door, query: &Query) -> Result<Option<Wait>, HttpError> {
+    let (seen, timeout) = hold(door, query)?;
+    Ok((seen > 0).then_some(Wait { seen, timeout }))
+}
+
+/// The index that the reader has seen (0 is none), and how long to hold the answer: the wish cut to the maximum, then
+/// lengthened by up to a sixteenth.
+pub(super) fn hold(door: &Door, query: &Query) -> Result<(Index, Duration), HttpError> {
     let mut wish = Duration::ZERO;
     if let Some(text) = query.filled("wait") {
         match duration::parse_ns(text) {
@@ -136,14 +142,13 @@ fn wait(door: &Door, query: &Query) -> Result<Option<Wait>, HttpError> {
             Err(_) => return Err(HttpError::BadRequest("Invalid wait time".into())),
         }
     }
-    let seen = match query.filled("index").map(|text| text.parse::<u64>()) {
-        None | Some(Ok(0)) => return Ok(None),
+    let seen = match query.filled("index").map(|text| text.parse()) {
+        None => 0,
         Some(Ok(seen)) => seen,
         Some(Err(_)) => return Err(HttpError::BadRequest("Invalid index".into())),
     };
     let wish = if wish.is_zero() { door.config.default_query_time } else { wish.min(door.config.max_query_time) };
-    let timeout = wish + wish.mul_f64(rand::rng().random_range(0.0..1.0) / 16.0);
-    Ok(Some(Wait { seen, timeout }))
+    Ok((seen, wish + wish.mul_f64(rand::rng().random_range(0.0..1.0) / 16.0)))
 }
 
 /// The pairs that a node's meta must have (`node-meta=key:value`, repeated).

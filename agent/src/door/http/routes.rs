@@ -12,7 +12,7 @@ use super::body::Body;
 use super::error::HttpError;
 use super::query::Query;
 use super::reply::Reply;
-use super::{Door, catalog, health, kv, later, status};
+use super::{Door, agent, catalog, health, kv, later, status};
 use crate::desk::Who;
 
 /// What a handler gives back.
@@ -76,7 +76,7 @@ const PREFIX_SLASHES_MAX: usize = 6;
 
 /// All routes of all rooms.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    [catalog::ROUTES, health::ROUTES, kv::ROUTES, status::ROUTES, later::ROUTES].into_iter().flatten()
+    [agent::ROUTES, catalog::ROUTES, health::ROUTES, kv::ROUTES, status::ROUTES, later::ROUTES].into_iter().flatten()
 }
 
 static TABLE: LazyLock<HashMap<&'static str, Known, foldhash::fast::FixedState>> = LazyLock::new(|| {

@@ -164,17 +164,22 @@ impl SampleCell {
 
 impl HistogramFn for SampleCell {
     fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    fn record_many(&self, value: f64, count: usize) {
         // One value that is no number would spoil the sums of its whole interval.
-        if !value.is_finite() {
+        if !value.is_finite() || count == 0 {
             return;
         }
-        update(&self.sum, |sum| Some(sum + value));
-        update(&self.sum_of_squares, |sum| Some(value.mul_add(value, sum)));
+        let times = count as f64;
+        update(&self.sum, |sum| Some(sum + value * times));
+        update(&self.sum_of_squares, |sum| Some(sum + value * value * times));
         update(&self.min, |min| (value < min).then_some(value));
         update(&self.max, |max| (value > max).then_some(value));
-        self.count.fetch_add(1, Relaxed);
+        self.count.fetch_add(count as u64, Relaxed);
         if let Some(prometheus) = &self.prometheus {
-            prometheus.record(value);
+            prometheus.record_many(value, count);
         }
     }
 }

@@ -118,15 +118,20 @@ impl Metrics {
             let now = process::now();
             let into = Duration::from_nanos((now.as_nanos() % UPKEEP.as_nanos()).try_into().unwrap_or_default());
             tokio::time::sleep(UPKEEP - into).await;
-            if let Some(prometheus) = &self.inner.prometheus {
-                prometheus.run_upkeep();
-            }
-            let now = aligned(process::now());
-            if now != began {
-                self.end_interval(began);
-                began = now;
-            }
+            began = self.turn(began, process::now());
         }
+    }
+
+    /// Folds values, and ends the interval that began then if it is over: when the one of `now` began.
+    fn turn(&self, began: Duration, now: Duration) -> Duration {
+        if let Some(prometheus) = &self.inner.prometheus {
+            prometheus.run_upkeep();
+        }
+        let current = aligned(now);
+        if current != began {
+            self.end_interval(began);
+        }
+        current
     }
 
     fn end_interval(&self, began: Duration) {

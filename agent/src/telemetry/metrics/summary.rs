@@ -90,7 +90,8 @@ impl Summary {
 
     /// Compact JSON of what the filter shows.
     pub(super) fn json(&self, filter: &Filter) -> String {
-        let sampled = |values| Vec::from_iter(Iterator::filter(<[SampledValue]>::iter(values), |value| filter.shows(&value.name)));
+        let sampled =
+            |values| Vec::from_iter(Iterator::filter(<[SampledValue]>::iter(values), |value| filter.shows(&value.name)));
         let told = Told {
             timestamp: &self.began,
             gauges: self.gauges.iter().filter(|gauge| filter.shows(&gauge.name)).collect(),
@@ -130,5 +131,9 @@ fn labels(key: &Key) -> Labels {
 fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     /// Every whole number below this is exact in an `f64`.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() < EXACT { serializer.serialize_i64(*value as i64) } else { serializer.serialize_f64(*value) }
+    if value.fract() == 0.0 && value.abs() < EXACT {
+        serializer.serialize_i64(*value as i64)
+    } else {
+        serializer.serialize_f64(*value)
+    }
 }

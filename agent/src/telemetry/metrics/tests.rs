@@ -99,8 +99,16 @@ fn prometheus_reads_consuls_names_summaries_and_meanings() {
 fn dashboards_find_their_names_before_anything_happened() {
     let (_, text) = told(config(None), || {});
     for name in [
-        "raft_apply", "raft_state_candidate", "autopilot_healthy", "server_isLeader", "client_rpc_failed", "runtime_sys_bytes",
-        "raft_commitTime_count", "raft_leader_lastContact_count", "runtime_alloc_bytes", "runtime_total_gc_pause_ns",
+        "raft_apply",
+        "raft_state_candidate",
+        "autopilot_healthy",
+        "server_isLeader",
+        "client_rpc_failed",
+        "runtime_sys_bytes",
+        "raft_commitTime_count",
+        "raft_leader_lastContact_count",
+        "runtime_alloc_bytes",
+        "runtime_total_gc_pause_ns",
     ] {
         assert!(text.contains(&format!("\nconsul_{name} ")), "{name} in {text}");
     }
@@ -124,7 +132,9 @@ fn a_filter_hides_in_both_forms_and_changes_with_a_reload() {
         ::metrics::counter!("client.rpc.failed").increment(1);
     });
     metrics.end_interval(Duration::from_secs(10));
-    let seen = |metrics: &Metrics| (metrics.json().contains("consul.client.rpc\""), metrics.prometheus().unwrap().contains("\nconsul_client_rpc 1"));
+    let seen = |metrics: &Metrics| {
+        (metrics.json().contains("consul.client.rpc\""), metrics.prometheus().unwrap().contains("\nconsul_client_rpc 1"))
+    };
     assert_eq!(seen(&metrics), (true, true));
     metrics.set_filter(Filter::new([(false, "consul.client".to_owned()), (true, "consul.client.rpc.failed".to_owned())], true));
     assert_eq!(seen(&metrics), (false, false));
@@ -178,11 +188,19 @@ fn many_threads_lose_no_count() {
     assert_eq!(named(&json["Samples"], "consul.kvs.apply")["Sum"], 40_000);
 }
 
-#[tokio::test(start_paused = true)]
-async fn upkeep_ends_intervals() {
+#[test]
+fn a_turn_of_upkeep_ends_the_interval_only_when_it_is_over() {
     let (metrics, recorder) = Metrics::new(config(None));
     ::metrics::with_local_recorder(&recorder, || ::metrics::histogram!("kvs.apply").record(1.0));
-    // The wall clock stands still here, so this shows only that upkeep goes on and can be dropped at any time.
-    let ended = tokio::time::timeout(Duration::from_secs(60), metrics.clone().upkeep()).await;
-    assert!(ended.is_err() && metrics.json().contains("consul.kvs.apply"));
+    let at = Duration::from_secs;
+    let began = metrics.turn(at(1_700_000_000), at(1_700_000_005));
+    assert_eq!(began, at(1_700_000_000));
+    assert!(metrics.inner.last.load().is_none());
+    let began = metrics.turn(began, at(1_700_000_010));
+    assert_eq!(began, at(1_700_000_010));
+    let json: Value = serde_json::from_str(&metrics.json()).unwrap();
+    assert_eq!(
+        (&json["Timestamp"], &named(&json["Samples"], "consul.kvs.apply")["Count"]),
+        (&"2023-11-14 22:13:20 +0000 UTC".into(), &1.into())
+    );
 }

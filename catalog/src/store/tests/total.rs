@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::world::{Clerk, Step, step};
 use super::{Model, written};
 use crate::cause::{Cause, CauseKind};
-use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Proposal, Register, Removed, Run, Target};
+use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target};
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::row::{Check, Node};
 use crate::state::State;
@@ -74,6 +74,36 @@ proptest! {
             }
             reads_back(&store);
         }
+    }
+
+    #[test]
+    fn a_command_is_applied_once_however_often_it_is_sent(
+        sent in prop::collection::vec((0..40u64, 0..3u64, any::<bool>(), prop::bool::weighted(0.05)), 1..120),
+    ) {
+        let (mut store, mut floor, mut first) = (Store::new(), 0, std::collections::BTreeSet::new());
+        store.apply(1, proposal(0, Command::OpenRun));
+        for ((number, raise, again, reopen), index) in sent.into_iter().zip(2..) {
+            if reopen {
+                prop_assert_eq!(store.apply(index, proposal(0, Command::OpenRun)).outcome, Outcome::Done);
+                continue;
+            }
+            // Applied a second time it would say that the key is there already.
+            let verb = KvVerb::Set { value: Default::default(), flags: number, cas: Some(0) };
+            let command = Command::Kv(Kv { key: format!("{number}").into(), verb });
+            let below = if again { 0 } else { (floor + raise).min(number) };
+            let applied = store.apply(index, Proposal { answered_below: below, ..proposal(number, command) });
+            if number < floor {
+                prop_assert_eq!(&applied.outcome, &Outcome::Refused(Refusal::OutsideWindow));
+                prop_assert!(applied.touched.is_empty());
+            } else {
+                prop_assert_eq!(&applied.outcome, &Outcome::Kv(true));
+                prop_assert_eq!(applied.touched.is_empty(), first.contains(&number));
+                if first.insert(number) {
+                    floor = floor.max(below);
+                }
+            }
+        }
+        prop_assert!(store.state().keys_under("").all(|entry| entry.create_index == entry.modify_index));
     }
 
     #[test]

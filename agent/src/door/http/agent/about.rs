@@ -1,0 +1,79 @@
+//! The agent about itself: who it is, what it was configured to be, its figures.
+
+use serde_json::{Value, json};
+
+use super::super::Door;
+use super::super::json;
+use super::super::reply::Reply;
+use super::super::routes::{Answer, Call};
+use super::facts::Pool;
+use super::{debug, go_json, members, stats};
+use crate::config::Config;
+use crate::version::{CONSUL_VERSION, MUSTER_VERSION};
+
+/// Builds are to be the same whenever they are made, so none knows when it was made; Consul's own stand-in for that.
+const BUILD_DATE: &str = "1970-01-01T00:00:01Z";
+
+/// Dimensions of network coordinates (Consul's).
+const COORDINATE_DIMENSIONS: usize = 8;
+
+/// `GET self`.
+pub(super) fn this(door: &Door, _: &Call) -> Answer {
+    let config = door.facts.config();
+    let own = door.facts.own(Pool::Lan, door.desk.id());
+    let about = json!({
+        "Datacenter": config.datacenter,
+        "PrimaryDatacenter": config.primary_datacenter,
+        "NodeName": config.node_name.as_str(),
+        "NodeID": door.desk.id().to_string(),
+        "Revision": "",
+        "Server": config.server,
+        "Version": CONSUL_VERSION,
+        "BuildDate": BUILD_DATE,
+        "Muster": MUSTER_VERSION,
+    });
+    let mut out = Vec::with_capacity(4096);
+    let parts: [(&str, &Value); 3] =
+        [("{\"Config\":", &about), (",\"DebugConfig\":", &debug::all(&config)), (",\"Coord\":", &coordinate(&config))];
+    for (name, part) in parts {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&go_json(part));
+    }
+    out.extend_from_slice(b",\"Member\":");
+    json::object(&mut out, &members::view(&own));
+    out.extend_from_slice(b",\"Stats\":");
+    out.extend_from_slice(&go_json(&stats::all(door, &config)));
+    out.extend_from_slice(b",\"Meta\":");
+    out.extend_from_slice(&go_json(&meta(door, &config)));
+    out.push(b'}');
+    Ok(Reply::json(out))
+}
+
+/// `GET version`.
+pub(super) fn version(_: &Door, _: &Call) -> Answer {
+    let version = json!({
+        "SHA": "",
+        "BuildDate": BUILD_DATE,
+        "HumanVersion": CONSUL_VERSION,
+        "FIPS": "",
+        "Muster": MUSTER_VERSION,
+    });
+    Ok(Reply::json(go_json(&version)))
+}
+
+/// Where a node stands that has measured no distance yet; `null` where none are measured.
+fn coordinate(config: &Config) -> Value {
+    if config.disable_coordinates {
+        return Value::Null;
+    }
+    json!({ "Vec": vec![0.0; COORDINATE_DIMENSIONS], "Error": 1.5, "Adjustment": 0.0, "Height": 1.0e-5 })
+}
+
+/// The node's meta data as the catalog has it; as configured until then.
+fn meta(door: &Door, config: &Config) -> Value {
+    let state = door.desk.reader().load();
+    match state.node(door.desk.name().as_str()) {
+        Some(row) => json!(row.meta),
+        None => json!(config.node_meta),
+    }
+}

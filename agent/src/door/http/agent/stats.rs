@@ -1,0 +1,88 @@
+//! The agent's figures, by section, every one of them a text: what `info` prints.
+
+use muster_catalog::Probe;
+use serde_json::{Value, json};
+
+use super::super::Door;
+use crate::config::Config;
+use crate::raft::Role;
+use crate::version::CONSUL_VERSION;
+
+/// All sections.
+pub(super) fn all(door: &Door, config: &Config) -> Value {
+    json!({
+        "agent": agent(door),
+        "build": { "prerelease": "", "revision": "", "version": CONSUL_VERSION },
+        "consul": consul(door, config),
+        "raft": raft(door),
+        "runtime": {
+            "arch": std::env::consts::ARCH,
+            "cpu_count": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
+            "os": std::env::consts::OS,
+        },
+        "serf_lan": { "failed": "0", "left": "0", "members": "1" },
+    })
+}
+
+fn agent(door: &Door) -> Value {
+    let (services, checks, monitors, ttls) = door.desk.local().look(|local| {
+        let probes = || local.checks().values().filter_map(|local| local.definition.as_ref()).map(|told| &told.probe);
+        let ttls = probes().filter(|probe| matches!(probe, Probe::Ttl(_))).count();
+        let aliases = probes().filter(|probe| matches!(probe, Probe::Alias(_))).count();
+        (local.services().len(), local.checks().len(), probes().count() - ttls - aliases, ttls)
+    });
+    json!({
+        "check_monitors": monitors.to_string(),
+        "check_ttls": ttls.to_string(),
+        "checks": checks.to_string(),
+        "services": services.to_string(),
+    })
+}
+
+fn consul(door: &Door, config: &Config) -> Value {
+    json!({
+        "acl": "disabled",
+        "bootstrap": config.bootstrap.to_string(),
+        "known_datacenters": "1",
+        "leader": door.desk.raft().is_leader().to_string(),
+        "leader_addr": door.leader_address().map(|address| address.to_string()).unwrap_or_default(),
+        "server": config.server.to_string(),
+    })
+}
+
+fn raft(door: &Door) -> Value {
+    let status = door.desk.raft().status();
+    let state = match status.role {
+        Role::Learner => "Nonvoter",
+        Role::Follower => "Follower",
+        Role::Candidate => "Candidate",
+        Role::Leader => "Leader",
+        Role::Shutdown => "Shutdown",
+    };
+    let contact = match (status.role, status.last_contact) {
+        (Role::Leader, _) => "0".to_owned(),
+        (_, Some(ago)) => crate::config::duration::text(ago),
+        (_, None) => "never".to_owned(),
+    };
+    let servers: Vec<String> = status
+        .configuration
+        .iter()
+        .map(|(raft, node, votes)| format!("{} {node} ({raft})", if *votes { "voter" } else { "learner" }))
+        .collect();
+    json!({
+        "applied_index": status.applied_index.to_string(),
+        "commit_index": status.commit_index.to_string(),
+        "fsm_pending": status.commit_index.saturating_sub(status.applied_index).to_string(),
+        "last_contact": contact,
+        "last_log_index": status.last_log_index.to_string(),
+        "last_log_term": status.last_log_term.to_string(),
+        "last_snapshot_index": status.last_snapshot_index.to_string(),
+        "last_snapshot_term": status.last_snapshot_term.to_string(),
+        "latest_configuration": servers.join(", "),
+        "latest_configuration_index": status.configuration_index.to_string(),
+        "num_peers": status.num_peers.to_string(),
+        "protocol_version": "3",
+        "state": state,
+        "term": status.term.to_string(),
+    })
+}
