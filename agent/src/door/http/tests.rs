@@ -251,7 +251,7 @@ async fn a_registration_reaches_a_waiting_reader() {
     house.register("n2", "critical").await;
     let third: serde_json::Value = serde_json::from_slice(&house.get("/v1/health/service/web?passing").await.body).expect("JSON");
     assert_eq!(third.as_array().map(Vec::len), Some(1));
-    let short = house.get(&format!("/v1/kv/none?index=999999&wait=50ms")).await;
+    let short = house.get("/v1/kv/none?index=999999&wait=50ms").await;
     assert_eq!(short.status(), "404");
 }
 
