@@ -23,8 +23,6 @@ pub(super) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// A request as handlers see it.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// How it was sent.
-    pub(super) method: Method,
     /// What stands behind the route's path, decoded: a name, an id, a key.
     pub(super) rest: SmolStr,
     /// Its options.

@@ -115,7 +115,7 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     let who = Who::outside(&peer.from, token(&query, &parts.headers));
     let rest = SmolStr::new(rest);
     let body = Body::new(incoming, &parts.headers);
-    let call = Call { method: parts.method, rest, query, headers: parts.headers, body, who, gzip: style.gzip };
+    let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip };
     match handler {
         Handler::Now(answer) => end(answer(door, &call).unwrap_or_else(|error| said(&error)), &style),
         Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style },
