@@ -138,3 +138,8 @@ where
 }
 
 type TheDoor = Arc<Door>;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
