@@ -20,10 +20,13 @@ use uuid::Uuid;
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
 use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::door::http;
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
+use crate::telemetry::{self, Telemetry};
 
 mod home;
+mod listen;
 
 /// Waiting reads, writes under way and connections have this long to end after a signal; then they are cut.
 const STOP_WAIT: Duration = Duration::from_secs(5);
@@ -48,8 +51,7 @@ pub(crate) fn agent(arguments: Vec<OsString>) -> ExitCode {
         Ok(loaded) => loaded,
         Err(faults) => return end(&anyhow!("{faults}")),
     };
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("agent").enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).thread_name("agent").enable_all().build();
     let ended = runtime.context("no runtime could be made").and_then(|runtime| {
         let ended = runtime.block_on(run(flags, loaded));
         runtime.shutdown_timeout(STOP_WAIT);
@@ -70,6 +72,11 @@ pub(crate) fn validate(paths: &[PathBuf], format: Option<&str>) -> Result<Vec<St
     config::validate(paths, format, &Host::this()).map_err(|faults| faults.to_string())
 }
 
+/// Threads for HTTP and loops, and as many for DNS.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX)
+}
+
 fn end(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "muster: {error:#}");
     ExitCode::FAILURE
@@ -78,11 +85,12 @@ fn end(error: &anyhow::Error) -> ExitCode {
 /// Starts everything, runs until it is told to stop, ends everything.
 async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
     let Loaded { config, warnings, files } = loaded;
+    let telemetry = telemetry::start(telemetry_config(&config))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::new()?;
-    let mut agent = Agent::start(flags, config, files).await?;
+    let mut agent = Agent::start(flags, config, files, telemetry).await?;
     let ended = agent.serve(&mut signals).await;
     agent.stop(&mut signals).await;
     ended
@@ -94,6 +102,8 @@ struct Agent {
     config: Config,
     desk: Desk,
     raft: Raft,
+    dns: muster_dns::Handle,
+    telemetry: Telemetry,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
     stop: watch::Sender<bool>,
@@ -101,7 +111,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>) -> Result<Self> {
+    async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>, telemetry: Telemetry) -> Result<Self> {
         let dir = config.data_dir.as_deref();
         if let Some(dir) = dir {
             home::prepare(dir)?;
@@ -109,6 +119,9 @@ impl Agent {
         let id = home::node_id(dir, config.node_id)?;
         let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
+        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
+        let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
+        let http_listeners = listen::http(&config.addresses)?;
         let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
         let (disk, kept) = match dir {
             Some(dir) => {
@@ -141,6 +154,15 @@ impl Agent {
         let (member, members) = watch::channel(this_member(&config, id));
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(desk.stopping()));
+        let dns_stop = desk.stopping();
+        tasks.spawn(async move {
+            if let Err(error) = dns_driver.run(dns_sockets, dns_stop).await {
+                tracing::error!(%error, "DNS ended");
+            }
+        });
+        let door = Arc::new(http::Door::new(http_config(&config), desk.clone()));
+        tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
+        tasks.spawn(telemetry.metrics().clone().upkeep());
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone(), members));
@@ -148,7 +170,7 @@ impl Agent {
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, telemetry, member, errands: inlet, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -189,6 +211,9 @@ impl Agent {
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
         self.desk.local().configure(local_settings(&self.config));
+        self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
+        self.telemetry.metrics().set_filter(filter(&self.config));
+        self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;
         tell_files(&self.desk, &self.config, &[]);
         self.member.send_replace(this_member(&self.config, self.desk.id()));
         tracing::info!(changed = ?keys.applied, "configuration reloaded");
@@ -227,7 +252,11 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self> {
         let of = |kind| signal(kind).context("signals cannot be listened for");
-        Ok(Self { hangup: of(SignalKind::hangup())?, interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+        Ok(Self {
+            hangup: of(SignalKind::hangup())?,
+            interrupt: of(SignalKind::interrupt())?,
+            terminate: of(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) -> Told {
@@ -245,6 +274,67 @@ fn raft_config(config: &Config, id: Uuid) -> raft::Config {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
         ..raft::Config::new(dir, id)
+    }
+}
+
+fn telemetry_config(config: &Config) -> telemetry::Config {
+    telemetry::Config {
+        logs: telemetry::LogsConfig { level: config.log.level.to_owned(), json: config.log.json },
+        metrics: telemetry::MetricsConfig {
+            prefix: config.telemetry.metrics_prefix.clone(),
+            host: (!config.telemetry.disable_hostname).then(|| config.node_name.to_string()),
+            filter: filter(config),
+            prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
+        },
+    }
+}
+
+fn filter(config: &Config) -> telemetry::Filter {
+    telemetry::Filter::new(config.telemetry.prefix_filter.clone(), config.telemetry.filter_default)
+}
+
+fn http_config(config: &Config) -> http::Config {
+    let server_address = config
+        .addresses
+        .server
+        .map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
+    let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    http::Config {
+        dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
+        allowed_hosts: config.http.allowed_hosts.iter().map(Into::into).collect(),
+        pretty: config.http.pretty,
+        response_headers: headers.collect(),
+        block_endpoints: config.http.block_endpoints.clone(),
+        allow_write_from: config.http.allow_write_http_from.clone(),
+        kv_value_bytes_max: config.http.kv_max_value_size,
+        discovery_max_stale: config.http.discovery_max_stale,
+        default_query_time: config.http.default_query_time,
+        max_query_time: config.http.max_query_time,
+        translate_wan_addrs: config.translate_wan_addrs,
+        connections_per_client_max: if config.http.max_conns_per_client == 0 {
+            usize::MAX
+        } else {
+            config.http.max_conns_per_client
+        },
+        ..http::Config::new(&config.datacenter, server_address)
+    }
+}
+
+fn dns_config(config: &Config) -> muster_dns::Config {
+    let dns = &config.dns;
+    muster_dns::Config {
+        domain: dns.domain.clone(),
+        alt_domain: dns.alt_domain.clone(),
+        datacenter: config.datacenter.clone(),
+        node_ttl: dns.node_ttl,
+        service_ttl: dns.service_ttl.clone(),
+        only_passing: dns.only_passing,
+        enable_truncate: dns.enable_truncate,
+        udp_answer_limit: dns.udp_answer_limit,
+        a_record_limit: dns.a_record_limit,
+        disable_compression: dns.disable_compression,
+        enable_additional_node_meta_txt: dns.node_meta_txt,
+        soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
     }
 }
 
@@ -269,7 +359,9 @@ fn local_settings(config: &Config) -> LocalSettings {
 fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
     let services = config.services.iter().map(|told| (told.service.clone(), told.checks.clone())).collect();
     let checks = config.lone_checks.iter().map(|told| told.check.clone()).collect();
-    for warning in config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings)) {
+    for warning in
+        config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings))
+    {
         tracing::warn!("{warning}");
     }
     let cause = Arc::new(Cause::new(desk.name(), CauseKind::DefinitionFile, desk.clock_ms(), "definition files"));

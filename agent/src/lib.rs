@@ -9,6 +9,7 @@ mod desk;
 mod door;
 mod loops;
 mod raft;
+mod telemetry;
 mod version;
 
 /// Runs what the process' arguments ask for.

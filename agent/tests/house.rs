@@ -10,8 +10,10 @@ fn root() -> PathBuf {
 
 /// The packages of this workspace that a member's `[dependencies]` name.
 fn siblings(member: &str) -> BTreeSet<String> {
-    let manifest: toml::Table =
-        fs::read_to_string(root().join(member).join("Cargo.toml")).expect("each member has a manifest").parse().expect("cargo reads it too");
+    let manifest: toml::Table = fs::read_to_string(root().join(member).join("Cargo.toml"))
+        .expect("each member has a manifest")
+        .parse()
+        .expect("cargo reads it too");
     let names = manifest.get("dependencies").and_then(toml::Value::as_table).into_iter().flat_map(|table| table.keys());
     names.filter(|name| name.starts_with("muster")).cloned().collect()
 }
@@ -87,7 +89,9 @@ fn arrows(src: &Path) -> BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>
         let here = module(src, file);
         for target in named(&code(file), &here) {
             // The longest prefix of what is named that is a module.
-            let Some(target) = (1..=target.len()).rev().map(|n| target[..n].to_vec()).find(|path| modules.contains(path)) else { continue };
+            let Some(target) = (1..=target.len()).rev().map(|n| target[..n].to_vec()).find(|path| modules.contains(path)) else {
+                continue;
+            };
             let common = here.iter().zip(&target).take_while(|(a, b)| a == b).count();
             let (Some(from), Some(to)) = (here.get(common), target.get(common)) else { continue };
             arrows.entry(here[..common].to_vec()).or_default().entry(from.clone()).or_default().insert(to.clone());
@@ -192,7 +196,9 @@ fn paths_in_the_documents_exist() {
         let text = fs::read_to_string(root().join(document)).expect("the document is there");
         for quoted in text.split('`').skip(1).step_by(2) {
             let path = quoted.split(['#', ':']).next().unwrap_or_default();
-            let ours = ["catalog/", "health/", "dns/", "agent/", "examples/", "bench/", "docs/", "patches/", ".ci/"].iter().any(|top| path.starts_with(top));
+            let ours = ["catalog/", "health/", "dns/", "agent/", "examples/", "bench/", "docs/", "patches/", ".ci/"]
+                .iter()
+                .any(|top| path.starts_with(top));
             if ours && !path.contains(['*', ' ', '<', '{', '…']) {
                 assert!(root().join(path).exists(), "{document} names {path}, which is not there");
             }

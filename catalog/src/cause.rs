@@ -34,12 +34,14 @@ pub enum CauseKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// The agent, client address or member that acted; at most [`REASON_BYTES_MAX`] bytes.
+    #[serde(deserialize_with = "bounded")]
     pub actor: SmolStr,
     /// The kind of act.
     pub kind: CauseKind,
     /// Wall-clock milliseconds since 1970 at the door where it entered: told, never used to decide.
     pub at_ms: u64,
     /// Free text, at most [`REASON_BYTES_MAX`] bytes, may be empty.
+    #[serde(deserialize_with = "bounded")]
     pub reason: SmolStr,
 }
 
@@ -48,6 +50,12 @@ impl Cause {
     pub fn new(actor: impl AsRef<str>, kind: CauseKind, at_ms: u64, reason: impl AsRef<str>) -> Self {
         Self { actor: SmolStr::new(cut(actor.as_ref())), kind, at_ms, reason: SmolStr::new(cut(reason.as_ref())) }
     }
+}
+
+/// What arrives is held to the bound too: an agent may be of another version.
+fn bounded<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SmolStr, D::Error> {
+    let text = SmolStr::deserialize(from)?;
+    Ok(if text.len() > REASON_BYTES_MAX { SmolStr::new(cut(&text)) } else { text })
 }
 
 fn cut(text: &str) -> &str {
@@ -61,6 +69,14 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_reason_that_arrives_is_cut_too() {
+        let long = Cause { reason: "ü".repeat(100).into(), ..Cause::new("a", CauseKind::Api, 0, "") };
+        let bytes = rmp_serde::to_vec_named(&long).expect("plain data");
+        let read: Cause = rmp_serde::from_slice(&bytes).expect("it was just written");
+        assert_eq!(read, Cause::new("a", CauseKind::Api, 0, "ü".repeat(100)));
+    }
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {

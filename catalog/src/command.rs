@@ -385,4 +385,215 @@ mod tests {
             assert!(Proposal::decode(&bytes[..end]).is_err());
         }
     }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn node_name() -> NodeName {
+        NodeName::new("n").expect("a name")
+    }
+
+    /// A registration with every field set.
+    fn full() -> Register {
+        use crate::definition::Definition;
+        use crate::name::ServiceName;
+        use crate::row::{Locality, RareServiceFields, ServiceAddress, ServicePort, Status, Weights};
+        use std::time::Duration;
+
+        let service_id = ServiceId::new("s").expect("a name");
+        let service = Service {
+            id: service_id.clone(),
+            name: ServiceName::new("web").expect("a name"),
+            tags: vec!["t".into()],
+            address: "a".into(),
+            tagged_addresses: [("lan".into(), ServiceAddress { address: "b".into(), port: 1 })].into(),
+            meta: [("k".into(), "v".into())].into(),
+            port: -1,
+            socket_path: "p".into(),
+            enable_tag_override: true,
+            weights: Weights { passing: 2, warning: 3 },
+            rare: Some(Box::new(RareServiceFields {
+                kind: "connect-proxy".into(),
+                locality: Some(Locality { region: "r".into(), zone: "z".into() }),
+                ports: vec![ServicePort { name: "h".into(), port: 80, default: true }],
+            })),
+        };
+        let text = |text: &str| text.to_owned();
+        let definition = Definition {
+            http: text("a"),
+            tls_server_name: text("b"),
+            tls_skip_verify: true,
+            header: [(text("h"), vec![text("v")])].into(),
+            method: text("c"),
+            body: text("d"),
+            disable_redirects: true,
+            tcp: text("e"),
+            tcp_use_tls: true,
+            udp: text("f"),
+            h2ping: text("g"),
+            h2ping_use_tls: true,
+            os_service: text("h"),
+            output_bytes_max: 1,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_millis(3),
+            deregister_critical_service_after: Duration::from_secs(4),
+            script_args: vec![text("i")],
+            docker_container_id: text("j"),
+            shell: text("k"),
+            grpc: text("l"),
+            grpc_use_tls: true,
+            alias_node: text("m"),
+            alias_service: text("n"),
+            ttl: Duration::from_secs(5),
+        };
+        let check = Check {
+            id: CheckId::new("c").expect("a name"),
+            name: "x".into(),
+            status: Status::Warning,
+            notes: "n".into(),
+            output: "o".into(),
+            service_id: Some(service_id),
+            service_name: Some(ServiceName::new("web").expect("a name")),
+            service_tags: vec!["t".into()],
+            kind: "ttl".into(),
+            interval: "1s".into(),
+            timeout: "2s".into(),
+            definition: Some(Box::new(definition)),
+        };
+        let about = Node {
+            id: Some(Uuid::from_u128(8)),
+            address: "a".into(),
+            tagged_addresses: [("lan".into(), "b".into())].into(),
+            meta: [("k".into(), "v".into())].into(),
+        };
+        let cause = Arc::new(Cause::new("w", CauseKind::CheckResult, 6, "y"));
+        Register {
+            node: node_name(),
+            about: Some(about),
+            services: vec![Offer { value: service, generation: 4, cause: Some(cause) }],
+            checks: vec![Offer { value: check, generation: 5, cause: None }],
+            owner: Some(Uuid::from_u128(8)),
+        }
+    }
+
+    /// The tag, and the command as it stands after the head.
+    fn body(command: Command) -> String {
+        let whole = proposal(command.clone()).encode();
+        assert_eq!(Proposal::decode(&whole).expect("it was just written"), proposal(command));
+        let head = proposal(Command::OpenRun).encode().len();
+        format!("{} {}", hex(&whole[1..3]), hex(&whole[head..]))
+    }
+
+    #[test]
+    fn the_form_of_every_command_stays_as_it_is() {
+        assert_eq!(body(Command::OpenRun), "0002 ");
+        assert_eq!(body(Command::Found(Uuid::from_u128(9))), "0001 c41000000000000000000000000000000009");
+        assert_eq!(body(Command::Register(full())), REGISTER.concat());
+        let target = Target::Check(CheckId::new("c").expect("a name"));
+        let deregister = Deregister { node: node_name(), target, owner: Some(Uuid::from_u128(8)) };
+        assert_eq!(
+            body(Command::Deregister(deregister)),
+            "0004 83a46e6f6465a16ea674617267657481a5636865636ba163a56f776e6572c41000000000000000000000000000000008"
+        );
+        let deregister = Deregister { node: node_name(), target: Target::Node, owner: None };
+        assert_eq!(body(Command::Deregister(deregister)), "0004 83a46e6f6465a16ea6746172676574a46e6f6465a56f776e6572c0");
+        let removed = vec![
+            Removed::Service(ServiceId::new("s").expect("a name"), 3),
+            Removed::Check(CheckId::new("c").expect("a name"), 70_000),
+        ];
+        assert_eq!(
+            body(Command::AcknowledgeRemovals(removed)),
+            "0006 9281a77365727669636592a1730381a5636865636b92a163ce00011170"
+        );
+    }
+
+    /// A proposal with another body: as an older or a newer version would write it.
+    fn foreign(tag: u16, body: &impl Serialize) -> Vec<u8> {
+        let mut bytes = proposal(Command::OpenRun).encode();
+        bytes[1..3].copy_from_slice(&tag.to_be_bytes());
+        pack(&mut bytes, body);
+        bytes
+    }
+
+    #[test]
+    fn what_an_older_version_left_out_is_read_with_its_default() {
+        #[derive(Serialize)]
+        struct Old<T> {
+            node: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            target: Option<&'static str>,
+            services: Vec<T>,
+        }
+        #[derive(Serialize)]
+        struct OldOffer {
+            value: OldService,
+        }
+        #[derive(Serialize)]
+        struct OldService {
+            id: &'static str,
+            name: &'static str,
+        }
+        let old = Old { node: "n", target: None, services: vec![OldOffer { value: OldService { id: "s", name: "web" } }] };
+        let Command::Register(register) = Proposal::decode(&foreign(3, &old)).expect("the rest has defaults").command else {
+            panic!("it has the tag of a registration")
+        };
+        assert_eq!((register.about, register.owner, register.checks.len()), (None, None, 0));
+        assert_eq!((register.services[0].generation, &register.services[0].cause), (0, &None));
+        assert_eq!(register.services[0].value.weights, crate::row::Weights::default());
+        let old = Old::<()> { node: "n", target: Some("node"), services: vec![] };
+        let decoded = Proposal::decode(&foreign(4, &old)).expect("the rest has defaults").command;
+        assert_eq!(decoded, Command::Deregister(Deregister { node: node_name(), target: Target::Node, owner: None }));
+    }
+
+    #[test]
+    fn what_a_newer_version_adds_is_left_out() {
+        #[derive(Serialize)]
+        struct New {
+            future: Vec<Option<&'static str>>,
+            #[serde(flatten)]
+            register: Register,
+            more: f64,
+        }
+        let new = New { future: vec![None, Some("x")], register: full(), more: 0.5 };
+        assert_eq!(Proposal::decode(&foreign(3, &new)).expect("the rest is known").command, Command::Register(full()));
+    }
+
+    #[test]
+    fn damaged_bytes_and_false_lengths_are_errors_or_other_commands_but_no_panic() {
+        let whole = proposal(Command::Register(full())).encode();
+        for end in 0..whole.len() {
+            assert!(Proposal::decode(&whole[..end]).is_err());
+        }
+        for at in 0..whole.len() {
+            for byte in [0x00, 0x93, 0xc1, 0xc6, 0xdb, 0xdd, 0xdf, 0xff, whole[at] ^ 1] {
+                let mut other = whole.clone();
+                other[at] = byte;
+                let _ = Proposal::decode(&other);
+            }
+        }
+        let deep = [&foreign(3, &())[..whole.len().min(3)], &[0x91; 100_000]].concat();
+        assert!(Proposal::decode(&deep).is_err());
+    }
+
+    const REGISTER: &[&str] = &[
+        "0003 85a46e6f6465a16ea561626f757484a26964c41000000000000000000000000000000008a761646472657373a161b07461676765645",
+        "f61646472657373657381a36c616ea162a46d65746181a16ba176a873657276696365739183a576616c75658ba26964a173a46e616d65a37",
+        "76562a47461677391a174a761646472657373a161b07461676765645f61646472657373657381a36c616e82a761646472657373a162a4706",
+        "f727401a46d65746181a16ba176a4706f7274ffab736f636b65745f70617468a170b3656e61626c655f7461675f6f76657272696465c3a77",
+        "765696768747382a770617373696e6702a77761726e696e6703a47261726583a46b696e64ad636f6e6e6563742d70726f7879a86c6f63616",
+        "c69747982a6726567696f6ea172a47a6f6e65a17aa5706f7274739183a46e616d65a168a4706f727450a764656661756c74c3aa67656e657",
+        "26174696f6e04a5636175736584a56163746f72a177a46b696e64ac636865636b5f726573756c74a561745f6d7306a6726561736f6ea179a",
+        "6636865636b739183a576616c75658ca26964a163a46e616d65a178a6737461747573a77761726e696e67a56e6f746573a16ea66f7574707",
+        "574a16faa736572766963655f6964a173ac736572766963655f6e616d65a3776562ac736572766963655f7461677391a174a46b696e64a37",
+        "4746ca8696e74657276616ca23173a774696d656f7574a23273aa646566696e6974696f6ede0019a468747470a161af746c735f736572766",
+        "5725f6e616d65a162af746c735f736b69705f766572696679c3a668656164657281a16891a176a66d6574686f64a163a4626f6479a164b16",
+        "4697361626c655f726564697265637473c3a3746370a165ab7463705f7573655f746c73c3a3756470a166a6683270696e67a167ae6832706",
+        "96e675f7573655f746c73c3aa6f735f73657276696365a168b06f75747075745f62797465735f6d617801a8696e74657276616c82a473656",
+        "37302a56e616e6f7300a774696d656f757482a47365637300a56e616e6f73ce002dc6c0d921646572656769737465725f637269746963616",
+        "c5f736572766963655f616674657282a47365637304a56e616e6f7300ab7363726970745f6172677391a169b3646f636b65725f636f6e746",
+        "1696e65725f6964a16aa57368656c6ca16ba467727063a16cac677270635f7573655f746c73c3aa616c6961735f6e6f6465a16dad616c696",
+        "1735f73657276696365a16ea374746c82a47365637305a56e616e6f7300aa67656e65726174696f6e05a56361757365c0a56f776e6572c41",
+        "000000000000000000000000000000008",
+    ];
 }

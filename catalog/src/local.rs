@@ -256,7 +256,7 @@ impl Local {
             match (self.services.get(&id), state.service_on(&at, &id)) {
                 (Some(local), row) => services.extend(offer_service(local, row.map(|row| &**row), owner)),
                 (None, Some(row)) if row.owner == Some(owner) || mode == AntiEntropy::WholeNode => {
-                    removed.push(Target::Service(id))
+                    removed.push(Target::Service(id));
                 }
                 (None, _) => {}
             }

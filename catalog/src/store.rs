@@ -101,8 +101,14 @@ impl Store {
         if let Admission::Known(outcome) = self.state.runs.admit(run, number, answered_below) {
             return Applied { outcome, touched: BTreeSet::new() };
         }
-        let mut change =
-            Change { state: &mut self.state, index, agent: run.agent, cause: Arc::new(cause), touched: BTreeSet::new() };
+        let mut change = Change {
+            state: &mut self.state,
+            index,
+            agent: run.agent,
+            cause: Arc::new(cause),
+            touched: BTreeSet::new(),
+            stale: None,
+        };
         let outcome = match command {
             Command::OpenRun => Outcome::Done,
             Command::Found(history) => change.found(history),
@@ -111,6 +117,7 @@ impl Store {
             Command::Kv(kv) => change.key(kv),
             Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
         };
+        change.settle();
         let touched = change.touched;
         self.state.runs.keep(run, number, &outcome);
         Applied { outcome, touched }
@@ -132,6 +139,8 @@ struct Change<'a> {
     agent: Uuid,
     cause: Arc<Cause>,
     touched: BTreeSet<Topic>,
+    /// The node whose instances are to be made anew at the end, because checks of its own changed.
+    stale: Option<(NodeName, nodes::Seen)>,
 }
 
 impl Change<'_> {

@@ -270,7 +270,8 @@ impl<'a> Look<'a> {
             }
             let Some(place) = Place::of(instance, zone) else { continue };
             let port = port(instance);
-            if !seen.insert((instance.node.node.as_str(), instance.service.address.as_str(), port)) {
+            // Two instances at one place are one record (RFC 2181 5): a record set holds nothing twice.
+            if !seen.insert((place.target.clone(), port)) {
                 continue;
             }
             if told.insert(place.target.clone()) {

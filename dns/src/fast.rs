@@ -1,10 +1,13 @@
 //! The hot path: addresses and SRV of a service, written straight into the packet. Nothing is allocated and nothing locked; what
 //! is rare is left to [`crate::answer`], which gives the same answers.
 
+mod negative;
+
 use std::sync::Arc;
 
 use muster_catalog::{Address, Bucket, Instance};
 
+use self::negative::negative;
 use crate::answer::{append_text, is_told, port};
 use crate::bounds::{Answered, Bounds, View, flags};
 use crate::config::Zone;
@@ -60,20 +63,31 @@ pub(crate) fn service(
     scratch: &mut Scratch,
     out: &mut [u8],
 ) -> Option<Answered> {
-    if !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
+    let known = matches!(question.kind, kind::A | kind::AAAA | kind::ANY | kind::SRV);
+    if !known || !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
         return None;
     }
     let room = bounds.bytes.min(out.len()).checked_sub(if query.edns.is_some() { OPT } else { 0 })?;
-    let bucket = view.state.service(wanted.name)?;
-    scratch.draw.start(bucket.instances().len());
     let mut writer = Writer::new(&mut out[..room], 0);
     writer.bytes(&[0; HEADER]).ok()?;
     writer.bytes(question.wire).ok()?;
-    let task = Task { wanted, bucket, bounds, view, question };
-    let written = match question.kind {
-        kind::A | kind::AAAA | kind::ANY => task.addresses(&mut scratch.draw, &mut writer)?,
-        kind::SRV => task.srv(scratch, &mut writer)?,
-        _ => return None,
+    let found = match view.state.service(wanted.name) {
+        None => Found::Nothing(Rcode::NxDomain),
+        Some(bucket) => {
+            scratch.draw.start(bucket.instances().len());
+            let task = Task { wanted, bucket, bounds, view, question };
+            match question.kind {
+                kind::SRV => task.srv(scratch, &mut writer)?,
+                _ => task.addresses(&mut scratch.draw, &mut writer)?,
+            }
+        }
+    };
+    let written = match found {
+        Found::Written(written) => written,
+        Found::Nothing(rcode) => {
+            negative(wanted.zone, question.name(), view, &mut writer).ok()?;
+            Written { rcode, authority: 1, ..Written::default() }
+        }
     };
     let end = writer.at();
     let mut writer = Writer::new(out, end);
@@ -83,17 +97,34 @@ pub(crate) fn service(
     }
     let truncated = written.trimmed && view.settings.enable_truncate;
     let additional = written.additional + u16::from(query.edns.is_some());
-    let words = [query.head.id, flags(query.head, Rcode::NoError, true, truncated), 1, written.answers, 0, additional];
+    let words =
+        [query.head.id, flags(query.head, written.rcode, true, truncated), 1, written.answers, written.authority, additional];
     for (at, word) in words.into_iter().enumerate() {
         writer.set_u16(2 * at, word);
     }
     Some(Answered::new(writer.at(), question.kind, written.trimmed))
 }
 
+/// What came of a look at a service's instances.
+enum Found {
+    Written(Written),
+    /// There is none: not at all, or not of that type.
+    Nothing(Rcode),
+}
+
+/// What the writer holds now.
 struct Written {
+    rcode: Rcode,
     answers: u16,
+    authority: u16,
     additional: u16,
     trimmed: bool,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { rcode: Rcode::NoError, answers: 0, authority: 0, additional: 0, trimmed: false }
+    }
 }
 
 struct Task<'a> {
@@ -124,16 +155,24 @@ impl Task<'_> {
         self.bounds.plain_answers.unwrap_or(usize::MAX)
     }
 
-    fn addresses(&self, draw: &mut Draw, writer: &mut Writer<'_>) -> Option<Written> {
+    fn addresses(&self, draw: &mut Draw, writer: &mut Writer<'_>) -> Option<Found> {
         let ttl = self.view.settings.service_ttl(self.wanted.name);
         let start = writer.at();
-        let mut written = Written { answers: 0, additional: 0, trimmed: false };
+        let mut written = Written::default();
+        let (mut others, mut names) = (false, false);
         while let Some((_, instance)) = self.next(draw) {
             let address: &[u8] = match instance.address() {
                 Address::V4(address) if self.question.kind != kind::AAAA => address,
                 Address::V6(address) if self.question.kind != kind::A => address,
                 // A name is told only where there is no address.
-                _ => continue,
+                Address::Name(_) => {
+                    names = true;
+                    continue;
+                }
+                Address::V4(_) | Address::V6(_) => {
+                    others = true;
+                    continue;
+                }
             };
             if holds_address(&writer.written()[start..], address) {
                 continue;
@@ -151,12 +190,17 @@ impl Task<'_> {
             }
             written.answers += 1;
         }
-        (written.answers > 0).then_some(written)
+        match (written.answers, written.trimmed || names) {
+            // Not even one has room, or there is a name to follow.
+            (0, true) => None,
+            (0, false) => Some(Found::Nothing(if others { Rcode::NoError } else { Rcode::NxDomain })),
+            _ => Some(Found::Written(written)),
+        }
     }
 
-    fn srv(&self, scratch: &mut Scratch, writer: &mut Writer<'_>) -> Option<Written> {
+    fn srv(&self, scratch: &mut Scratch, writer: &mut Writer<'_>) -> Option<Found> {
         let ttl = self.view.settings.service_ttl(self.wanted.name);
-        let mut names = Suffixes::new(&self.view.settings.zones[self.wanted.zone], self.question.name());
+        let zone = &self.view.settings.zones[self.wanted.zone];
         let room = writer.room();
         let mut glue_bytes = 0;
         let mut trimmed = false;
@@ -167,9 +211,9 @@ impl Task<'_> {
                 Address::V6(_) => 28,
                 Address::Name(_) => return None,
             };
-            let mut earlier = scratch.picks.iter().filter_map(|pick| Some((pick, self.instance(pick.at)?)));
-            let known = earlier.clone().find(|(_, other)| same_place(other, instance)).map(|(pick, _)| pick.target);
-            if known.is_some() && earlier.any(|(_, other)| same_place(other, instance) && port(other) == port(instance)) {
+            let mut earlier = scratch.picks.iter().filter_map(|pick| self.instance(pick.at));
+            let known = earlier.clone().any(|other| same_place(other, instance));
+            if known && earlier.any(|other| same_place(other, instance) && port(other) == port(instance)) {
                 continue;
             }
             let before = writer.at();
@@ -177,11 +221,11 @@ impl Task<'_> {
             if told == ANSWERS_MAX || before > POINTER_MAX - NAME_BYTES_MAX {
                 return None;
             }
-            let target = (told < self.answers_max()).then(|| srv(writer, &mut names, ttl, instance, known));
-            let glue = if known.is_some() { 0 } else { glue };
+            let target = (told < self.answers_max()).then(|| srv(writer, zone, ttl, instance));
+            let glue = if known { 0 } else { glue };
             match target {
                 Some(Some(Ok(target))) if writer.at() + glue_bytes + glue <= room => {
-                    scratch.picks.push(Pick { at, target, first: known.is_none() });
+                    scratch.picks.push(Pick { at, target, first: !known });
                     glue_bytes += glue;
                 }
                 // A name that DNS cannot write.
@@ -194,10 +238,12 @@ impl Task<'_> {
             }
         }
         let answers = scratch.picks.len() as u16;
-        if answers == 0 {
-            return None;
+        match (answers, trimmed) {
+            (0, true) => return None,
+            (0, false) => return Some(Found::Nothing(Rcode::NxDomain)),
+            _ => {}
         }
-        let mut written = Written { answers, additional: 0, trimmed };
+        let mut written = Written { answers, trimmed, ..Written::default() };
         let firsts = scratch.picks.iter().filter(|pick| pick.first);
         let firsts = firsts.filter_map(|pick| Some((pick.target, self.instance(pick.at)?)));
         for (target, instance) in firsts.clone() {
@@ -219,20 +265,23 @@ impl Task<'_> {
                         // All or nothing, as where answers are rendered.
                         writer.back_to(before.0);
                         written.additional = before.1;
-                        return Some(written);
+                        return Some(Found::Written(written));
                     }
                     written.additional += 1;
                 }
             }
         }
-        Some(written)
+        Some(Found::Written(written))
     }
 }
 
-/// Whether two instances have the same target.
+/// Whether two instances have the same target: the same node, or the same address of their own.
 fn same_place(one: &Instance, other: &Instance) -> bool {
-    let same_node = Arc::ptr_eq(&one.node, &other.node) || one.node.node == other.node.node;
-    same_node && one.service.address == other.service.address
+    match (one.service.address.is_empty(), other.service.address.is_empty()) {
+        (true, true) => Arc::ptr_eq(&one.node, &other.node) || one.node.node == other.node.node,
+        (false, false) => one.address() == other.address(),
+        _ => false,
+    }
 }
 
 /// Whether an address is among the records written, all of which have a pointer for an owner.
@@ -249,60 +298,45 @@ fn holds_address(mut records: &[u8], address: &[u8]) -> bool {
 }
 
 /// Writes an SRV record and gives a pointer to its target; `None` if the target is no name.
-fn srv(
-    writer: &mut Writer<'_>,
-    names: &mut Suffixes<'_>,
-    ttl: u32,
-    instance: &Instance,
-    target: Option<u16>,
-) -> Option<Result<u16, Full>> {
+fn srv(writer: &mut Writer<'_>, zone: &Zone, ttl: u32, instance: &Instance) -> Option<Result<u16, Full>> {
     let mut digits = [0; 32];
     let (labels, suffix) = match (instance.service.address.is_empty(), instance.address()) {
-        (true, _) => (instance.node.node.as_str(), Suffix::Nodes),
-        (false, Address::V4(address)) => (spell(address, &mut digits), Suffix::Addresses),
-        (false, Address::V6(address)) => (spell(address, &mut digits), Suffix::Addresses),
+        (true, _) => (instance.node.node.as_str(), zone.nodes.wire()),
+        (false, Address::V4(address)) => (spell(address, &mut digits), zone.addresses.wire()),
+        (false, Address::V6(address)) => (spell(address, &mut digits), zone.addresses.wire()),
         (false, Address::Name(_)) => return None,
     };
     let writable = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len());
-    if !labels.split('.').all(writable) || labels.len() + 1 + names.len(suffix) > NAME_BYTES_MAX {
+    let length = labels.len() + 1 + suffix.len();
+    if !labels.split('.').all(writable) || length > NAME_BYTES_MAX {
         return None;
     }
-    Some(write_srv(writer, names, ttl, instance, labels, suffix, target))
+    Some(write_srv(writer, ttl, instance, labels, suffix, length))
 }
 
 fn write_srv(
     writer: &mut Writer<'_>,
-    names: &mut Suffixes<'_>,
     ttl: u32,
     instance: &Instance,
     labels: &str,
-    suffix: Suffix,
-    target: Option<u16>,
+    suffix: &[u8],
+    length: usize,
 ) -> Result<u16, Full> {
     let [t0, t1, t2, t3] = ttl.to_be_bytes();
     let [o0, o1] = TO_QUESTION.to_be_bytes();
+    // Priority, weight and port stand before the target.
+    let [l0, l1] = (length as u16 + 6).to_be_bytes();
     let [w0, w1] = instance.weight().to_be_bytes();
     let [p0, p1] = port(instance).to_be_bytes();
-    writer.bytes(&[o0, o1, 0, kind::SRV as u8, 0, IN as u8, t0, t1, t2, t3, 0, 0, 0, 1, w0, w1, p0, p1])?;
-    let target_at = writer.at();
-    let pointer = match target {
-        Some(pointer) => {
-            writer.u16(pointer)?;
-            pointer
-        }
-        None => {
-            for label in labels.split('.') {
-                writer.bytes(&[label.len() as u8])?;
-                writer.bytes(label.as_bytes())?;
-            }
-            names.write(writer, suffix)?;
-            0xc000 | target_at as u16
-        }
-    };
-    // Priority, weight and port stand before the target.
-    let length = writer.at() - target_at + 6;
-    writer.set_u16(target_at - 8, length as u16);
-    Ok(pointer)
+    writer.bytes(&[o0, o1, 0, kind::SRV as u8, 0, IN as u8, t0, t1, t2, t3, l0, l1, 0, 1, w0, w1, p0, p1])?;
+    let target = writer.at();
+    // In full: RFC 2782 does not let it be compressed. Its address record's owner may point to it.
+    for label in labels.split('.') {
+        writer.bytes(&[label.len() as u8])?;
+        writer.bytes(label.as_bytes())?;
+    }
+    writer.bytes(suffix)?;
+    Ok(0xc000 | target as u16)
 }
 
 fn txt(writer: &mut Writer<'_>, owner: u16, ttl: u32, text: &[u8]) -> Result<(), Full> {
@@ -322,54 +356,5 @@ fn spell<'a>(address: &[u8], digits: &'a mut [u8; 32]) -> &'a str {
     std::str::from_utf8(&digits[..2 * address.len()]).unwrap_or_default()
 }
 
-/// What follows the first labels of a target.
-#[derive(Debug, Clone, Copy)]
-enum Suffix {
-    /// `node.<dc>.<domain>`
-    Nodes,
-    /// `addr.<dc>.<domain>`
-    Addresses,
-}
-
-/// Where the two suffixes stand in the message, once they are written.
-#[derive(Debug, Clone, Copy)]
-struct Suffixes<'a> {
-    zone: &'a Zone,
-    /// A pointer to our domain in the question, if the asker wrote it as we do.
-    domain: Option<u16>,
-    places: [Option<u16>; 2],
-}
-
-impl<'a> Suffixes<'a> {
-    fn new(zone: &'a Zone, asked: &[u8]) -> Self {
-        let before = asked.strip_suffix(zone.name.wire()).map(<[u8]>::len);
-        Self { zone, domain: before.map(|before| 0xc000 | (HEADER + before) as u16), places: [None; 2] }
-    }
-
-    fn whole(&self, suffix: Suffix) -> &'a [u8] {
-        match suffix {
-            Suffix::Nodes => self.zone.nodes.wire(),
-            Suffix::Addresses => self.zone.addresses.wire(),
-        }
-    }
-
-    fn len(&self, suffix: Suffix) -> usize {
-        self.whole(suffix).len()
-    }
-
-    fn write(&mut self, writer: &mut Writer<'_>, suffix: Suffix) -> Result<(), Full> {
-        if let Some(place) = self.places[suffix as usize] {
-            return writer.u16(place);
-        }
-        let (whole, at) = (self.whole(suffix), writer.at());
-        match self.domain {
-            Some(domain) => {
-                writer.bytes(&whole[..whole.len() - self.zone.name.wire().len()])?;
-                writer.u16(domain)?;
-            }
-            None => writer.bytes(whole)?,
-        }
-        self.places[suffix as usize] = Some(0xc000 | at as u16);
-        Ok(())
-    }
-}
+#[cfg(test)]
+mod tests;

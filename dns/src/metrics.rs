@@ -41,7 +41,8 @@ fn position(asked_kind: u16) -> usize {
     }
 }
 
-/// One thread's counts, and the handles they go to.
+/// One thread's or connection's counts, and the handles they go to.
+#[derive(Clone)]
 pub(crate) struct Meters {
     kinds: [usize; KINDS.len()],
     malformed: u64,

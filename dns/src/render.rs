@@ -76,7 +76,7 @@ fn message(
     let mut names = Compressor::new(settings.compress);
     if settings.compress {
         // The question's name is the owner of most records.
-        names.note(HEADER, question.name());
+        names.note(writer.written(), HEADER, question.name());
     }
     let mut counts = [1, 0, 0, 0];
     for answer in &reply.answers[..part.answers] {
@@ -132,7 +132,10 @@ fn record(writer: &mut Writer<'_>, names: &mut Compressor, record: &Record) -> R
             writer.u16(1)?;
             writer.u16(*weight)?;
             writer.u16(*port)?;
-            names.write(writer, target)?;
+            // In full: RFC 2782 does not let it be compressed. Its address record's owner may point to it.
+            let target_at = writer.at();
+            writer.bytes(target.wire())?;
+            names.note(writer.written(), target_at, target.wire());
         }
         Data::Soa { primary_server, mailbox, serial, numbers } => {
             names.write(writer, primary_server)?;

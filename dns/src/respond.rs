@@ -53,4 +53,6 @@ fn bare(head: Head, rcode: Rcode, out: &mut [u8]) -> usize {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod driver;
 mod mmsg;
+mod shared;
 mod sockets;
 mod tcp;
 mod udp;

@@ -57,6 +57,7 @@ impl Catalog {
     }
 
     /// An instance at `address` (empty: its node's) with tags, and a check of that status.
+    #[allow(clippy::too_many_arguments, reason = "tests read as a table")]
     pub(crate) fn instance(
         &mut self,
         node: &str,

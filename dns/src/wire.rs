@@ -231,10 +231,12 @@ impl Compressor {
         writer.bytes(wire)
     }
 
-    /// Remembers a whole name that was written at `start` by other means.
-    pub(crate) fn note(&mut self, start: usize, wire: &[u8]) {
+    /// Remembers a whole name that stands at `start` in what is `written`.
+    pub(crate) fn note(&mut self, written: &[u8], start: usize, wire: &[u8]) {
         for (at, hash) in suffixes(wire) {
-            self.find(&[], start + at, &wire[at..], hash);
+            if self.find(written, start + at, &wire[at..], hash).is_some() {
+                return;
+            }
         }
     }
 

@@ -32,7 +32,11 @@ pub(super) fn node_id(dir: Option<&Path>, prescribed: Option<Uuid>) -> Result<Uu
     let path = dir.join(NODE_ID);
     let kept = match fs::read_to_string(&path) {
         Ok(text) => Some(Uuid::parse_str(text.trim()).with_context(|| {
-            format!("{} holds {:?}, which is no UUID: write the node's id into it, or remove it for a new one", path.display(), text.trim())
+            format!(
+                "{} holds {:?}, which is no UUID: write the node's id into it, or remove it for a new one",
+                path.display(),
+                text.trim()
+            )
         })?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

@@ -48,22 +48,37 @@ pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
     bare.parse().map_err(|_| "must be an IP address".to_owned())
 }
 
-/// Reads a list of addresses between blanks; `unix://` paths are allowed where `unix` says so.
-pub(super) fn parse_listen(text: &str, port: u16, unix: bool) -> Result<Vec<Listen>, String> {
+/// What a `unix://` path in a list of addresses is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnixPath {
+    /// A listener.
+    Listener,
+    /// Somebody else's in a shared list.
+    Skipped,
+    /// A mistake.
+    Refused,
+}
+
+/// Reads a list of addresses between blanks.
+pub(super) fn parse_listen(text: &str, port: u16, unix: UnixPath) -> Result<Vec<Listen>, String> {
     if text.contains("{{") {
         return Err("address templates are not supported yet: write IP addresses".to_owned());
     }
-    let list: Result<Vec<Listen>, String> = text
-        .split_whitespace()
-        .map(|part| match part.strip_prefix("unix://") {
-            Some(path) if unix && path.starts_with('/') => Ok(Listen::Unix(PathBuf::from(path))),
-            Some(_) if unix => Err("a unix socket must be written as unix:// and an absolute path".to_owned()),
-            Some(_) => Err("must be an IP address: a unix socket is possible for HTTP only".to_owned()),
-            None => parse_ip(part).map(|ip| Listen::Tcp(SocketAddr::new(ip, port))),
-        })
-        .collect();
-    let list = list?;
-    if list.is_empty() {
+    let mut list = Vec::new();
+    for part in text.split_whitespace() {
+        match (part.strip_prefix("unix://"), unix) {
+            (None, _) => list.push(Listen::Tcp(SocketAddr::new(parse_ip(part)?, port))),
+            (Some(_), UnixPath::Refused) => {
+                return Err("must be an IP address: a unix socket is possible for HTTP only".to_owned());
+            }
+            (Some(path), _) if !path.starts_with('/') => {
+                return Err("a unix socket must be written as unix:// and an absolute path".to_owned());
+            }
+            (Some(path), UnixPath::Listener) => list.push(Listen::Unix(PathBuf::from(path))),
+            (Some(_), UnixPath::Skipped) => {}
+        }
+    }
+    if list.is_empty() && unix != UnixPath::Skipped {
         return Err("must be an IP address, or several with blanks between".to_owned());
     }
     Ok(list)
@@ -170,7 +185,7 @@ mod tests {
     #[test]
     fn listeners_are_lists_and_files() {
         assert_eq!(
-            parse_listen("127.0.0.1  [::1] unix:///run/m.sock", 8500, true).unwrap(),
+            parse_listen("127.0.0.1  [::1] unix:///run/m.sock", 8500, UnixPath::Listener).unwrap(),
             [
                 Listen::Tcp("127.0.0.1:8500".parse().unwrap()),
                 Listen::Tcp("[::1]:8500".parse().unwrap()),
@@ -178,9 +193,10 @@ mod tests {
             ]
         );
         for bad in ["", "localhost", "{{ GetPrivateIP }}", "unix://x"] {
-            assert!(parse_listen(bad, 1, true).is_err(), "{bad}");
+            assert!(parse_listen(bad, 1, UnixPath::Listener).is_err(), "{bad}");
         }
-        assert!(parse_listen("unix:///x", 1, false).is_err());
+        assert!(parse_listen("unix:///x", 1, UnixPath::Refused).is_err());
+        assert_eq!(parse_listen("unix:///x 127.0.0.1", 1, UnixPath::Skipped).unwrap().len(), 1);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::definition::{CheckText, ServiceText};
-use super::read::{Anything, Given, section};
+use super::read::{Anything, Given};
+use super::section::section;
 
 section! {
     /// One configuration, as files and flags gave it.

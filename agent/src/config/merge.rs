@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::fault::Fault;
 use super::file::ConfigFile;
-use super::read::{Dialect, Merge, Reading, read_what_is_right};
+use super::read::{Dialect, Merge, Reading};
+use super::section::read_what_is_right;
 use super::tree::{At, Node};
 use super::{hcl, json, toml};
 

@@ -1,6 +1,6 @@
 //! What a reload changes: the new configuration's reloadable values are taken over, the rest is named.
 
-use super::Config;
+use super::settled::{Config, DnsConfig, HttpConfig, LogConfig};
 
 /// What came of comparing a new configuration with the running one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,11 +83,11 @@ impl Config {
         diff.keep("domain", &now.dns.domain, &dns.domain);
         diff.keep("alt_domain", &now.dns.alt_domain, &dns.alt_domain);
         let names = (now.dns.domain.clone(), now.dns.alt_domain.clone());
-        diff.apply("dns_config", &mut now.dns, super::DnsConfig { domain: names.0, alt_domain: names.1, ..dns });
+        diff.apply("dns_config", &mut now.dns, DnsConfig { domain: names.0, alt_domain: names.1, ..dns });
 
         diff.keep("http_config.max_header_bytes", &now.http.max_header_bytes, &http.max_header_bytes);
         let fixed = (now.http.pretty, now.http.max_header_bytes);
-        let http = super::HttpConfig { pretty: fixed.0, max_header_bytes: fixed.1, ..http };
+        let http = HttpConfig { pretty: fixed.0, max_header_bytes: fixed.1, ..http };
         diff.apply("limits.http_max_conns_per_client", &mut now.http.max_conns_per_client, http.max_conns_per_client);
         diff.apply("http_config and limits", &mut now.http, http);
 
@@ -107,7 +107,7 @@ impl Config {
 
         diff.apply("log_level", &mut now.log.level, log.level);
         let level = now.log.level;
-        diff.keep("log_json and log files", &now.log, &super::LogConfig { level, ..log });
+        diff.keep("log_json and log files", &now.log, &LogConfig { level, ..log });
         diff.apply("telemetry.prefix_filter", &mut now.telemetry.prefix_filter, telemetry.prefix_filter.clone());
         diff.apply("telemetry.filter_default", &mut now.telemetry.filter_default, telemetry.filter_default);
         diff.keep("telemetry", &now.telemetry, &telemetry);

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Config;
 use super::address::Host;
 use super::fault::{Fault, Faults};
 use super::merge::{Format, Written};
+use super::settled::Config;
 use super::tree::At;
 
 /// Reads files and directories as `muster agent` would and says what is worth a warning, or all that is wrong. What may

@@ -32,7 +32,10 @@ pub(crate) async fn reconcile(desk: Desk, mut member: tokio::sync::watch::Receiv
     let bells =
         [Topic::Node(desk.name().folded()), Topic::NodeChecks(desk.name().folded())].map(|topic| desk.bells().take(&topic));
     loop {
-        let rings = futures_util::future::select(Box::pin(bells[0].rung()), Box::pin(bells[1].rung()));
+        let mut rings = bells.each_ref().map(|bell| Box::pin(bell.rung()));
+        for ring in &mut rings {
+            ring.as_mut().enable();
+        }
         let now = member.borrow_and_update().clone();
         let pause = match level(&desk, &now).await {
             Ok(()) => INTERVAL,
@@ -43,7 +46,7 @@ pub(crate) async fn reconcile(desk: Desk, mut member: tokio::sync::watch::Receiv
         };
         tokio::select! {
             () = &mut stop => return,
-            _ = rings => {}
+            _ = futures_util::future::select_all(rings) => {}
             changed = member.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }

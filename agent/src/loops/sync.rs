@@ -27,10 +27,15 @@ pub(crate) async fn sync(desk: Desk, mut rng: impl Rng) {
     let mut stop = std::pin::pin!(desk.stopping());
     loop {
         version.mark_unchanged();
-        let mut rings = std::pin::pin!(futures_util::future::select(Box::pin(bells[0].rung()), Box::pin(bells[1].rung())));
+        let mut rings = bells.each_ref().map(|bell| Box::pin(bell.rung()));
+        for ring in &mut rings {
+            ring.as_mut().enable();
+        }
+        let mut rings = futures_util::future::select_all(rings);
         let done = round(&desk, scope).await;
         let again = match &done {
-            Ok(due) => {
+            Ok(Round::NodeUnknown) => full_at,
+            Ok(Round::Done(due)) => {
                 failures = 0;
                 scope = Scope::Changed;
                 due.map_or(full_at, |due| full_at.min(Instant::now() + desk.local().until(due)))
@@ -61,9 +66,20 @@ fn jittered(interval: Duration, rng: &mut impl Rng) -> Duration {
     interval + interval.mul_f64(rng.random_range(0.0..1.0))
 }
 
-/// One round: removals are heeded, then the plan is written. Gives when a deferred output is due.
-async fn round(desk: &Desk, scope: Scope) -> Result<Option<u64>, DeskError> {
+/// What came of a round.
+enum Round {
+    /// Membership has not shown this node to the catalog yet: its bell will ring when it has.
+    NodeUnknown,
+    /// The catalog has everything; a deferred output is due then.
+    Done(Option<u64>),
+}
+
+/// One round: removals are heeded, then the plan is written.
+async fn round(desk: &Desk, scope: Scope) -> Result<Round, DeskError> {
     desk.caught_up().await?;
+    if desk.reader().load().node(desk.name().as_str()).is_none() {
+        return Ok(Round::NodeUnknown);
+    }
     let actor = desk.name().as_str();
     let cause = |reason: &str| Arc::new(Cause::new(actor, CauseKind::Sync, desk.clock_ms(), reason));
     let state = desk.reader().load().clone();
@@ -79,5 +95,5 @@ async fn round(desk: &Desk, scope: Scope) -> Result<Option<u64>, DeskError> {
         }
     }
     desk.local().synced(version);
-    Ok(due_ms)
+    Ok(Round::Done(due_ms))
 }

@@ -83,6 +83,20 @@ pub enum StartError {
     Engine(String),
 }
 
+impl Failure {
+    /// The failure with what is behind it, in one line.
+    pub(super) fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            source = error.source();
+        }
+        line
+    }
+}
+
 fn at(index: &Option<u64>) -> String {
     index.map(|index| format!(" at entry {index}")).unwrap_or_default()
 }
@@ -139,7 +153,7 @@ pub enum WriteError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// A commit failed. It is never tried again: the kernel may have dropped what it could not write.
-    #[error("the raft log {path} could not be written: {source}", path = .path.display())]
+    #[error("the raft log {path} could not be written", path = .path.display())]
     Log {
         /// The log file.
         path: PathBuf,
@@ -147,7 +161,7 @@ pub enum Failure {
         source: Arc<redb::Error>,
     },
     /// A committed entry is not understood: it was written by a newer version of muster. Upgrade this server.
-    #[error("entry {index} of the raft log is not understood and must not be skipped: {source}")]
+    #[error("entry {index} of the raft log is not understood and must not be skipped")]
     Entry {
         /// Its index.
         index: u64,

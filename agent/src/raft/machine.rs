@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
@@ -27,18 +28,25 @@ const PUBLISH_EVERY: usize = 1024;
 /// How often a snapshot is tried again that found no room on the disk.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 
+/// Rings the bells of these topics.
+type RingTouched = Box<dyn Fn(&BTreeSet<Topic>) + Send + Sync>;
+/// Rings all bells.
+type RingAll = Box<dyn Fn() + Send + Sync>;
+
 /// Who is told that something changed. Called on raft's thread, after the change is published: they must not block.
 pub struct Bells {
     /// Answers on these topics can be different now.
-    pub touched: Box<dyn Fn(&BTreeSet<Topic>) + Send + Sync>,
+    pub touched: RingTouched,
     /// Everything can be: a snapshot was installed.
-    pub all: Box<dyn Fn() + Send + Sync>,
+    pub all: RingAll,
 }
 
 /// The catalog as raft drives it.
 pub(super) struct Machine {
     store: Store,
-    applied: Option<LogId>,
+    last: Option<LogId>,
+    /// Index of the last entry that readers see.
+    pub(super) applied: Arc<AtomicU64>,
     membership: StoredMembership,
     bells: Bells,
     shelf: Arc<Shelf>,
@@ -62,14 +70,15 @@ impl Machine {
         snapshot: Option<(SnapshotMeta, State)>,
         alarm: Alarm,
     ) -> Self {
-        let (mut applied, mut membership) = (None, StoredMembership::default());
+        let (mut last, mut membership) = (None, StoredMembership::default());
         if let Some((meta, state)) = snapshot {
             store.install(state);
             (bells.all)();
-            applied = meta.last_log_id;
+            last = meta.last_log_id;
             membership = meta.last_membership;
         }
-        Self { store, applied, membership, bells, shelf, alarm }
+        let applied = Arc::new(AtomicU64::new(last.map_or(0, |id| id.index)));
+        Self { store, last, applied, membership, bells, shelf, alarm }
     }
 
     fn apply_entry(&mut self, entry: Entry) -> io::Result<(Answer, BTreeSet<Topic>)> {
@@ -82,7 +91,7 @@ impl Machine {
             }
             EntryPayload::Normal(payload) => self.apply_command(id.index, &payload)?,
         };
-        self.applied = Some(id);
+        self.last = Some(id);
         Ok(done)
     }
 
@@ -110,8 +119,8 @@ impl Machine {
     }
 
     fn stop(&self, failure: Failure) -> io::Error {
-        tracing::error!(error = %failure, "an entry cannot be applied: this server stops");
-        let error = io::Error::other(failure.to_string());
+        tracing::error!(error = failure.chain(), "an entry cannot be applied: this server stops");
+        let error = io::Error::other(failure.chain());
         self.alarm.raise(failure);
         error
     }
@@ -122,6 +131,7 @@ impl Machine {
             return;
         }
         self.store.publish();
+        self.applied.store(self.store.state().last_applied(), Ordering::Release);
         if !batch.touched.is_empty() {
             (self.bells.touched)(&batch.touched);
         }
@@ -131,7 +141,7 @@ impl Machine {
     }
 
     fn snapshot_meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
+        SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }
     }
 }
 
@@ -140,7 +150,7 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.last, self.membership.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
@@ -189,7 +199,8 @@ impl RaftStateMachine<Types> for Machine {
         let (shelf, kept, copy) = (self.shelf.clone(), meta.clone(), state.clone());
         blocking(move || shelf.keep(kept, copy)).await?;
         self.store.install(state);
-        self.applied = meta.last_log_id;
+        self.last = meta.last_log_id;
+        self.applied.store(self.store.state().last_applied(), Ordering::Release);
         self.membership = meta.last_membership.clone();
         (self.bells.all)();
         Ok(())

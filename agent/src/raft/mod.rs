@@ -18,6 +18,7 @@
 
 mod alarm;
 mod codec;
+mod config;
 mod engine;
 mod error;
 mod log;
@@ -26,12 +27,16 @@ pub mod metrics;
 mod network;
 mod snapshot;
 mod space;
+mod status;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod types;
 
-pub use engine::{Config, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_MAX, Raft, Role, Status};
+pub use config::Config;
+pub use engine::{ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_MAX, Raft};
 pub use error::{Failure, SnapshotFault, StartError, WriteError};
 pub use machine::Bells;
 pub use space::DISK_RESERVE;
+pub use status::{Role, Status};
 pub use types::{Peer, RaftId};

@@ -147,13 +147,8 @@ impl Change<'_> {
         if old_id != id {
             self.note_node(node, true); // Whoever asks for its checks by that UUID finds them now.
         }
-        self.rebuild_instances(node, true);
-    }
-
-    /// Makes all instances of a node anew: after a change of the node (`rows`), or of a check of the node itself.
-    fn rebuild_instances(&mut self, node: &NodeName, rows: bool) {
         for (service, own) in self.parts_on(node) {
-            self.put_instance(node, service, own, rows, false);
+            self.put_instance(node, service, own, true, false);
         }
     }
 
@@ -304,8 +299,13 @@ impl Change<'_> {
             }
             let row = Arc::new(row);
             self.state.checks.insert(key, row.clone());
-            for (service, own) in self.with_check(node, row) {
-                self.place(node, service, own);
+            match self.with_check(node, row) {
+                Some((service, own)) => {
+                    self.place(node, service, own);
+                }
+                None => {
+                    self.stale.get_or_insert_with(|| (node.clone(), Seen::ByNobody));
+                }
             }
             return;
         }
@@ -336,24 +336,24 @@ impl Change<'_> {
 
     /// Puts a check where instances read it, in place of its older self.
     fn attach(&mut self, node: &NodeName, row: Arc<Row<Check>>) {
-        let of_service = row.service_id.is_some();
-        for (service, own) in self.with_check(node, row) {
-            self.put_instance(node, service, own, false, of_service);
+        match self.with_check(node, row) {
+            Some((service, own)) => self.put_instance(node, service, own, false, true),
+            None => self.stale = Some((node.clone(), Seen::ByReaders)),
         }
     }
 
-    /// Puts a check of the node itself into it, and tells which instances are to be made anew, with which checks of their own.
-    fn with_check(&mut self, node: &NodeName, row: Arc<Row<Check>>) -> Vec<Parts> {
+    /// Puts a check of the node itself into it. Of one of a service: what its instance is to be made of.
+    fn with_check(&mut self, node: &NodeName, row: Arc<Row<Check>>) -> Option<Parts> {
         let Some(id) = &row.service_id else {
             if let Some(host) = self.state.nodes.get_mut(node) {
                 put_sorted(&mut Arc::make_mut(host).checks, row);
             }
-            return self.parts_on(node);
+            return None;
         };
-        let Some(service) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return Vec::new() };
+        let service = self.state.services.get(&(node.clone(), id.clone()))?.clone();
         let mut own = self.own_checks(node, &service);
         put_sorted(&mut own, row);
-        vec![(service, own)]
+        Some((service, own))
     }
 
     /// All instances of a node, with their own checks.
@@ -374,7 +374,20 @@ impl Change<'_> {
                 if let Some(host) = self.state.nodes.get_mut(node) {
                     Arc::make_mut(host).checks.retain(|check| check.id != row.id);
                 }
-                self.rebuild_instances(node, false);
+                self.stale = Some((node.clone(), Seen::ByReaders));
+            }
+        }
+    }
+
+    /// At the end of a command: the instances of a node whose own checks changed are made anew, once however many they were.
+    pub(super) fn settle(&mut self) {
+        let Some((node, seen)) = self.stale.take() else { return };
+        for (service, own) in self.parts_on(&node) {
+            match seen {
+                Seen::ByReaders => self.put_instance(&node, service, own, false, false),
+                Seen::ByNobody => {
+                    self.place(&node, service, own);
+                }
             }
         }
     }
@@ -480,6 +493,13 @@ impl Change<'_> {
         self.state.past.record(node, Subject::Check(row.id.clone()), self.index, None, true, &self.cause);
         self.note_check(node, [Some(&row.status), None]);
     }
+}
+
+/// Who can tell that a row changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen {
+    ByReaders,
+    ByNobody,
 }
 
 /// What an instance is made of, besides its node: its service, and the service's own checks.

@@ -3,6 +3,7 @@
 mod model;
 mod questions;
 mod regressions;
+mod total;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

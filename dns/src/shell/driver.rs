@@ -11,8 +11,10 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use muster_catalog::Reader;
 use socket2::Socket;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::shared::Shared;
 use super::sockets::Sockets;
 use super::{tcp, udp};
 use crate::config::{Config, Settings};
@@ -23,14 +25,6 @@ pub fn new(config: Config, reader: Reader) -> Result<(Handle, Driver), Error> {
     let settings = ArcSwap::from_pointee(Settings::new(config)?);
     let shared = Arc::new(Shared { reader, settings, stopped: AtomicBool::new(false) });
     Ok((Handle { shared: shared.clone() }, Driver { shared }))
-}
-
-/// What all threads and connections see.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) reader: Reader,
-    pub(super) settings: ArcSwap<Settings>,
-    pub(super) stopped: AtomicBool,
 }
 
 /// Exchanges settings while DNS answers.
@@ -57,13 +51,15 @@ impl Driver {
     /// Answers on `sockets` until `shutdown` comes or this future is dropped. UDP has a thread a socket; connections are tasks of
     /// this future.
     pub async fn run(self, sockets: Sockets, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let Sockets { udp, tcp, .. } = sockets;
+        let Sockets { udp, tcp, addresses } = sockets;
         let mut threads = Threads { shared: self.shared.clone(), sockets: Vec::new(), threads: Vec::new() };
         for socket in udp.into_iter().flatten() {
             threads.start(socket)?;
         }
         let mut listeners = JoinSet::new();
-        for listener in tcp {
+        for (listener, address) in tcp.into_iter().zip(addresses) {
+            let listener =
+                TcpListener::from_std(listener).map_err(|source| Error::Listen { transport: "TCP", address, source })?;
             listeners.spawn(tcp::serve(listener, self.shared.clone()));
         }
         let mut shutdown = pin!(shutdown);

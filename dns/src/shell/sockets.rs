@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Connections that the system keeps for us until we take them.
 const BACKLOG: i32 = 128;
-/// Room for datagrams that wait: some 2,000 queries, so that a burst outlives a pause of a thread. The system may give less.
+/// Room for datagrams that wait: more than a thousand queries, so that a burst outlives a pause of a thread. The system may give less.
 const RECEIVE_BYTES: usize = 1 << 20;
 /// How often a free port is looked for that is free over both transports.
 const PORT_TRIES: usize = 16;
@@ -20,7 +20,7 @@ pub struct Sockets {
     /// Of each address, one socket a thread; all share its port.
     pub(super) udp: Vec<Vec<Socket>>,
     pub(super) tcp: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 impl Sockets {

@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
 
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,14 +11,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::driver::Shared;
-use super::udp::unix_seconds;
+use super::shared::{Shared, unix_seconds};
 use crate::bounds::{TCP_BYTES_MAX, Transport, View};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
 use crate::respond::respond;
 
-/// Connections at once on a listener: each costs a descriptor and some 10 KB. Further ones wait to be accepted until one ends, which
+/// Connections at once on a listener: each costs a descriptor and a few KB, and 64 KB while it is answered. Further ones wait to be accepted until one ends, which
 /// under load takes [`TCP_IDLE_CROWDED`].
 pub const TCP_CONNECTIONS_MAX: usize = 256;
 /// How long a connection may be without a query (RFC 7766 6.2.3: in the order of seconds).
@@ -34,11 +32,8 @@ pub const TCP_QUERY_BYTES_MAX: usize = 4096;
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Takes connections until dropped.
-pub(super) async fn serve(listener: StdListener, shared: Arc<Shared>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "DNS does not answer over TCP"),
-    };
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let meters = Meters::new();
     let places = Arc::new(Semaphore::new(TCP_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut seed: u64 = rand::random();
@@ -48,10 +43,10 @@ pub(super) async fn serve(listener: StdListener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let (shared, places) = (shared.clone(), places.clone());
+                let (shared, places, meters) = (shared.clone(), places.clone(), meters.clone());
                 connections.spawn(async move {
                     // How a connection ends is its peer's affair.
-                    let _ = converse(stream, &shared, &places, seed).await;
+                    let _ = converse(stream, &shared, &places, meters, seed).await;
                     drop(place);
                 });
             }
@@ -63,10 +58,9 @@ pub(super) async fn serve(listener: StdListener, shared: Arc<Shared>) {
     }
 }
 
-async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, seed: u64) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, mut meters: Meters, seed: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut scratch = Scratch::new(seed);
-    let mut meters = Meters::new();
     loop {
         let mut length = [0; 2];
         if first_byte(&mut stream, &mut length[..1], places).await? == 0 {

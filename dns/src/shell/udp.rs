@@ -4,12 +4,12 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::driver::Shared;
 use super::mmsg::{Batch, tell_destinations};
+use super::shared::{Shared, unix_seconds};
 use crate::bounds::{Transport, View};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
@@ -86,11 +86,6 @@ fn prepare(socket: &Socket) -> io::Result<()> {
 
 fn local_address(socket: &Socket) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.as_socket()?.ip())
-}
-
-/// Seconds since 1970 as far as 32 bits go, and on from 0: serials are compared that way (RFC 1982).
-pub(super) fn unix_seconds() -> u32 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }
 
 /// Loopback, private and link-local addresses: nobody far away can have an answer sent there.

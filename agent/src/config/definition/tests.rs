@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_catalog::{AliasProbe, Probe, Status, Weights};
+use muster_catalog::{AliasProbe, CheckDefinition, Probe, Status, Weights};
 
 use super::*;
 

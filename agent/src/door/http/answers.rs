@@ -88,7 +88,8 @@ impl Answers {
     /// worth sharing for a shorter list too.
     pub(super) fn health(&self, instances: Vec<Arc<Instance>>, datacenter: &str, packed: bool) -> Health {
         let entries = |instances: &[Arc<Instance>]| {
-            let parts: SmallVec<[&Bytes; 16]> = instances.iter().map(|instance| json::health_entry(instance, datacenter)).collect();
+            let parts: SmallVec<[&Bytes; 16]> =
+                instances.iter().map(|instance| json::health_entry(instance, datacenter)).collect();
             json::join(parts.iter().copied())
         };
         if instances.len() < KEPT_PARTS_MIN && !(packed && instances.len() > 1) {

@@ -133,9 +133,7 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
 fn node(door: Arc<Door>, call: Call) -> Answering {
     one_node(door, call, |answer, filter, datacenter| match answer {
         None => Reply::json("null"),
-        Some((node, services)) => {
-            Reply::json(json::node_with_services(node, admitted(services, filter), datacenter))
-        }
+        Some((node, services)) => Reply::json(json::node_with_services(node, admitted(services, filter), datacenter)),
     })
 }
 

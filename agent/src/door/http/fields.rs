@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_catalog::{
-    Check, Definition, Instance, Locality, Meta, Node, Row, Service, ServiceAddress, ServicePort, Weights,
-};
+use muster_catalog::{Check, Definition, Instance, Locality, Meta, Node, Row, Service, ServiceAddress, ServicePort, Weights};
 use smol_str::SmolStr;
 use uuid::Uuid;
 

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use muster_catalog::{Cause, CauseKind, Check, CheckId, Node, NodeName, Row, Service, ServiceAddress, ServiceId, ServiceName, Status, Weights};
+use muster_catalog::{
+    Cause, CauseKind, Check, CheckId, Node, NodeName, Row, Service, ServiceAddress, ServiceId, ServiceName, Status, Weights,
+};
 use regex::Regex;
 use smol_str::SmolStr;
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, StatusCode};
 use muster_catalog::{CauseKind, Command, Entry, KeyOne, KeysUnder, Kv, KvVerb, Outcome};
@@ -18,11 +17,7 @@ use super::routes::{Answer, Answering, Call, Handler, Route};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/v1/kv/",
-    methods: &[
-        (Method::GET, Handler::Soon(get)),
-        (Method::PUT, Handler::Soon(put)),
-        (Method::DELETE, Handler::Soon(delete)),
-    ],
+    methods: &[(Method::GET, Handler::Soon(get)), (Method::PUT, Handler::Soon(put)), (Method::DELETE, Handler::Soon(delete))],
     namespaced: true,
 }];
 
@@ -198,6 +193,7 @@ async fn write(door: &Door, who: &crate::desk::Who, key: SmolStr, verb: KvVerb) 
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use muster_catalog::Cause;
 
     use super::*;

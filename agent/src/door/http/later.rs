@@ -42,10 +42,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("/v1/operator/raft/configuration", GET_LATER),
     route("/v1/operator/raft/peer", &[(Method::DELETE, LATER)]),
     route("/v1/operator/raft/transfer-leader", &[(Method::POST, LATER), (Method::PUT, LATER)]),
-    route(
-        "/v1/operator/keyring",
-        &[(Method::GET, LATER), (Method::POST, LATER), (Method::PUT, LATER), (Method::DELETE, LATER)],
-    ),
+    route("/v1/operator/keyring", &[(Method::GET, LATER), (Method::POST, LATER), (Method::PUT, LATER), (Method::DELETE, LATER)]),
     route("/v1/operator/autopilot/configuration", &[(Method::GET, LATER), (Method::PUT, LATER)]),
     route("/v1/operator/autopilot/health", GET_LATER),
     route("/v1/operator/autopilot/state", GET_LATER),

@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn hosts_lose_port_and_brackets() {
-        for (authority, host) in [("a:80", "a"), ("a", "a"), ("[::1]:8500", "::1"), ("[::1]", "::1"), ("::1", "::1"), ("a:b", "a:b")] {
+        for (authority, host) in
+            [("a:80", "a"), ("a", "a"), ("[::1]:8500", "::1"), ("[::1]", "::1"), ("::1", "::1"), ("a:b", "a:b")]
+        {
             assert_eq!(host_of(authority), host);
         }
         assert!(is_address("127.0.0.1") && is_address("::1") && is_address("fe80::1%eth0") && !is_address("localhost"));

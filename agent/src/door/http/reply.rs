@@ -124,7 +124,9 @@ impl Reply {
         let (content_type, mut body, mut packed) = match content {
             Content::Nothing => (None, Bytes::new(), None),
             Content::Json(json) => (Some("application/json"), json, None),
-            Content::Shared(rendered) if style.pretty || !style.gzip => (Some("application/json"), rendered.plain().clone(), None),
+            Content::Shared(rendered) if style.pretty || !style.gzip => {
+                (Some("application/json"), rendered.plain().clone(), None)
+            }
             Content::Shared(rendered) => (Some("application/json"), rendered.plain().clone(), rendered.packed()),
             Content::Text(text) => (Some("text/plain; charset=utf-8"), into_bytes(text), None),
             Content::Other(content_type, bytes) => (Some(content_type), bytes, None),

@@ -189,11 +189,13 @@ fn token(query: &Query, headers: &HeaderMap) -> Option<Token> {
 
 /// Whether the client takes gzip: named, and not with a quality of zero.
 fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(',')).any(|coding| {
-        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-        let quality = quality.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
-        matches!(name.trim(), "gzip" | "*") && quality.is_ok_and(|quality| quality > 0.0)
-    })
+    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(',')).any(
+        |coding| {
+            let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+            let quality = quality.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
+            matches!(name.trim(), "gzip" | "*") && quality.is_ok_and(|quality| quality > 0.0)
+        },
+    )
 }
 
 // Answers outside the API: without its headers.
@@ -351,9 +353,14 @@ mod tests {
 
     #[test]
     fn gzip_is_taken_where_it_is_named_and_not_forbidden() {
-        for (value, takes) in
-            [("gzip", true), ("deflate, gzip;q=0.5", true), ("gzip;q=0", false), ("deflate, br", false), ("*", true), ("gzip;q=x", false)]
-        {
+        for (value, takes) in [
+            ("gzip", true),
+            ("deflate, gzip;q=0.5", true),
+            ("gzip;q=0", false),
+            ("deflate, br", false),
+            ("*", true),
+            ("gzip;q=x", false),
+        ] {
             let map = [(ACCEPT_ENCODING, HeaderValue::from_static(value))].into_iter().collect();
             assert_eq!(takes_gzip(&map), takes, "{value}");
         }
@@ -365,7 +372,16 @@ mod tests {
         let admits = |pairs: &[(&'static str, &'static str)], method: Method| {
             hosts.admit(&peer(By::Loopback), &method, &headers(pairs)).is_ok()
         };
-        for host in ["127.0.0.1:8500", "[::1]:8500", "localhost", "LOCALHOST:8500", "node-1", "web.service.consul", "consul", "x.node.dc1.consul."] {
+        for host in [
+            "127.0.0.1:8500",
+            "[::1]:8500",
+            "localhost",
+            "LOCALHOST:8500",
+            "node-1",
+            "web.service.consul",
+            "consul",
+            "x.node.dc1.consul.",
+        ] {
             let map = [(HOST, HeaderValue::from_str(host).expect("a header"))].into_iter().collect();
             assert!(hosts.admit(&peer(By::Loopback), &Method::GET, &map).is_ok(), "{host}");
         }

@@ -203,7 +203,8 @@ fn is_of_the_client(error: &io::Error) -> bool {
 /// Said before the request was read; then the client's bytes are drained, so that the kernel does not take the answer back.
 async fn tell_too_many<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
     const TEXT: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls\n";
-    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\nConnection: close\r\n";
+    let head =
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\nConnection: close\r\n";
     stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{TEXT}", TEXT.len()).as_bytes()).await?;
     stream.shutdown().await?;
     let mut drain = [0; 1024];

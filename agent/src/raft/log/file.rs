@@ -46,6 +46,9 @@ impl Dir {
     /// Makes the directory if need be, and locks it.
     pub(in crate::raft) fn lock(path: &Path) -> Result<Self, StartError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| access("make", path, error))?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_dir(parent).map_err(|error| access("write", parent, error))?;
+        }
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
         let lock = lock.map_err(|error| access("write", &lock_path, error))?;

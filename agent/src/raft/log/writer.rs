@@ -10,7 +10,7 @@ use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
 use super::file::{Acknowledged, COMMITTED, ENTRIES, HEADER, PURGED, VOTE};
-use super::{Shared, io_error};
+use super::shared::{self, Shared, io_error};
 use crate::raft::alarm::Alarm;
 use crate::raft::codec::{self, Kind};
 use crate::raft::error::Failure;
@@ -45,7 +45,7 @@ pub(super) enum Op {
 impl Op {
     fn bytes(&self) -> usize {
         match self {
-            Op::Append { entries, .. } => entries.iter().map(super::size).sum(),
+            Op::Append { entries, .. } => entries.iter().map(shared::size).sum(),
             Op::Vote { .. } | Op::Truncate { .. } | Op::Committed(_) | Op::Purge(_) => 64,
         }
     }

@@ -25,8 +25,6 @@ pub(super) struct Model {
     /// By owner, kind and id: generation and the index of the removal.
     pub(super) marks: BTreeMap<(Uuid, bool, String), (u64, Index)>,
     pub(super) runs: BTreeMap<Uuid, Session>,
-    /// How often each number of each run was really applied.
-    pub(super) applied: BTreeMap<(Uuid, u64, u64), u32>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -70,7 +68,6 @@ impl Model {
         let session = self.runs.get_mut(&run.agent).expect("it was found above");
         session.floor = floor;
         session.outcomes.retain(|number, _| *number >= floor);
-        *self.applied.entry((run.agent, run.epoch, *number)).or_default() += 1;
 
         let cause = Arc::new(cause.clone());
         let outcome = match command.clone() {
@@ -115,7 +112,8 @@ impl Model {
         }
         let marks = after.marks.clone();
         let admits = |removed: Removed| {
-            let marked = owner.map(|owner| mark_key(owner, &removed)).and_then(|(key, generation)| Some((marks.get(&key)?.0, generation)));
+            let marked =
+                owner.map(|owner| mark_key(owner, &removed)).and_then(|(key, generation)| Some((marks.get(&key)?.0, generation)));
             marked.is_none_or(|(marked, generation)| marked < generation)
         };
         services.retain(|offer| admits(Removed::Service(offer.value.id.clone(), offer.generation)));

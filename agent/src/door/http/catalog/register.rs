@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use muster_catalog::{
-    Check, CheckId, Definition, Locality, NameError, Node, NodeName, Offer, RareServiceFields, Register, Service,
-    ServiceAddress, ServiceId, ServiceName, ServicePort, Status, Weights,
+    Check, CheckId, Definition, Locality, NameError, Node, NodeName, Offer, RareServiceFields, Register, Service, ServiceAddress,
+    ServiceId, ServiceName, ServicePort, Status, Weights,
 };
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -46,7 +46,8 @@ pub(super) fn read(body: &[u8], datacenter: &str) -> Result<Told, HttpError> {
     let meta = object.pairs("NodeMeta")?;
     let skip = object.truth("SkipNodeUpdate")?;
     let service = object.object("Service")?.map(service).transpose()?;
-    let mut checks = object.list("Checks")?.into_iter().map(|value| check(Object::of(value, "Checks")?)).collect::<Result<Vec<_>, _>>()?;
+    let mut checks =
+        object.list("Checks")?.into_iter().map(|value| check(Object::of(value, "Checks")?)).collect::<Result<Vec<_>, _>>()?;
     if let Some(one) = object.object("Check")? {
         checks.push(check(one)?);
     }

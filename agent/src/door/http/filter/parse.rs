@@ -261,7 +261,10 @@ impl<'t> Cursor<'t> {
         let digits = rest.strip_prefix('-').unwrap_or(rest);
         let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
         let number = &rest[..rest.len() - digits.len() + end];
-        if digits.starts_with(|c: char| c.is_ascii_digit()) && number.parse::<f64>().is_ok() && !digits[end..].starts_with(is_word) {
+        if digits.starts_with(|c: char| c.is_ascii_digit())
+            && number.parse::<f64>().is_ok()
+            && !digits[end..].starts_with(is_word)
+        {
             self.at += number.len();
             return Ok(SmolStr::new(number));
         }

@@ -86,9 +86,26 @@ fn refusals_name_the_culprit() {
         assert_eq!(admitted(filter), Err(text.to_owned()), "{filter}");
     }
     for filter in [
-        "Port", "Port ==", "== 1", "Port = 1", "(Port == 1", "Port == 1)", "Port == abc", "ID == web-1", "ID in \"a\"", "Port > 1",
-        "ID == \"open", "any Tags as t { t == \"x\" }", "Port == 1 AND Port == 2", "Port == 1 && Port == 2", "ID matches \"(\"",
-        "EnableTagOverride == maybe", "ID == \"\\q\"", "Meta[\"a == 1", "not", "\u{e7} == 1",
+        "Port",
+        "Port ==",
+        "== 1",
+        "Port = 1",
+        "(Port == 1",
+        "Port == 1)",
+        "Port == abc",
+        "ID == web-1",
+        "ID in \"a\"",
+        "Port > 1",
+        "ID == \"open",
+        "any Tags as t { t == \"x\" }",
+        "Port == 1 AND Port == 2",
+        "Port == 1 && Port == 2",
+        "ID matches \"(\"",
+        "EnableTagOverride == maybe",
+        "ID == \"\\q\"",
+        "Meta[\"a == 1",
+        "not",
+        "\u{e7} == 1",
     ] {
         assert!(admitted(filter).is_err(), "{filter}");
     }

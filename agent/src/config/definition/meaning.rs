@@ -3,22 +3,16 @@
 use std::net::IpAddr;
 
 use muster_catalog::{
-    AliasProbe, CheckDefinition, CheckId, DEREGISTER_AFTER_MIN, ExecProbe, HttpProbe, INTERVAL_MIN, Locality, NameError,
-    NodeName, Probe, RareServiceFields, Service, ServiceAddress, ServiceId, ServiceName, ServicePort, Status, TcpProbe, Weights,
+    CheckDefinition, CheckId, DEREGISTER_AFTER_MIN, INTERVAL_MIN, Locality, NameError, Probe, RareServiceFields, Service,
+    ServiceAddress, ServiceId, ServiceName, ServicePort, Status, Weights,
 };
 use smol_str::SmolStr;
 
-use super::definition::{CheckText, DefinitionError, DefinitionLimits, LoneCheck, ServiceDefinition, ServiceText, WeightsText};
-use super::read::{Dialect, Nanoseconds};
-
-/// Most pairs of meta data of a node or service (Consul's).
-const META_PAIRS_MAX: usize = 64;
-/// Longest key of meta data, in bytes (Consul's).
-const META_KEY_BYTES_MAX: usize = 128;
-/// Longest value of meta data, in bytes (Consul's).
-const META_VALUE_BYTES_MAX: usize = 512;
-/// Longest label of a DNS name (RFC 1035 2.3.4).
-const LABEL_BYTES_MAX: usize = 63;
+use super::kinds::Kinds;
+use super::outcome::{DefinitionError, DefinitionLimits, LoneCheck, ServiceDefinition};
+use super::text::{CheckText, ServiceText, WeightsText};
+use crate::config::names::{check_meta, is_label};
+use crate::config::read::{Dialect, Nanoseconds};
 
 fn invalid(text: impl Into<String>) -> DefinitionError {
     DefinitionError::Invalid(text.into())
@@ -91,35 +85,6 @@ pub(super) fn lone_check(text: &CheckText, limits: DefinitionLimits) -> Result<L
     let mut warnings = Vec::new();
     let check = check(text, id, name, service_id, status, limits, &mut warnings)?;
     Ok(LoneCheck { check, token: text.token.clone().unwrap_or_default(), warnings })
-}
-
-/// The limits of meta data, in Consul's words.
-pub(super) fn check_meta<'a>(pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Result<(), String> {
-    if pairs.len() > META_PAIRS_MAX {
-        return Err(format!("Node metadata cannot contain more than {META_PAIRS_MAX} key/value pairs"));
-    }
-    for (key, value) in pairs {
-        let problem = if key.is_empty() {
-            "Key cannot be blank".to_owned()
-        } else if !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-            "Key contains invalid characters".to_owned()
-        } else if key.len() > META_KEY_BYTES_MAX {
-            format!("Key is too long (limit: {META_KEY_BYTES_MAX} characters)")
-        } else if key.starts_with("consul-") {
-            "Key prefix 'consul-' is reserved for internal use".to_owned()
-        } else if value.len() > META_VALUE_BYTES_MAX {
-            format!("Value is too long (limit: {META_VALUE_BYTES_MAX} characters)")
-        } else {
-            continue;
-        };
-        return Err(format!("Couldn't load metadata pair ('{key}', '{value}'): {problem}"));
-    }
-    Ok(())
-}
-
-/// Whether a name can be a label of a DNS name.
-pub(super) fn is_label(name: &str) -> bool {
-    !name.is_empty() && name.len() <= LABEL_BYTES_MAX && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Over HTTP a partial object leaves the other weight 0, in files it keeps its default (as Consul).
@@ -276,114 +241,4 @@ fn check(
         deregister_critical_service_after: deregister.map(|after| after.max(DEREGISTER_AFTER_MIN)),
         output_bytes_max,
     })
-}
-
-/// The kinds of check that a definition asks for.
-struct Kinds {
-    script: bool,
-    http: bool,
-    tcp: bool,
-    alias: bool,
-    /// Kinds of later versions, by Consul's name.
-    later: Vec<&'static str>,
-}
-
-impl Kinds {
-    fn of(text: &CheckText) -> Self {
-        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let later = [
-            (given(&text.docker_container_id), "Docker"),
-            (given(&text.grpc), "GRPC"),
-            (given(&text.h2ping), "H2PING"),
-            (given(&text.udp), "UDP"),
-            (given(&text.os_service), "OSService"),
-        ];
-        Self {
-            script: text.args.as_ref().is_some_and(|args| !args.is_empty()),
-            http: given(&text.http),
-            tcp: given(&text.tcp),
-            alias: given(&text.alias_node) || given(&text.alias_service),
-            later: later.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect(),
-        }
-    }
-
-    /// Consul's refusals, in its order.
-    fn check(&self, text: &CheckText) -> Result<(), String> {
-        let interval = text.interval.is_some_and(|interval| interval.0 > 0);
-        let ttl = text.ttl.is_some_and(|ttl| ttl.0 > 0);
-        let probes = self.script || self.http || self.tcp || !self.later.is_empty();
-        let refusal = if text.script.is_some() {
-            "script was removed: use args, a list of a program and its arguments"
-        } else if interval && ttl {
-            "Interval and TTL cannot both be specified"
-        } else if probes && !interval {
-            "Interval must be > 0 for Script, HTTP, or TCP checks"
-        } else if self.alias && interval {
-            "Interval cannot be set for Alias checks"
-        } else if self.alias && ttl {
-            "TTL must be not be set for Alias checks"
-        } else if !probes && !self.alias && !ttl {
-            "TTL must be > 0 for TTL checks"
-        } else if text.output_max_size.is_some_and(|bytes| bytes < 0) {
-            "MaxOutputMaxSize must be positive"
-        } else {
-            return Ok(());
-        };
-        Err(refusal.to_owned())
-    }
-
-    /// What is run. Of several kinds Consul runs one and says nothing; here the others are named in a warning.
-    fn probe(&self, text: &CheckText, warnings: &mut Vec<String>) -> Result<Probe, String> {
-        if let Some(kind) = self.later.first() {
-            return Err(format!("{kind} checks are not supported yet"));
-        }
-        let text_of = |field: &Option<String>| field.clone().unwrap_or_default();
-        let probe = if self.http {
-            Probe::Http(HttpProbe {
-                url: text_of(&text.http),
-                method: text_of(&text.method),
-                header: text.header.clone().unwrap_or_default(),
-                body: text_of(&text.body),
-                disable_redirects: text.disable_redirects.unwrap_or_default(),
-                follow_foreign_redirects: text.follow_foreign_redirects.unwrap_or_default(),
-                tls_server_name: text_of(&text.tls_server_name),
-                tls_skip_verify: text.tls_skip_verify.unwrap_or_default(),
-            })
-        } else if self.tcp {
-            Probe::Tcp(TcpProbe {
-                address: text_of(&text.tcp),
-                tls: text.tcp_use_tls.unwrap_or_default(),
-                tls_server_name: text_of(&text.tls_server_name),
-                tls_skip_verify: text.tls_skip_verify.unwrap_or_default(),
-            })
-        } else if self.script {
-            Probe::Exec(ExecProbe { args: text.args.clone().unwrap_or_default() })
-        } else if self.alias {
-            let node = text.alias_node.as_deref().filter(|node| !node.is_empty()).map(NodeName::new).transpose();
-            let service = text.alias_service.as_deref().filter(|id| !id.is_empty()).map(ServiceId::new).transpose();
-            Probe::Alias(AliasProbe {
-                node: node.map_err(|error| format!("AliasNode: {error}"))?,
-                service: service.map_err(|error| format!("AliasService: {error}"))?,
-            })
-        } else {
-            Probe::Ttl(text.ttl.and_then(Nanoseconds::positive).unwrap_or_default())
-        };
-        let asked = [(self.http, "HTTP"), (self.tcp, "TCP"), (self.script, "Args"), (self.alias, "Alias")];
-        let asked: Vec<&str> = asked.into_iter().filter(|(asked, _)| *asked).map(|(_, name)| name).collect();
-        if let Probe::Http(http) = &probe
-            && !is_url(&http.url)
-        {
-            warnings.push(format!("an HTTP check of {:?}, which is no http:// or https:// address, can only fail", http.url));
-        }
-        if asked.len() > 1 {
-            warnings.push(format!("a check with several kinds ({}): only the first is run", asked.join(", ")));
-        }
-        Ok(probe)
-    }
-}
-
-/// Whether an HTTP check can work at all; Consul takes any text.
-fn is_url(text: &str) -> bool {
-    let scheme = text.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
-    scheme.is_some_and(|(scheme, rest)| (scheme == "http" || scheme == "https") && !rest.is_empty())
 }

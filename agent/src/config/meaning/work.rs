@@ -1,0 +1,131 @@
+//! What this agent does: checks and services, logs, metrics.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Meaning, text, value};
+use crate::config::definition::{DefinitionLimits, LoneCheck, ServiceDefinition, check_from_file, service_from_file};
+use crate::config::file::ConfigFile;
+use crate::config::settled::{AntiEntropy, ChecksConfig, LogConfig, TelemetryConfig};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Largest output of a check that may be asked for: each check may keep this much, in memory and in the log.
+const OUTPUT_BYTES_CAP: i64 = 1024 * 1024;
+
+impl Meaning {
+    pub(super) fn checks(&mut self, file: &ConfigFile) -> ChecksConfig {
+        let remote_scripts = value(&file.enable_script_checks, false);
+        if remote_scripts {
+            self.warnings.push(
+                "enable_script_checks lets everybody who reaches the HTTP port run programs here: enable_local_script_checks \
+                 allows them from files only"
+                    .to_owned(),
+            );
+        }
+        ChecksConfig {
+            remote_scripts,
+            local_scripts: remote_scripts || value(&file.enable_local_script_checks, false),
+            update_interval: value(&file.check_update_interval, Duration::from_secs(300)),
+            output_bytes_max: self.number("check_output_max_size", &file.check_output_max_size, 1..=OUTPUT_BYTES_CAP, 4096),
+            discard_output: value(&file.discard_check_output, false),
+            anti_entropy: self.word(
+                "anti_entropy",
+                &file.anti_entropy,
+                &[("muster", AntiEntropy::Muster), ("consul", AntiEntropy::Consul)],
+                AntiEntropy::Muster,
+            ),
+        }
+    }
+
+    pub(super) fn definitions(
+        &mut self,
+        file: &ConfigFile,
+        limits: DefinitionLimits,
+    ) -> (Vec<ServiceDefinition>, Vec<LoneCheck>) {
+        let (mut services, mut lone) = (Vec::new(), Vec::new());
+        let (mut service_ids, mut check_ids) = (BTreeSet::new(), BTreeSet::new());
+        for text in file.services.iter().flatten() {
+            match service_from_file(text, limits) {
+                Ok(definition) => {
+                    if !service_ids.insert(definition.service.id.clone()) {
+                        let key = format!("services[{}]", definition.service.id);
+                        self.fault(&key, text, String::new(), "this id is used by a service above: give one of them another id");
+                    }
+                    for check in &definition.checks {
+                        if !check_ids.insert(check.id.clone()) {
+                            let key = format!("services[{}].checks[{}]", definition.service.id, check.id);
+                            self.fault(
+                                &key,
+                                text,
+                                String::new(),
+                                "this id is used by a check above: give one of them another id",
+                            );
+                        }
+                    }
+                    self.warnings.extend(definition.warnings.iter().cloned());
+                    services.push(definition);
+                }
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+        for text in file.checks.iter().flatten() {
+            match check_from_file(text, limits) {
+                Ok(definition) => {
+                    let key = format!("checks[{}]", definition.check.id);
+                    if !check_ids.insert(definition.check.id.clone()) {
+                        self.fault(&key, text, String::new(), "this id is used by a check above: give one of them another id");
+                    }
+                    self.warnings.extend(definition.warnings.iter().cloned());
+                    lone.push(definition);
+                }
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+        (services, lone)
+    }
+
+    pub(super) fn log(&mut self, file: &ConfigFile) -> LogConfig {
+        let levels = [
+            ("trace", "trace"),
+            ("debug", "debug"),
+            ("info", "info"),
+            ("warn", "warn"),
+            ("warning", "warn"),
+            ("error", "error"),
+            ("err", "error"),
+        ];
+        let files: i64 = self.number("log_rotate_max_files", &file.log_rotate_max_files, -1..=i64::from(u32::MAX), 0);
+        LogConfig {
+            level: self.word("log_level", &file.log_level, &levels, if self.dev { "debug" } else { "info" }),
+            json: value(&file.log_json, false),
+            file: text(&file.log_file).map(|given| PathBuf::from(&given.value)),
+            rotate_duration: self.pace("log_rotate_duration", &file.log_rotate_duration, DAY),
+            rotate_bytes: self.number("log_rotate_bytes", &file.log_rotate_bytes, 0..=i64::MAX, 0),
+            rotate_max_files: match files {
+                0 => None,
+                -1 => Some(0),
+                files => usize::try_from(files).ok(),
+            },
+        }
+    }
+
+    pub(super) fn telemetry(&mut self, file: &ConfigFile) -> TelemetryConfig {
+        let telemetry = file.telemetry.clone().unwrap_or_default();
+        let mut prefix_filter = Vec::new();
+        for given in telemetry.prefix_filter.iter().flatten() {
+            match (given.value.strip_prefix('+'), given.value.strip_prefix('-')) {
+                (Some(prefix), _) => prefix_filter.push((true, prefix.to_owned())),
+                (_, Some(prefix)) => prefix_filter.push((false, prefix.to_owned())),
+                (None, None) => self.bad_text("telemetry.prefix_filter", given, "must begin with + (show) or - (hide)"),
+            }
+        }
+        TelemetryConfig {
+            prometheus_retention_time: value(&telemetry.prometheus_retention_time, Duration::ZERO),
+            disable_hostname: value(&telemetry.disable_hostname, false),
+            metrics_prefix: value(&telemetry.metrics_prefix, "consul".to_owned()),
+            prefix_filter,
+            filter_default: value(&telemetry.filter_default, true),
+        }
+    }
+}

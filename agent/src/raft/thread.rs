@@ -1,0 +1,141 @@
+//! Raft's thread: opens its files, runs the engine on a runtime of its own, and closes everything in order.
+#![allow(clippy::disallowed_methods)] // the restore is timed
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use muster_catalog::Store;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::sync::{oneshot, watch};
+
+use super::alarm::Alarm;
+use super::config::Config;
+use super::error::{Failure, StartError};
+use super::log::{Dir, Log};
+use super::machine::{Bells, Machine};
+use super::metrics;
+use super::network::Network;
+use super::snapshot::Shelf;
+use super::types::{RaftId, Types};
+
+pub(super) type Engine = openraft::Raft<Types, Machine>;
+
+/// What the handle needs of a raft that runs.
+pub(super) struct Running {
+    pub(super) engine: Engine,
+    pub(super) id: RaftId,
+    pub(super) pristine: bool,
+    pub(super) applied: Arc<AtomicU64>,
+    pub(super) alarm: Alarm,
+    /// Set, or dropped with the last handle: the thread ends.
+    pub(super) stop: watch::Sender<bool>,
+}
+
+/// Returns when raft has ended, by request or by a failure.
+pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::Sender<Result<Running, StartError>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ready.send(Err(StartError::Engine(format!("no runtime for raft: {error}")))).ok();
+            return;
+        }
+    };
+    let alarm = Alarm::new();
+    // the directory's lock is held until the log is closed
+    let opened = match Opened::open(&config, store, bells, &alarm) {
+        Ok(opened) => opened,
+        Err(error) => {
+            ready.send(Err(error)).ok();
+            return;
+        }
+    };
+    let Opened { dir, log, machine } = opened;
+    let applied = machine.applied.clone();
+    let (stop, mut stopping) = watch::channel(false);
+    let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
+    runtime.block_on(async {
+        let engine = match config.engine() {
+            Ok(settings) => Engine::new(id, Arc::new(settings), Network, log.store, machine).await,
+            Err(error) => {
+                ready.send(Err(error)).ok();
+                return;
+            }
+        };
+        let engine = match engine {
+            Ok(engine) => engine,
+            Err(fatal) => {
+                let told = alarm.failure().map_or_else(|| fatal.to_string(), |failure| failure.chain());
+                ready.send(Err(StartError::Engine(told))).ok();
+                return;
+            }
+        };
+        let running = Running { engine: engine.clone(), id, pristine, applied, alarm: alarm.clone(), stop };
+        if ready.send(Ok(running)).is_ok() {
+            tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => {} // or all handles are gone
+                () = died(&engine, &alarm) => {}
+            }
+        }
+        engine.shutdown().await.ok(); // it cannot be joined twice, and nobody else does
+    });
+    // ends every task of raft's, and with them the handles of the log
+    drop(runtime);
+    writer.join().ok(); // a panic there was raised already
+    drop(dir);
+}
+
+struct Opened {
+    dir: Option<Dir>,
+    log: Log,
+    machine: Machine,
+}
+
+impl Opened {
+    fn open(config: &Config, store: Store, bells: Bells, alarm: &Alarm) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let dir = config.dir.as_deref().map(Dir::lock).transpose()?;
+        let (shelf, snapshot) = Shelf::open(dir.as_ref().map(|dir| dir.path.as_path()))?;
+        let reaches = snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|id| id.index);
+        if let (Some(dir), Some(index)) = (&dir, reaches) {
+            ::metrics::gauge!(metrics::RESTORE_DURATION).set(started.elapsed().as_secs_f64() * 1e3);
+            if !dir.has_log() {
+                let what = format!("there is a snapshot of entry {index}, and no log");
+                return Err(StartError::Incomplete { dir: dir.path.clone(), what });
+            }
+        }
+        let log = Log::open(dir.as_ref(), alarm.clone())?;
+        // openraft would take a log without its beginning for a catalog that was empty
+        if let (Some(dir), Some(purged)) = (&dir, log.purged)
+            && reaches < Some(purged.index)
+        {
+            let what = match reaches {
+                Some(index) => format!("the log begins after entry {}, the newest snapshot is of entry {index}", purged.index),
+                None => format!("the log begins after entry {}, and there is no snapshot", purged.index),
+            };
+            return Err(StartError::Incomplete { dir: dir.path.clone(), what });
+        }
+        let machine = Machine::new(store, bells, Arc::new(shelf), snapshot, alarm.clone());
+        Ok(Self { dir, log, machine })
+    }
+}
+
+/// Returns when the engine has ended by itself, and raises the alarm if nobody did.
+async fn died(engine: &Engine, alarm: &Alarm) {
+    let mut metrics = engine.metrics();
+    loop {
+        if let Err(fatal) = &metrics.borrow_watched().running_state {
+            alarm.raise(Failure::Engine(fatal.to_string()));
+            return;
+        }
+        tokio::select! {
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    alarm.raise(Failure::Engine("its core has ended".to_owned()));
+                    return;
+                }
+            }
+            _ = alarm.raised() => return,
+        }
+    }
+}

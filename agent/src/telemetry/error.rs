@@ -1,0 +1,12 @@
+//! What can go wrong while the ways to watch the agent are set up.
+
+/// Nothing was changed, whichever it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TelemetryError {
+    /// No such level; whoever wrote it can mend it.
+    #[error("unknown log level {0:?}: one of trace, debug, info, warn, error is right")]
+    UnknownLevel(String),
+    /// Logs or metrics were installed before in this process: a fault of the program.
+    #[error("{0} are installed already")]
+    Installed(&'static str),
+}

@@ -1,0 +1,156 @@
+//! The log on stderr: text or JSON, at a level that a reload can change.
+
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{Registry, fmt, reload};
+
+use super::error::TelemetryError;
+
+/// How the log looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogsConfig {
+    /// `trace`, `debug`, `info`, `warn` (`warning`) or `error` (`err`), in any case.
+    pub(crate) level: String,
+    /// JSON lines instead of text.
+    pub(crate) json: bool,
+}
+
+/// Dependencies whose debug lines tell about themselves, not about the cluster: they are heard from `warn` on, unless
+/// everything is asked for.
+const QUIET: [&str; 8] = ["openraft", "redb", "hyper", "hyper_util", "h2", "rustls", "hickory_proto", "mio"];
+
+/// The installed log.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    level: reload::Handle<Targets, Registry>,
+}
+
+impl Logs {
+    /// Sends the whole process' log to stderr, in colours only if that is a terminal.
+    pub(super) fn install(config: &LogsConfig) -> Result<Self, TelemetryError> {
+        let (logs, subscriber) = Self::new(config, std::io::stderr, std::io::stderr().is_terminal())?;
+        subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed("logs"))?;
+        Ok(logs)
+    }
+
+    fn new<W>(config: &LogsConfig, writer: W, colours: bool) -> Result<(Self, impl Subscriber + Send + Sync), TelemetryError>
+    where
+        W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    {
+        let (filter, level) = reload::Layer::new(targets(&config.level)?);
+        let lines = fmt::layer().with_writer(writer).with_ansi(colours && !config.json);
+        let lines = match config.json {
+            true => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+            false => lines.boxed(),
+        };
+        Ok((Self { level }, Registry::default().with(lines.with_filter(filter))))
+    }
+
+    /// Logs this level and what is worse from now on.
+    pub(super) fn set_level(&self, level: &str) -> Result<(), TelemetryError> {
+        let targets = targets(level)?;
+        // It fails only when the subscriber is gone, and then nobody logs.
+        let _ = self.level.reload(targets);
+        Ok(())
+    }
+}
+
+fn targets(level: &str) -> Result<Targets, TelemetryError> {
+    let level = match level.to_ascii_lowercase().as_str() {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "info" => LevelFilter::INFO,
+        "warn" | "warning" => LevelFilter::WARN,
+        "error" | "err" => LevelFilter::ERROR,
+        _ => return Err(TelemetryError::UnknownLevel(level.to_owned())),
+    };
+    let quiet = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
+    Ok(Targets::new().with_default(level).with_targets(QUIET.map(|target| (target, quiet))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: &str, json: bool, speak: impl FnOnce(&Logs)) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        let config = LogsConfig { level: level.to_owned(), json };
+        let (logs, subscriber) = Logs::new(&config, move || writer.clone(), false).unwrap();
+        subscriber::with_default(subscriber, || speak(&logs));
+        page.text()
+    }
+
+    #[test]
+    fn a_new_level_takes_effect_at_once() {
+        let text = logged("INFO", false, |logs| {
+            tracing::debug!("before");
+            logs.set_level("debug").unwrap();
+            tracing::debug!("between");
+            logs.set_level("ERR").unwrap();
+            tracing::warn!("after");
+            tracing::error!(node = "n1", "worst");
+        });
+        assert!(!text.contains("before") && text.contains("between") && !text.contains("after"), "{text}");
+        assert!(text.contains("ERROR") && text.contains("worst node=\"n1\""), "{text}");
+        assert!(!text.contains('\u{1b}'), "no colours: {text}");
+    }
+
+    #[test]
+    fn dependencies_are_heard_from_warn_on_unless_everything_is_asked_for() {
+        let speak = |_: &Logs| {
+            tracing::info!(target: "openraft::core", "vote");
+            tracing::warn!(target: "openraft::core", "lost");
+            tracing::info!("ours");
+        };
+        let text = logged("debug", false, speak);
+        assert!(!text.contains("vote") && text.contains("lost") && text.contains("ours"), "{text}");
+        assert!(logged("trace", false, speak).contains("vote"));
+        assert_eq!(logged("error", false, speak), "");
+    }
+
+    #[test]
+    fn json_is_one_object_a_line_with_its_fields_beside_the_message() {
+        let text = logged("info", true, |_| tracing::info!(service = "web", "registered"));
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!((&line["level"], &line["message"], &line["service"]), (&"INFO".into(), &"registered".into(), &"web".into()));
+        assert!(line["timestamp"].is_string(), "{line}");
+    }
+
+    #[test]
+    fn an_unknown_level_is_refused_and_changes_nothing() {
+        let text = logged("info", false, |logs| {
+            let error = logs.set_level("loud").unwrap_err().to_string();
+            assert!(error.contains("\"loud\"") && error.contains("debug"), "{error}");
+            tracing::info!("still here");
+        });
+        assert!(text.contains("still here"));
+    }
+}
