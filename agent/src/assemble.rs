@@ -101,6 +101,7 @@ struct Agent {
     flags: AgentFlags,
     config: Config,
     desk: Desk,
+    facts: Arc<http::AgentFacts>,
     raft: Raft,
     dns: muster_dns::Handle,
     telemetry: Telemetry,
@@ -160,7 +161,8 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
-        let door = Arc::new(http::Door::new(http_config(&config), desk.clone()));
+        let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
+        let door = Arc::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
         tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
         tasks.spawn(telemetry.metrics().clone().upkeep());
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
@@ -170,7 +172,7 @@ impl Agent {
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, dns, telemetry, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, facts, raft, dns, telemetry, member, errands: inlet, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -210,6 +212,7 @@ impl Agent {
         }
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
+        self.facts.configure(self.config.clone());
         self.desk.local().configure(local_settings(&self.config));
         self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
         self.telemetry.metrics().set_filter(filter(&self.config));

@@ -74,7 +74,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let socket = dir.path().join("http.sock");
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
-    let door = Arc::new(Door::new(config, desk));
+    let door = Arc::new(Door::new(config, desk, super::agent::testing::facts()));
     let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
     House { address, socket, stop, serving, _dir: dir }
 }

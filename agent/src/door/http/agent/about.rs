@@ -74,6 +74,10 @@ fn meta(door: &Door, config: &Config) -> Value {
     let state = door.desk.reader().load();
     match state.node(door.desk.name().as_str()) {
         Some(row) => json!(row.meta),
-        None => json!(config.node_meta),
+        None => {
+            let mut meta = config.node_meta.clone();
+            meta.insert("consul-network-segment".into(), "".into());
+            json!(meta)
+        }
     }
 }

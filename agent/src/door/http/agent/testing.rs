@@ -25,6 +25,7 @@ use crate::desk::disk::Kept;
 use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
+use crate::telemetry::Metrics;
 
 /// An agent under test; it stops when dropped.
 pub(super) struct House {
@@ -64,6 +65,11 @@ fn config(flags: &[&str]) -> Config {
     load(&AgentFlags::from_arg_matches(&matches).unwrap(), &host).unwrap().config
 }
 
+/// What a door needs that is asked for none of it.
+pub(in crate::door::http) fn facts() -> Arc<AgentFacts> {
+    Arc::new(AgentFacts::new(config(&[]), Metrics::unrecorded(false)))
+}
+
 impl House {
     /// An agent that was started with `-dev` and these flags; its cluster has a leader.
     pub(super) async fn start(flags: &[&str]) -> Self {
@@ -72,10 +78,8 @@ impl House {
         let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
         let (touched, all) = (bells.clone(), bells.clone());
-        let ringing = raft::Bells {
-            touched: Box::new(move |topics| touched.ring(topics)),
-            all: Box::new(move || all.ring_all()),
-        };
+        let ringing =
+            raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) };
         let raft = Raft::start(raft::Config::new(None, id), store, ringing).await.unwrap();
         let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
         let (runner, driver) = muster_health::new(muster_health::Config::default(), verdicts);
@@ -106,7 +110,8 @@ impl House {
         desk.write_as(Command::Found(Uuid::new_v4()), cause).await.unwrap();
 
         let (refuse_reload, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let facts = Arc::new(AgentFacts::new(config.clone()));
+        let prometheus = !config.telemetry.prometheus_retention_time.is_zero();
+        let facts = Arc::new(AgentFacts::new(config.clone(), Metrics::unrecorded(prometheus)));
         let door = Door::new(DoorConfig::new(&config.datacenter, ([127, 0, 0, 1], 8300).into()), desk.clone(), facts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
@@ -151,7 +156,8 @@ impl House {
 
     pub(super) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Said {
         let mut stream = TcpStream::connect(self.at).await.unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -311,6 +311,28 @@ async fn reload_and_leave_reach_the_assembly() {
 }
 
 #[tokio::test]
+async fn metrics_come_as_json_or_for_prometheus() {
+    let house = House::start(&[]).await;
+    let json = house.get("/v1/agent/metrics?format=other").await.json();
+    let lists = ["Gauges", "Points", "Counters", "Samples"];
+    assert!(json["Timestamp"].is_string() && lists.iter().all(|list| json[list].is_array()), "{json}");
+    let off = house.get("/v1/agent/metrics?format=prometheus").await;
+    assert_eq!((off.status, off.body.as_str(), off.header("content-type")), (200, "", None));
+    assert!(off.header("x-consul-reason").is_some_and(|reason| reason.contains("retention")));
+
+    let house = House::start(&["-hcl", "telemetry { prometheus_retention_time = \"60s\" }"]).await;
+    let on = house.ask("GET", "/v1/agent/metrics", &[("Accept", "application/openmetrics-text;version=1.0.0, */*")], "").await;
+    assert_eq!((on.status, on.header("content-type")), (200, Some("text/plain; version=0.0.4; charset=utf-8")));
+}
+
+#[tokio::test]
+async fn the_host_is_described() {
+    let house = House::start(&[]).await;
+    let host = house.get("/v1/agent/host").await.json();
+    assert!(host["Memory"]["total"].is_u64() && host["CPU"].is_array() && host["CollectionTime"].is_u64(), "{host}");
+}
+
+#[tokio::test]
 async fn what_is_not_offered_says_so() {
     let house = House::start(&[]).await;
     house.refused("GET", "/v1/agent/monitor?loglevel=junk", "", 400, "Unknown log level: junk").await;
