@@ -1,11 +1,10 @@
 //! The door as a client sees it: real sockets, a real desk, everything in memory.
 #![allow(clippy::disallowed_methods)] // Tests have clocks and tasks.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_catalog::{AntiEntropy, NodeName, Run, Store, Topic};
+use muster_catalog::{AntiEntropy, NodeName, Run, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -16,17 +15,6 @@ use uuid::Uuid;
 use super::{Config, Door, Listener, routes, serve};
 use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Setup, disk};
 use crate::raft::{self, Raft};
-
-struct Ringing(Arc<Bells>);
-
-impl raft::Bells for Ringing {
-    fn touched(&self, topics: &BTreeSet<Topic>) {
-        self.0.ring(topics);
-    }
-    fn all(&self) {
-        self.0.ring_all();
-    }
-}
 
 struct House {
     address: std::net::SocketAddr,
@@ -40,7 +28,9 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let id = Uuid::new_v4();
     let (bells, store) = (Bells::new(), Store::new());
     let reader = store.reader();
-    let raft = Raft::start(raft::Config::new(None, id), store, Box::new(Ringing(bells.clone()))).await.expect("raft starts");
+    let (touched, all) = (bells.clone(), bells.clone());
+    let ringing = raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) };
+    let raft = Raft::start(raft::Config::new(None, id), store, ringing).await.expect("raft starts");
     raft.initialize().await.expect("a cluster of one");
     let (verdicts, _) = mpsc::channel(8);
     let (runner, _driver) = muster_health::new(muster_health::Config::default(), verdicts);
@@ -60,7 +50,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
-        forgetful: true,
+        forgetful: false,
         hold: Duration::from_secs(10),
         stop: stopping,
         errands,
