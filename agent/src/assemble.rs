@@ -101,10 +101,10 @@ struct Agent {
     flags: AgentFlags,
     config: Config,
     desk: Desk,
-    facts: Arc<http::AgentFacts>,
     raft: Raft,
     dns: muster_dns::Handle,
     telemetry: Telemetry,
+    facts: Arc<http::AgentFacts>,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
     stop: watch::Sender<bool>,
@@ -172,7 +172,7 @@ impl Agent {
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, facts, raft, dns, telemetry, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -212,8 +212,8 @@ impl Agent {
         }
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
-        self.facts.configure(self.config.clone());
         self.desk.local().configure(local_settings(&self.config));
+        self.facts.configure(self.config.clone());
         self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
         self.telemetry.metrics().set_filter(filter(&self.config));
         self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;

@@ -120,9 +120,9 @@ fn inside<'a>(name: &'a str, asked_kind: u16, datacenter: &str) -> Asked<'a> {
     }
 }
 
-/// Whether a look-up goes to our datacenter: nothing is said, or `<dc>`, or `<dc>.dc`.
+/// Whether a look-up goes to our datacenter: nothing is said, or its name.
 fn here(locality: &str, datacenter: &str) -> bool {
-    locality.is_empty() || locality == datacenter || locality.strip_suffix(".dc") == Some(datacenter)
+    locality.is_empty() || locality == datacenter
 }
 
 /// `_service._tag` with what follows it.
@@ -216,7 +216,7 @@ mod tests {
             ("consul", Asked::Apex),
             ("Web.Service.CONSUL", service("web", None)),
             ("web.service.dc1.consul", service("web", None)),
-            ("web.service.DC1.dc.consul", service("web", None)),
+            ("web.service.DC1.dc.consul", Asked::Nothing),
             ("web.service.dc2.consul", Asked::Nothing),
             ("web.service.dc1.extra.consul", Asked::Nothing),
             ("v1.web.service.consul", service("web", Some("v1"))),
