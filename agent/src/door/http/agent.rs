@@ -137,6 +137,6 @@ where
 type TheDoor = Arc<Door>;
 
 #[cfg(test)]
-pub(super) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::{Args, FromArgMatches};
 use muster_catalog::{AntiEntropy, NodeName, Run, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -12,9 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Config, Door, Listener, routes, serve};
+use super::{AgentFacts, Config, Door, Listener, routes, serve};
+use crate::config::{AgentFlags, Host};
 use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Setup, disk};
 use crate::raft::{self, Raft};
+use crate::telemetry::Metrics;
 
 struct House {
     address: std::net::SocketAddr,
@@ -22,6 +25,15 @@ struct House {
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     _dir: tempfile::TempDir,
+}
+
+fn facts() -> Arc<AgentFacts> {
+    let command = AgentFlags::augment_args(clap::Command::new("agent"));
+    let matches = command.try_get_matches_from(["agent", "--dev"]).expect("a flag of Consul's");
+    let flags = AgentFlags::from_arg_matches(&matches).expect("a flag of Consul's");
+    let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
+    let config = crate::config::load(&flags, &host).expect("it needs nothing else").config;
+    Arc::new(AgentFacts::new(config, Metrics::unrecorded(false)))
 }
 
 async fn house(change: impl FnOnce(&mut Config)) -> House {
@@ -64,7 +76,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let socket = dir.path().join("http.sock");
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
-    let door = Arc::new(Door::new(config, desk, super::agent::testing::facts()));
+    let door = Arc::new(Door::new(config, desk, facts()));
     let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
     House { address, socket, stop, serving, _dir: dir }
 }

@@ -65,11 +65,6 @@ fn config(flags: &[&str]) -> Config {
     load(&AgentFlags::from_arg_matches(&matches).unwrap(), &host).unwrap().config
 }
 
-/// What a door needs that is asked for none of it.
-pub(in crate::door::http) fn facts() -> Arc<AgentFacts> {
-    Arc::new(AgentFacts::new(config(&[]), Metrics::unrecorded(false)))
-}
-
 impl House {
     /// An agent that was started with `-dev` and these flags; its cluster has a leader.
     pub(super) async fn start(flags: &[&str]) -> Self {
