@@ -137,6 +137,4 @@ where
 type TheDoor = Arc<Door>;
 
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;

@@ -7,9 +7,8 @@ use muster_catalog::Meta;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::config::{CONSUL_VERSION, Config};
 use crate::telemetry::Metrics;
-use crate::version::CONSUL_VERSION;
 
 /// What the assembly tells the door of the agent; exchanged at reload.
 #[derive(Debug)]

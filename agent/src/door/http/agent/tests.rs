@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::testing::House;
+mod house;
+
+use house::House;
 
 const REGISTER: &str = "/v1/agent/service/register";
 const UNKNOWN_SERVICE: &str = r#"Unknown service ID "x". Ensure that the service ID is passed, not the service name."#;

@@ -18,8 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::super::{Config as DoorConfig, Door, Listener, serve};
-use super::AgentFacts;
+use super::super::super::{AgentFacts, Config as DoorConfig, Door, Listener, serve};
 use crate::config::{AgentFlags, Config, Host, go_style, load};
 use crate::desk::disk::Kept;
 use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
