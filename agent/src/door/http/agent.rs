@@ -74,6 +74,14 @@ async fn obey(door: &Door, who: &Who, order: Order) -> Answer {
     Ok(Reply::nothing())
 }
 
+/// Has the desk forget a row. That it knew none is as good: who repeats itself is not refused (as Consul 1.8.7).
+async fn forget(door: &Door, who: &Who, order: Order) -> Answer {
+    match door.desk.obey(who, order).await {
+        Ok(()) | Err(DeskError::Unknown(_)) => Ok(Reply::nothing()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn refused(error: DefinitionError) -> HttpError {
     match error {
         DefinitionError::Decode(text) => HttpError::Decode(text),

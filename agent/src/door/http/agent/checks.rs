@@ -9,7 +9,7 @@ use super::super::filter::Rows;
 use super::super::json;
 use super::super::reply::Reply;
 use super::super::routes::{Answer, Answering, Call};
-use super::{TheDoor, filter, obey, refused, soon, warn as warn_of};
+use super::{TheDoor, filter, forget, obey, refused, soon, warn as warn_of};
 use crate::config::{check_from_body, update_from_body};
 use crate::desk::{DeskError, Order, Unknown};
 
@@ -40,7 +40,7 @@ pub(super) fn register(door: TheDoor, call: Call) -> Answering {
 pub(super) fn deregister(door: TheDoor, call: Call) -> Answering {
     soon(async move {
         let order = Order::DeregisterCheck(check_id(&call)?);
-        obey(&door, &{ call }.who, order).await
+        forget(&door, &{ call }.who, order).await
     })
 }
 

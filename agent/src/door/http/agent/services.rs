@@ -18,7 +18,7 @@ use super::super::options::hold;
 use super::super::query::Query;
 use super::super::reply::Reply;
 use super::super::routes::{Answer, Answering, Call};
-use super::{TheDoor, enable, filter, obey, refused, service_id, soon, warn};
+use super::{TheDoor, enable, filter, forget, obey, refused, service_id, soon, warn};
 use crate::config::service_from_body;
 use crate::desk::Order;
 
@@ -127,7 +127,7 @@ pub(super) fn deregister(door: TheDoor, call: Call) -> Answering {
             return Err(HttpError::Server("ServiceID missing".to_owned()));
         }
         let order = Order::DeregisterService(service_id(&call)?);
-        obey(&door, &{ call }.who, order).await
+        forget(&door, &{ call }.who, order).await
     })
 }
 
