@@ -11,7 +11,7 @@ use super::filter::{Filter, Rows, parse_bool};
 use super::query::Query;
 use super::reply::Reply;
 use super::routes::{Answer, Call, Handler, Route};
-use crate::config::{DefinitionError, DefinitionLimits};
+use crate::config::DefinitionError;
 use crate::desk::{DeskError, Order, Unknown, Who};
 
 mod about;
@@ -19,6 +19,7 @@ mod checks;
 mod debug;
 mod facts;
 mod health;
+mod measures;
 mod members;
 mod orders;
 mod services;
@@ -61,6 +62,8 @@ pub(super) const ROUTES: &[Route] = &[
     agent("/v1/agent/maintenance", &[(Method::PUT, Handler::Soon(orders::maintenance))]),
     agent("/v1/agent/reload", &[(Method::PUT, Handler::Soon(orders::reload))]),
     agent("/v1/agent/leave", &[(Method::PUT, Handler::Soon(orders::leave))]),
+    agent("/v1/agent/metrics", &[(Method::GET, Handler::Now(measures::metrics))]),
+    agent("/v1/agent/host", &[(Method::GET, Handler::Soon(measures::host))]),
     agent("/v1/agent/monitor", &[(Method::GET, Handler::Now(orders::monitor))]),
     agent("/v1/agent/token/", &[(Method::PUT, NO_ACL)]),
 ];
@@ -77,12 +80,6 @@ async fn forget(door: &Door, who: &Who, order: Order) -> Answer {
         Ok(()) | Err(DeskError::Unknown(_)) => Ok(Reply::nothing()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// What definitions that come this way may ask for.
-fn limits(door: &Door) -> DefinitionLimits {
-    let checks = &door.facts.config().checks;
-    DefinitionLimits { output_bytes_max: checks.output_bytes_max, scripts: checks.remote_scripts }
 }
 
 fn refused(error: DefinitionError) -> HttpError {
@@ -146,3 +143,6 @@ where
 }
 
 type TheDoor = Arc<Door>;
+
+#[cfg(test)]
+mod tests;

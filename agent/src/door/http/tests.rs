@@ -17,6 +17,7 @@ use super::{AgentFacts, Config, Door, Listener, routes, serve};
 use crate::config::{AgentFlags, Host};
 use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Setup, disk};
 use crate::raft::{self, Raft};
+use crate::telemetry::Metrics;
 
 struct House {
     address: std::net::SocketAddr,
@@ -31,7 +32,8 @@ fn facts() -> Arc<AgentFacts> {
     let matches = command.try_get_matches_from(["agent", "--dev"]).expect("a flag of Consul's");
     let flags = AgentFlags::from_arg_matches(&matches).expect("a flag of Consul's");
     let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
-    Arc::new(AgentFacts::new(crate::config::load(&flags, &host).expect("it needs nothing else").config))
+    let config = crate::config::load(&flags, &host).expect("it needs nothing else").config;
+    Arc::new(AgentFacts::new(config, Metrics::unrecorded(false)))
 }
 
 async fn house(change: impl FnOnce(&mut Config)) -> House {

@@ -18,7 +18,7 @@ use super::super::options::hold;
 use super::super::query::Query;
 use super::super::reply::Reply;
 use super::super::routes::{Answer, Answering, Call};
-use super::{TheDoor, enable, filter, forget, limits, obey, refused, service_id, soon, warn};
+use super::{TheDoor, enable, filter, forget, obey, refused, service_id, soon, warn};
 use crate::config::service_from_body;
 use crate::desk::Order;
 
@@ -108,7 +108,7 @@ pub(super) fn register(door: TheDoor, call: Call) -> Answering {
     soon(async move {
         let replace_checks = replaces(&call.query);
         let Call { body, who, .. } = call;
-        let told = service_from_body(&body.read_json().await?, limits(&door)).map_err(refused)?;
+        let told = service_from_body(&body.read_json().await?, door.facts.config().checks.over_http()).map_err(refused)?;
         warn(&told.warnings, &who);
         let order = Order::RegisterService { service: Box::new(told.service), checks: told.checks, replace_checks };
         obey(&door, &who, order).await
