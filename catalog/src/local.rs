@@ -126,6 +126,12 @@ impl Local {
         self.checks.values().filter(move |local| local.check.service_id.as_ref() == service)
     }
 
+    /// An agent's n-th run begins: its generations are above those of all former runs, also of what was not kept, so that
+    /// no removal mark of then takes away what is told now.
+    pub fn begin_run(&mut self, starts: u64) {
+        self.generation = self.generation.max(starts << 32);
+    }
+
     /// Takes what was kept on disk.
     pub fn restore(&mut self, services: Vec<LocalService>, checks: Vec<LocalCheck>) {
         for local in services {

@@ -19,7 +19,7 @@ const STARTS: &str = "starts";
 
 /// Page cache: the tables are read once, at start.
 const CACHE_BYTES: usize = 256 << 10;
-/// Notes on their way to the disk. A registration waits for room; a verdict that finds none is written with the next one of its check.
+/// Notes on their way to the disk. A registration waits for room; a verdict that finds none is told again with its check's next result.
 const NOTES_MAX: usize = 1024;
 
 /// What a restart begins with.
@@ -49,10 +49,41 @@ pub(crate) enum Note {
     Verdict(CheckId, Verdict),
 }
 
+/// Changes that are kept together, and who waits for it.
+type Batch = (Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>);
+
 /// The writer's inlet.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
-    notes: mpsc::Sender<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
+    notes: mpsc::Sender<Batch>,
+}
+
+/// Room for one batch of notes. It is taken before what they tell of is changed, so that notes are sent in the order of
+/// the changes, and none is missing when whoever asked has gone meanwhile.
+#[derive(Debug)]
+pub(crate) struct Room<'a>(mpsc::Permit<'a, Batch>);
+
+/// Notes on their way.
+#[derive(Debug)]
+pub(crate) struct Sent(oneshot::Receiver<Result<(), Arc<anyhow::Error>>>);
+
+impl Room<'_> {
+    pub(crate) fn send(self, notes: Vec<Note>) -> Sent {
+        let (done, is_done) = oneshot::channel();
+        self.0.send((notes, Some(done)));
+        Sent(is_done)
+    }
+}
+
+impl Sent {
+    /// Returns when they are durable.
+    pub(crate) async fn durable(self) -> Result<(), Arc<anyhow::Error>> {
+        self.0.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn gone() -> Arc<anyhow::Error> {
+    Arc::new(anyhow::anyhow!("the writer of the local state has ended"))
 }
 
 impl Disk {
@@ -71,17 +102,14 @@ impl Disk {
         Ok((Self { notes }, kept))
     }
 
-    /// Keeps these; they are durable when this returns.
-    pub(crate) async fn keep(&self, notes: Vec<Note>) -> Result<(), Arc<anyhow::Error>> {
-        let (done, is_done) = oneshot::channel();
-        let gone = || Arc::new(anyhow::anyhow!("the writer of the local state has ended"));
-        self.notes.send((notes, Some(done))).await.map_err(|_| gone())?;
-        is_done.await.unwrap_or_else(|_| Err(gone()))
+    /// Waits until there is room for notes.
+    pub(crate) async fn room(&self) -> Result<Room<'_>, Arc<anyhow::Error>> {
+        self.notes.reserve().await.map(Room).map_err(|_| gone())
     }
 
-    /// Keeps a verdict when there is time.
-    pub(crate) fn keep_verdict(&self, check: CheckId, verdict: Verdict) {
-        let _ = self.notes.try_send((vec![Note::Verdict(check, verdict)], None));
+    /// Keeps a verdict when there is time; says whether there was room for it.
+    pub(crate) fn keep_verdict(&self, check: CheckId, verdict: Verdict) -> bool {
+        self.notes.try_send((vec![Note::Verdict(check, verdict)], None)).is_ok()
     }
 }
 
@@ -123,10 +151,7 @@ fn unpack<T: DeserializeOwned>(what: &str, id: &str, bytes: &[u8]) -> Option<T> 
 }
 
 /// Takes whatever waits, writes it in one transaction, answers; ends when the last inlet is dropped.
-fn write_all(
-    database: &Database,
-    mut inlet: mpsc::Receiver<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
-) {
+fn write_all(database: &Database, mut inlet: mpsc::Receiver<Batch>) {
     let mut waiting = Vec::new();
     while let Some(first) = inlet.blocking_recv() {
         waiting.push(first);

@@ -99,7 +99,7 @@ pub(crate) enum DeskError {
     /// The write did not become durable, or it is not known whether it did.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// Nothing was changed: the local state could not be kept on disk.
+    /// It could not be kept on disk: what was asked may hold until the agent stops, and is to be told again then.
     #[error("this agent cannot keep its local state")]
     Disk(#[source] Arc<anyhow::Error>),
     /// The reload was refused as a whole; the message lists every fault.

@@ -1,5 +1,5 @@
 //! Whole agents for tests: processes of the built program on free ports, a small HTTP client, and waiting for a level.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, dead_code)] // tests read the clock; each uses its part of this
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, dead_code, unreachable_pub)] // tests read the clock; each uses its part of this
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
