@@ -76,7 +76,9 @@ fn a_reload_is_a_difference() {
     eventually("it passes", || bench.agent.get("/v1/agent/checks").json()["kept"]["Status"] == "passing");
     // Failing now, it is held by its counter, which a new start of the check would reset to nothing seen.
     let row = || bench.agent.get("/v1/health/service/kept").json();
-    eventually("it is in the catalog", || row()[0]["Checks"][0]["Status"] == "passing" || row()[0]["Checks"][1]["Status"] == "passing");
+    eventually("it is in the catalog", || {
+        row()[0]["Checks"][0]["Status"] == "passing" || row()[0]["Checks"][1]["Status"] == "passing"
+    });
     let before = row();
     backend.answers(500);
     std::fs::remove_file(bench.files.join("gone.json")).unwrap();

@@ -6,11 +6,11 @@ use http::{Method, StatusCode};
 use muster_catalog::ServiceId;
 
 use super::Door;
+use super::call::{Answer, Call, Handler, Route};
 use super::error::HttpError;
 use super::filter::{Filter, Rows, parse_bool};
 use super::query::Query;
 use super::reply::Reply;
-use super::routes::{Answer, Call, Handler, Route};
 use crate::config::DefinitionError;
 use crate::desk::{DeskError, Order, Unknown, Who};
 
@@ -135,7 +135,7 @@ fn warn(warnings: &[String], call_from: &Who) {
 }
 
 /// A handler that waits, as the table of routes takes it.
-fn soon<F>(answering: F) -> super::routes::Answering
+fn soon<F>(answering: F) -> super::call::Answering
 where
     F: Future<Output = Answer> + Send + 'static,
 {

@@ -13,12 +13,13 @@ use hyper::body::Incoming;
 use smol_str::SmolStr;
 
 use super::body::Body;
+use super::call::{Answering, Call, Handler};
 use super::error::HttpError;
 use super::later::QUERY_PREFIX;
 use super::path::{self, PathFault};
 use super::query::{Query, host_of, is_address};
 use super::reply::{Reply, Style};
-use super::routes::{Answering, Call, Found, Handler, Known, find};
+use super::routes::{Found, Known, find};
 use super::{Config, Door};
 use crate::desk::{Token, Who};
 

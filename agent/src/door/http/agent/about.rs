@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::Door;
+use super::super::call::{Answer, Call};
 use super::super::json;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Call};
 use super::facts::Pool;
 use super::{debug, go_json, members, stats};
 use crate::config::{CONSUL_VERSION, Config, MUSTER_VERSION};

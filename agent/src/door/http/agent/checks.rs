@@ -3,12 +3,12 @@
 use muster_catalog::{CheckId, Status};
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::fields::AgentCheckView;
 use super::super::filter::Rows;
 use super::super::json;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Answering, Call};
 use super::{TheDoor, filter, forget, obey, refused, soon, warn as warn_of};
 use crate::config::{check_from_body, update_from_body};
 use crate::desk::{DeskError, Order, Unknown};

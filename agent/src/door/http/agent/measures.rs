@@ -6,9 +6,9 @@ use http::HeaderValue;
 use http::header::ACCEPT;
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Answering, Call};
 use super::health::REASON;
 use super::{TheDoor, go_json, soon};
 use crate::telemetry::host_report;

@@ -10,6 +10,7 @@ use muster_catalog::LocalService;
 use smol_str::SmolStr;
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::fields::AgentServiceView;
 use super::super::filter::Rows;
@@ -17,7 +18,6 @@ use super::super::json;
 use super::super::options::hold;
 use super::super::query::Query;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Answering, Call};
 use super::{TheDoor, enable, filter, forget, obey, refused, service_id, soon, warn};
 use crate::config::service_from_body;
 use crate::desk::Order;
