@@ -58,7 +58,7 @@ struct Kept {
 impl LocalDesk {
     /// Takes what a former run kept. Verdicts hold until the first new result: a restart is not a failure.
     pub(crate) fn new(runner: health::Handle, disk: Option<Disk>, kept: disk::Kept, settings: LocalSettings) -> Self {
-        let mut local = Local::default();
+        let mut local = Local::of_start(kept.starts);
         let mut checks = kept.checks;
         for local in &mut checks {
             if let Some((_, verdict)) = kept.verdicts.iter().find(|(id, _)| *id == local.check.id) {
