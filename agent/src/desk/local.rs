@@ -60,8 +60,7 @@ struct Kept {
 impl LocalDesk {
     /// Takes what a former run kept. Verdicts hold until the first new result: a restart is not a failure.
     pub(crate) fn new(runner: health::Handle, disk: Option<Disk>, kept: disk::Kept, settings: LocalSettings) -> Self {
-        let mut local = Local::default();
-        local.begin_run(kept.starts);
+        let mut local = Local::of_start(kept.starts);
         let mut checks = kept.checks;
         checks.retain(|local| {
             let program = local.definition.as_ref().is_some_and(|definition| matches!(definition.probe, Probe::Exec(_)));
