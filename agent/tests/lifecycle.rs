@@ -164,7 +164,7 @@ fn dns_and_http_are_on_loopback_alone_unless_told() {
 
 #[test]
 fn gauges_of_catalog_and_raft_are_set() {
-    let agent = Agent::with(&["-hcl", "telemetry { prometheus_retention_time = \"1h\" }"]);
+    let agent = Agent::with(&["-hcl", "telemetry {\n prometheus_retention_time = \"1h\"\n disable_hostname = true\n}"]);
     let begun = Instant::now();
     eventually("they are shown", || {
         let text = agent.get("/v1/agent/metrics?format=prometheus").text();
