@@ -175,7 +175,7 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
-        let facts = Arc::new(http::AgentFacts::new(config.clone()));
+        let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
         let door = Arc::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
         tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
         let (upkeep, upkeep_stop) = (telemetry.metrics().clone().upkeep(), desk.stopping());

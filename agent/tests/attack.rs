@@ -165,8 +165,9 @@ fn a_byte_a_second_on_300_connections_keeps_nobody_else_waiting() {
 fn a_thousand_slow_clients_are_bounded_and_others_served() {
     withstands(&mut Agent::new(), |agent| {
         // Beyond the limit of an address it is told so; what stays open is bounded.
-        let slow: Vec<_> =
-            (0..1000).filter_map(|_| connect_from(1, agent.http).ok()).map(|mut stream| {
+        let slow: Vec<_> = (0..1000)
+            .filter_map(|_| connect_from(1, agent.http).ok())
+            .map(|mut stream| {
                 let _ = stream.write_all(b"PUT /v1/kv/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx");
                 stream
             })
@@ -371,9 +372,18 @@ fn hostile_names_come_back_as_they_were_through_every_answer() {
             agent.done(&format!("/v1/agent/check/update/c{number}"), json!({"Status": "passing", "Output": hostile}).to_string());
         }
         for path in [
-            "/v1/agent/services", "/v1/agent/checks", "/v1/agent/service/web0", "/v1/agent/health/service/name/web",
-            "/v1/catalog/services", "/v1/catalog/service/web", "/v1/catalog/node/here", "/v1/catalog/node-services/here",
-            "/v1/health/service/web", "/v1/health/node/here", "/v1/health/checks/web", "/v1/health/state/any",
+            "/v1/agent/services",
+            "/v1/agent/checks",
+            "/v1/agent/service/web0",
+            "/v1/agent/health/service/name/web",
+            "/v1/catalog/services",
+            "/v1/catalog/service/web",
+            "/v1/catalog/node/here",
+            "/v1/catalog/node-services/here",
+            "/v1/health/service/web",
+            "/v1/health/node/here",
+            "/v1/health/checks/web",
+            "/v1/health/state/any",
         ] {
             for query in ["", "?pretty"] {
                 let answer = agent.get(&format!("{path}{query}"));
@@ -401,9 +411,8 @@ fn hostile_names_come_back_as_they_were_through_every_answer() {
 #[test]
 fn a_page_of_another_site_can_neither_read_nor_write() {
     withstands(&mut Agent::new(), |agent| {
-        let ask = |method: &str, headers: &[(&str, &str)]| {
-            request(agent.http, method, "/v1/kv/page", headers, b"x").unwrap().status
-        };
+        let ask =
+            |method: &str, headers: &[(&str, &str)]| request(agent.http, method, "/v1/kv/page", headers, b"x").unwrap().status;
         assert_eq!(ask("GET", &[("Host", "evil.example")]), 403, "a name that was bound to this address");
         assert_eq!(ask("PUT", &[("Host", "evil.example:8500")]), 403);
         assert_eq!(ask("PUT", &[("Origin", "http://evil.example")]), 403);
@@ -425,7 +434,8 @@ fn a_request_that_is_given_up_halfway_is_whole_or_nothing() {
     let mut agent = Agent::new();
     for number in 0..200 {
         let body = json!({"Name": format!("s{number}"), "Port": 80}).to_string();
-        let head = format!("PUT /v1/agent/service/register HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head =
+            format!("PUT /v1/agent/service/register HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut stream = send(agent.http, head.as_bytes());
         let _ = stream.write_all(body.as_bytes());
         if number % 3 == 0 {
@@ -456,9 +466,8 @@ fn an_answer_that_nobody_reads_is_held_once() {
         }
         let before = agent.rss_kb();
         // Each asks for 2.7 MB and reads nothing.
-        let held: Vec<_> = (0..8)
-            .map(|_| send(agent.http, b"GET /v1/kv/big?recurse HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-            .collect();
+        let held: Vec<_> =
+            (0..8).map(|_| send(agent.http, b"GET /v1/kv/big?recurse HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
         others_are_served(agent);
         let mut first = [0; 16];
         for mut stream in &held {

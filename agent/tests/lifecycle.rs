@@ -30,9 +30,7 @@ fn ends_in_order(signal: &str) {
     std::thread::scope(|scope| {
         let readers: Vec<_> =
             (0..100).map(|_| scope.spawn(|| request(http, "GET", &path, &[], b"").map(|answer| answer.status))).collect();
-        eventually("the readers are connected", || {
-            std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count() > 100
-        });
+        eventually("the readers are connected", || std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count() > 100);
         let writers: Vec<_> = (0..16)
             .map(|writer| {
                 scope.spawn(move || {

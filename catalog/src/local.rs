@@ -11,8 +11,9 @@ use crate::cause::Cause;
 use crate::command::{Command, Deregister, Offer, Register, Removed, Target};
 use crate::definition::CheckDefinition;
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::row::{Check, Row, Service, Status};
+use crate::row::{Check, Row, Service};
 use crate::state::State;
+use crate::status::Status;
 
 /// Rows that one command of a plan carries at most: a full sync of thousands stays a handful of log entries, each
 /// far below any limit on a message.

@@ -19,6 +19,7 @@ mod settled;
 mod toml;
 mod tree;
 mod validate;
+mod version;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,7 @@ pub(crate) use settled::{
 };
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::validate;
+pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]

@@ -147,10 +147,7 @@ impl LocalDesk {
 
     /// Changes what this agent was told: in memory and on its way to the disk in one step, in the same order as others
     /// and whole even if whoever asked goes away. Returns when it is durable.
-    async fn change<T>(
-        &self,
-        act: impl FnOnce(&mut Kept) -> Result<(T, Vec<Note>), DeskError> + Send,
-    ) -> Result<T, DeskError> {
+    async fn change<T>(&self, act: impl FnOnce(&mut Kept) -> Result<(T, Vec<Note>), DeskError> + Send) -> Result<T, DeskError> {
         let room = match &self.disk {
             Some(disk) => Some(disk.room().await.map_err(DeskError::Disk)?),
             None => None,

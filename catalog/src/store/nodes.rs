@@ -13,8 +13,9 @@ use crate::grave::Gone;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::past::Subject;
 use crate::removal::RemovalMark;
-use crate::row::{Check, Health, Instance, Node, Row, Service, Status};
+use crate::row::{Check, Instance, Node, Row, Service};
 use crate::state::{Bucket, Host};
+use crate::status::{Health, Status};
 use crate::topic::Topic;
 
 impl Change<'_> {

@@ -13,12 +13,13 @@ use hyper::body::Incoming;
 use smol_str::SmolStr;
 
 use super::body::Body;
+use super::call::{Answering, Call, Handler};
 use super::error::HttpError;
 use super::later::QUERY_PREFIX;
 use super::path::{self, PathFault};
 use super::query::{Query, host_of, is_address};
 use super::reply::{Reply, Style};
-use super::routes::{Answering, Call, Found, Handler, Known, find};
+use super::routes::{Found, Known, find};
 use super::{Config, Door};
 use crate::desk::{Token, Who};
 
@@ -118,7 +119,7 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     let who = Who::outside(&peer.from, token(&query, &parts.headers));
     let rest = SmolStr::new(rest);
     let body = Body::new(incoming, &parts.headers);
-    let call = Call { method: parts.method, rest, query, headers: parts.headers, body, who, gzip: style.gzip };
+    let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip };
     match handler {
         Handler::Now(answer) => end(answer(door, &call).unwrap_or_else(|error| said(&error)), &style),
         Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style },

@@ -10,7 +10,8 @@ use crate::command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Target,
 };
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
-use crate::row::{Check, Entry, Health, Index, Node, Row, Service};
+use crate::row::{Check, Entry, Index, Node, Row, Service};
+use crate::status::Health;
 
 /// The store's rows, and nothing that is made of them.
 #[derive(Debug, Default, Clone)]

@@ -12,8 +12,9 @@ use crate::command::{
 use crate::grave::GRAVES_MAX;
 use crate::name::{CheckId, NAME_BYTES_MAX, NodeName, ServiceId, ServiceName};
 use crate::query::{Ask, NodeChecks, NodeServices, ServiceChecks, Services, StateChecks};
-use crate::row::{Check, Meta, Node, Service, Status, Weights};
+use crate::row::{Check, Meta, Node, Service, Weights};
 use crate::state::State;
+use crate::status::Status;
 use crate::store::{Applied, Store};
 use crate::topic::Topic;
 
@@ -272,7 +273,7 @@ fn a_new_owner_is_seen_in_instances_too() {
 fn a_text_of_the_registrants_wakes_nobody_who_waits_for_warnings() {
     let mut desk = Desk::new();
     let applied = desk.register(on("n").check("c", "odd", None));
-    assert!(!applied.touched.contains(&Topic::State(Some(crate::row::Health::Warning))));
+    assert!(!applied.touched.contains(&Topic::State(Some(crate::status::Health::Warning))));
 }
 
 #[test]
