@@ -39,7 +39,7 @@ fn a_registration_reaches_watchers_and_dns() {
 #[test]
 fn a_failed_http_check_takes_its_service_out_and_a_good_one_brings_it_back() {
     let (agent, backend) = (Agent::new(), Backend::new());
-    let check = json!({"HTTP": backend.url(), "Interval": "100ms"});
+    let check = json!({"HTTP": backend.url(), "Interval": "1s"});
     register(&agent, json!({"Name": "web", "Port": 80, "Check": check}));
     eventually("it passes", || passing(&agent, "web") == 1 && agent.addresses("web.service.consul") == 1);
     backend.answers(500);
@@ -104,11 +104,10 @@ fn what_many_callers_told_at_once_is_the_same_on_disk_and_in_memory() {
 #[test]
 fn a_restart_is_no_failure_a_status_holds_until_the_first_result() {
     let (mut agent, backend) = (Agent::new(), Backend::new());
-    let check = json!({"CheckID": "http", "HTTP": backend.url(), "Interval": "100ms"});
+    let check = json!({"CheckID": "http", "HTTP": backend.url(), "Interval": "1s"});
     register(&agent, json!({"Name": "web", "Port": 80, "Check": check}));
     eventually("it passes", || status_of(&agent, "http").as_deref() == Some("passing"));
-    // Once more with an interval so long that no result comes after the restart: the verdict is kept, being the same probe.
-    let slow = json!({"CheckID": "slow", "HTTP": backend.url(), "Interval": "100ms", "ServiceID": "web"});
+    let slow = json!({"ID": "slow", "Name": "slow", "HTTP": backend.url(), "Interval": "1s", "ServiceID": "web"});
     agent.done("/v1/agent/check/register", slow.to_string());
     eventually("it passes", || status_of(&agent, "slow").as_deref() == Some("passing"));
     let modified = agent.get("/v1/health/service/web").json()[0]["Checks"].clone();
@@ -217,10 +216,10 @@ fn an_alias_follows_its_target() {
 
 #[test]
 fn programs_run_from_files_alone_unless_it_is_enabled() {
-    let body = json!({"Name": "p", "CheckID": "p", "Args": ["/bin/true"], "Interval": "100ms"}).to_string();
+    let body = json!({"Name": "p", "ID": "p", "Args": ["/bin/true"], "Interval": "1s"}).to_string();
     let mut agent = Agent::new();
     let answer = agent.put("/v1/agent/check/register", &body);
-    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.status, 500, "as Consul's: {}", answer.text());
     assert!(answer.text().contains("Scripts are disabled"), "{}", answer.text());
     agent.kill();
 
@@ -232,7 +231,7 @@ fn programs_run_from_files_alone_unless_it_is_enabled() {
     agent.start_again(Some(&["-enable-local-script-checks"]));
     assert_eq!(status_of(&agent, "p"), None, "what was told when it was allowed does not run on");
     let file = agent.dir().join("program.json");
-    let check = json!({"check": {"id": "f", "name": "f", "args": ["/bin/true"], "interval": "100ms"}});
+    let check = json!({"check": {"id": "f", "name": "f", "args": ["/bin/true"], "interval": "1s"}});
     std::fs::write(&file, check.to_string()).unwrap();
     agent.kill();
     let path = format!("-config-file={}", file.display());

@@ -224,7 +224,7 @@ fn spawn(dir: &Path, http: u16, dns: u16, flags: &[String], around: &Around, log
         command.args(["-server", "-bootstrap"]).arg(format!("-data-dir={}", dir.join("data").display()));
     }
     command.arg(format!("-http-port={http}")).arg(format!("-dns-port={dns}"));
-    command.args(["-hcl", "ports { server = -1 serf_lan = -1 serf_wan = -1 }"]);
+    command.args(["-hcl", "ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}"]);
     command.args(flags).envs(around.env.iter().cloned()).env_remove("NOTIFY_SOCKET");
     command.envs(around.env.iter().cloned());
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

@@ -81,7 +81,10 @@ fn over(response: Response<Full<Bytes>>) -> Begun {
 }
 
 fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    if let Some(Ok(host)) = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str())) {
+        parts.headers.insert(HOST, host); // Where the request line names a host, that one counts (RFC 9112, 3.2.2).
+    }
     if let Err(response) = door.hosts.admit(peer, &parts.method, &parts.headers) {
         return over(*response);
     }
