@@ -187,6 +187,7 @@ impl StorageBackend for Overlay {
         let mut over = self.lock();
         check(over.len, offset, data.len())?;
         for (page, from, at, part) in parts(offset, data.len()) {
+            #[allow(clippy::map_entry)] // what is put there may fail to be read
             if !over.pages.contains_key(&page) {
                 let below = self.page(page)?;
                 over.pages.insert(page, below);
