@@ -179,6 +179,13 @@ impl LocalDesk {
 
     /// A probe's verdict, or an expiry.
     pub(crate) fn apply(&self, node: &NodeName, at_ms: u64, verdict: health::Verdict) {
+        if let Some((disk, (check, verdict))) = self.disk.as_ref().zip(self.take(node, at_ms, verdict)) {
+            disk.keep_verdict(check, verdict);
+        }
+    }
+
+    /// Takes a verdict; what of it is to be kept, if anything changed.
+    fn take(&self, node: &NodeName, at_ms: u64, verdict: health::Verdict) -> Option<(CheckId, disk::Verdict)> {
         let settings = self.settings.load();
         let health::Verdict { check, generation, turn, status, mut output, source } = verdict;
         if settings.discard_output {
@@ -186,9 +193,9 @@ impl LocalDesk {
         }
         let output = SmolStr::new(output);
         let mut kept = self.lock();
-        let Some(local) = kept.local.checks().get(&check).filter(|local| local.generation == generation) else { return };
+        let Some(local) = kept.local.checks().get(&check).filter(|local| local.generation == generation) else { return None };
         if kept.turns.get(&check).is_some_and(|last| *last >= turn) {
-            return;
+            return None;
         }
         let (kind, by) = match source {
             health::Source::Probe => (CauseKind::CheckResult, local.check.kind.as_str()),
@@ -207,12 +214,11 @@ impl LocalDesk {
         if turned == Some(true) {
             tracing::info!(check = %check, status = %status, "check is {status} now");
         }
-        if !same {
-            if let Some(disk) = &self.disk {
-                disk.keep_verdict(check, disk::Verdict { status, output });
-            }
-            self.changed();
+        if same {
+            return None;
         }
+        self.changed();
+        Some((check, disk::Verdict { status, output }))
     }
 
     /// The alias checks, for the loop that judges them.
@@ -365,6 +371,9 @@ impl Desk {
     pub(crate) async fn obey(&self, who: &Who, order: Order) -> Result<(), DeskError> {
         let local = self.local();
         allow(who, &Act::Order(&order, &local.settings().policy))?;
+        if !matches!(order, Order::Report { .. } | Order::Reload | Order::Leave) {
+            self.raft().room()?; // before anything is changed here: it could neither be kept nor told to the catalog
+        }
         let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
         match order {
             Order::RegisterService { service, checks, replace_checks } => {
@@ -380,7 +389,7 @@ impl Desk {
             Order::DeregisterCheck(id) => {
                 self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
             }
-            Order::Report { check, status, output } => self.report(&check, status, output)?,
+            Order::Report { check, status, output } => self.report(&check, status, output).await?,
             Order::ServiceMaintenance { service, on } => {
                 self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?
             }
@@ -494,13 +503,16 @@ impl Desk {
         desk.keep(vec![Note::NoCheck(id.clone())]).await
     }
 
-    fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
+    /// A report is an order that was given: it is kept before it is acknowledged, as a probe's verdict need not be.
+    async fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
         let verdict = self.local().runner.report(id, status, output).map_err(|error| match error {
             health::Error::UnknownCheck(id) => DeskError::Unknown(Unknown::Check(id.to_string())),
             health::Error::NotTtl(id) => DeskError::Unknown(Unknown::NotTtl(id.to_string())),
         })?;
-        self.local().apply(self.name(), self.clock_ms(), verdict);
-        Ok(())
+        match self.local().take(self.name(), self.clock_ms(), verdict) {
+            Some((check, verdict)) => self.local().keep(vec![Note::Verdict(check, verdict)]).await,
+            None => Ok(()),
+        }
     }
 
     async fn maintain_service(&self, id: &ServiceId, on: Option<String>, cause: &Arc<Cause>) -> Result<(), DeskError> {
