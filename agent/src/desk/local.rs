@@ -448,17 +448,17 @@ impl Desk {
                     .await?;
             }
             Order::DeregisterService(id) => {
-                self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
+                self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
             }
             Order::RegisterCheck(definition) => {
-                self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?
+                self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?;
             }
             Order::DeregisterCheck(id) => {
-                self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
+                self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
             }
             Order::Report { check, status, output } => self.report(&check, status, output)?,
             Order::ServiceMaintenance { service, on } => {
-                self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?
+                self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?;
             }
             Order::NodeMaintenance { on } => {
                 let id = CheckId::new(NODE_MAINTENANCE).expect("the constant is a name");
