@@ -1,5 +1,5 @@
 //! What an agent was told: it reaches readers, stays over `kill -9`, and goes when others remove it.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // the helpers of a test may fail as its tests do
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests read the clock; the helpers of a test may fail as its tests do
 
 mod support;
 
@@ -110,6 +110,7 @@ fn a_restart_is_no_failure_a_status_holds_until_the_first_result() {
     let slow = json!({"ID": "slow", "Name": "slow", "HTTP": backend.url(), "Interval": "1s", "ServiceID": "web"});
     agent.done("/v1/agent/check/register", slow.to_string());
     eventually("it passes", || status_of(&agent, "slow").as_deref() == Some("passing"));
+    eventually("the catalog has both", || passing(&agent, "web") == 1);
     let modified = agent.get("/v1/health/service/web").json()[0]["Checks"].clone();
     agent.kill_and_start();
     for _ in 0..20 {
@@ -265,4 +266,18 @@ fn a_port_in_use_is_told_with_listener_and_address() {
         assert!(told.contains(listener) && told.contains(&address.to_string()), "{told}");
         assert!(told.contains("in use"), "{told}");
     }
+}
+
+#[test]
+fn large_services_return_together_after_their_node_was_removed() {
+    let agent = Agent::new();
+    for number in 0..12 {
+        let tags = ["x".repeat(900_000)];
+        register(&agent, json!({"ID": format!("s{number}"), "Name": "large", "Port": 80 + number, "Tags": tags}));
+    }
+    agent.done("/v1/catalog/deregister", json!({"Node": "here"}).to_string());
+    let there = || agent.get("/v1/catalog/service/large?filter=ServicePort!=0").json().as_array().map_or(0, Vec::len);
+    eventually("all are back", || there() == 12);
+    register(&agent, json!({"Name": "small", "Port": 1}));
+    assert_eq!(agent.addresses("small.service.consul"), 1, "and none holds others back");
 }

@@ -215,14 +215,25 @@ impl Desk {
 
     async fn reload(&self) -> Result<(), DeskError> {
         let (done, is_done) = oneshot::channel();
-        self.0.errands.send(Errand::Reload(done)).await.map_err(|_| DeskError::Stopping)?;
-        is_done.await.map_err(|_| DeskError::Stopping)?.map_err(DeskError::Reload)
+        self.run(Errand::Reload(done), is_done).await?.map_err(DeskError::Reload)
     }
 
     async fn leave(&self) -> Result<(), DeskError> {
         let (done, is_done) = oneshot::channel();
-        self.0.errands.send(Errand::Leave(done)).await.map_err(|_| DeskError::Stopping)?;
-        is_done.await.map_err(|_| DeskError::Stopping)
+        self.run(Errand::Leave(done), is_done).await
+    }
+
+    /// Hands an errand over and waits for it; once the agent stops, none is run any more.
+    async fn run<T>(&self, errand: Errand, is_done: oneshot::Receiver<T>) -> Result<T, DeskError> {
+        let ran = async {
+            self.0.errands.send(errand).await.map_err(|_| DeskError::Stopping)?;
+            is_done.await.map_err(|_| DeskError::Stopping)
+        };
+        tokio::select! {
+            biased;
+            ran = ran => ran,
+            () = self.stopping() => Err(DeskError::Stopping),
+        }
     }
 
     /// Returns once everything that was acknowledged before this start is applied, so that no answer is behind it.
@@ -230,7 +241,12 @@ impl Desk {
         if self.0.caught_up.load(Ordering::Acquire) {
             return Ok(());
         }
-        match tokio::time::timeout(self.0.hold, self.raft().settled()).await {
+        let settled = tokio::select! {
+            biased;
+            settled = tokio::time::timeout(self.0.hold, self.raft().settled()) => settled,
+            () = self.stopping() => return Err(DeskError::Stopping),
+        };
+        match settled {
             Ok(Ok(())) => {
                 self.0.caught_up.store(true, Ordering::Release);
                 Ok(())

@@ -1,5 +1,5 @@
 //! Anti-entropy: what this agent was told is brought into the catalog, at once after a change and again as time goes by.
-#![allow(clippy::disallowed_methods)] // A loop runs by the clock.
+#![allow(clippy::disallowed_methods)] // The loop reads the clock: when all is looked at next.
 
 use std::time::Duration;
 
