@@ -43,7 +43,8 @@ impl Who {
 
 /// A secret of a caller's: never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Token(#[allow(dead_code, reason = "as of `Who::token`")] pub(crate) SmolStr);
+#[allow(dead_code, reason = "as of `Who::token`")]
+pub(crate) struct Token(pub(crate) SmolStr);
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -56,6 +56,9 @@ impl Desk {
         if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
             self.wait_past(ask, wait).await;
         }
+        if consistency == Consistency::Consistent {
+            self.raft().read_index().await?;
+        }
         Ok(self.look(ask))
     }
 

@@ -67,6 +67,7 @@ impl Raft {
     }
 
     /// This voter.
+    #[cfg(test)]
     pub fn id(&self) -> RaftId {
         self.running.id
     }
@@ -147,13 +148,6 @@ impl Raft {
         metrics.map(|_| ()).map_err(|_| WriteError::Stopped)
     }
 
-    /// Returns when this server leads (`true`), or no longer does (`false`); at once if that is so now.
-    pub async fn until_leader(&self, leads: bool) -> Result<(), WriteError> {
-        let is_so = move |m: &RaftMetrics<Types>| (m.state == ServerState::Leader) == leads;
-        let metrics = self.running.engine.wait(None).metrics(is_so, "leadership").await;
-        metrics.map(|_| ()).map_err(|_| WriteError::Stopped)
-    }
-
     /// The leader's voter and node, if one is known.
     pub fn leader(&self) -> Option<(RaftId, Uuid)> {
         leader(&self.running.engine.metrics().borrow_watched())
@@ -164,24 +158,9 @@ impl Raft {
         self.running.engine.is_leader()
     }
 
-    /// The current term.
-    pub fn term(&self) -> u64 {
-        self.running.engine.metrics().borrow_watched().current_term
-    }
-
-    /// Last entry in the log.
-    pub fn last_log_index(&self) -> Index {
-        self.running.engine.metrics().borrow_watched().last_log_index.unwrap_or(0).max(self.applied_index())
-    }
-
     /// Last entry applied to the catalog.
     pub fn applied_index(&self) -> Index {
         self.running.applied.load(Ordering::Acquire)
-    }
-
-    /// Last entry known to be committed.
-    pub fn commit_index(&self) -> Index {
-        self.running.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index).max(self.applied_index())
     }
 
     /// All of it, of one moment.
@@ -190,6 +169,7 @@ impl Raft {
     }
 
     /// Asks for a snapshot now; it is written beside everything else.
+    #[cfg(test)]
     pub async fn trigger_snapshot(&self) -> Result<(), WriteError> {
         self.running.engine.trigger().snapshot().await.map_err(|_| WriteError::Stopped)
     }

@@ -38,4 +38,4 @@ pub use engine::Raft;
 pub use error::WriteError;
 pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
-pub use status::{Role, Status};
+pub use status::Role;

@@ -26,8 +26,6 @@ pub enum Role {
 /// Raft as an operator sees it.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// This voter.
-    pub id: RaftId,
     /// What it is.
     pub role: Role,
     /// The current term.
@@ -62,7 +60,6 @@ impl Status {
         let membership = m.membership_config.membership();
         let voters: Vec<RaftId> = membership.voter_ids().collect();
         Self {
-            id: m.id,
             role: match m.state {
                 ServerState::Learner => Role::Learner,
                 ServerState::Follower => Role::Follower,
