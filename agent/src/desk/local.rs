@@ -60,8 +60,7 @@ struct Kept {
 impl LocalDesk {
     /// Takes what a former run kept. Verdicts hold until the first new result: a restart is not a failure.
     pub(crate) fn new(runner: health::Handle, disk: Option<Disk>, kept: disk::Kept, settings: LocalSettings) -> Self {
-        let mut local = Local::default();
-        local.begin_run(kept.starts);
+        let mut local = Local::of_start(kept.starts);
         let mut checks = kept.checks;
         checks.retain(|local| {
             let program = local.definition.as_ref().is_some_and(|definition| matches!(definition.probe, Probe::Exec(_)));
@@ -219,8 +218,8 @@ impl LocalDesk {
         .await
     }
 
-    /// A probe's verdict, or an expiry.
-    pub(crate) fn apply(&self, node: &NodeName, at_ms: u64, verdict: health::Verdict) {
+    /// A probe's verdict, a report or an expiry; whether anything is different now.
+    pub(crate) fn apply(&self, node: &NodeName, at_ms: u64, verdict: health::Verdict) -> bool {
         let settings = self.settings.load();
         let health::Verdict { check, generation, turn, status, mut output, source } = verdict;
         if settings.discard_output {
@@ -228,9 +227,9 @@ impl LocalDesk {
         }
         let output = SmolStr::new(output);
         let mut kept = self.lock();
-        let Some(local) = kept.local.checks().get(&check).filter(|local| local.generation == generation) else { return };
+        let Some(local) = kept.local.checks().get(&check).filter(|local| local.generation == generation) else { return false };
         if kept.turns.get(&check).is_some_and(|last| *last >= turn) {
-            return;
+            return false;
         }
         let (kind, by) = match source {
             health::Source::Probe => (CauseKind::CheckResult, local.check.kind.as_str()),
@@ -260,6 +259,7 @@ impl LocalDesk {
         if !same {
             self.changed();
         }
+        !same
     }
 
     /// The alias checks, for the loop that judges them.
@@ -441,6 +441,9 @@ impl Desk {
     pub(crate) async fn obey(&self, who: &Who, order: Order) -> Result<(), DeskError> {
         let local = self.local();
         allow(who, &Act::Order(&order, &local.settings().policy))?;
+        if !matches!(order, Order::Report { .. } | Order::Reload | Order::Leave) {
+            self.raft().room()?; // before anything is changed here: it could neither be kept nor told to the catalog
+        }
         let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
         match order {
             Order::RegisterService { service, checks, replace_checks } => {
@@ -456,7 +459,7 @@ impl Desk {
             Order::DeregisterCheck(id) => {
                 self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
             }
-            Order::Report { check, status, output } => self.report(&check, status, output)?,
+            Order::Report { check, status, output } => self.report(&check, status, output).await?,
             Order::ServiceMaintenance { service, on } => {
                 self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?;
             }
@@ -568,13 +571,20 @@ impl Desk {
         .await
     }
 
-    fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
+    /// A report is an order that was given: it is kept before it is acknowledged, as a probe's verdict need not be.
+    async fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
         let verdict = self.local().runner.report(id, status, output).map_err(|error| match error {
             health::Error::UnknownCheck(id) => DeskError::Unknown(Unknown::Check(id.to_string())),
             health::Error::NotTtl(id) => DeskError::Unknown(Unknown::NotTtl(id.to_string())),
         })?;
-        self.local().apply(self.name(), self.clock_ms(), verdict);
-        Ok(())
+        if !self.local().apply(self.name(), self.clock_ms(), verdict) {
+            return Ok(());
+        }
+        let now = |kept: &Kept| {
+            let check = &kept.local.checks().get(id)?.check;
+            Some(Note::Verdict(id.clone(), disk::Verdict { status: check.status.clone(), output: check.output.clone() }))
+        };
+        self.local().change(|kept| Ok(((), now(kept).into_iter().collect()))).await
     }
 
     async fn maintain_service(&self, id: &ServiceId, on: Option<String>, cause: &Arc<Cause>) -> Result<(), DeskError> {

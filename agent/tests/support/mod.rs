@@ -181,7 +181,10 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the agent\n{}", self.log());
+            #[allow(clippy::print_stderr)] // what a failed test shows
+            {
+                eprintln!("--- log of the agent\n{}", self.log());
+            }
         }
     }
 }
