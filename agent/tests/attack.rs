@@ -476,3 +476,34 @@ fn an_answer_that_nobody_reads_is_held_once() {
         assert!(agent.rss_kb() < before + GROWTH_KB_MAX, "{before} {}", agent.rss_kb());
     });
 }
+
+#[test]
+fn writes_that_nobody_waits_for_disturb_no_others() {
+    let mut agent = Agent::new();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let agent = &agent;
+            scope.spawn(move || {
+                for turn in 0..100 {
+                    // Given up at once: it is written or not, and its number is nobody else's.
+                    let path = format!("/v1/kv/dropped/{writer}/{turn}");
+                    drop(send(
+                        agent.http,
+                        format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx").as_bytes(),
+                    ));
+                    let path = format!("/v1/kv/kept/{writer}");
+                    let index = if turn == 0 { 0 } else { agent.get(&path).json()[0]["ModifyIndex"].as_u64().unwrap() };
+                    assert_eq!(agent.put(&format!("{path}?cas={index}"), turn.to_string()).text().trim(), "true");
+                }
+            });
+        }
+    });
+    for writer in 0..8 {
+        assert_eq!(agent.get(&format!("/v1/kv/kept/{writer}?raw")).text(), "99");
+    }
+    let dropped = agent.get("/v1/kv/dropped?keys").text();
+    agent.kill_and_start();
+    assert_eq!(agent.get("/v1/kv/dropped?keys").text(), dropped, "what is applied is durable");
+    let log = agent.log();
+    assert!(!log.contains("panicked") && !log.contains("OutsideWindow"), "{log}");
+}

@@ -95,6 +95,9 @@ impl Meaning {
             ("error", "error"),
             ("err", "error"),
         ];
+        if text(&file.log_file).is_some() {
+            self.warnings.push("log_file is accepted, without effect in this version: logs go to stderr".to_owned());
+        }
         let files: i64 = self.number("log_rotate_max_files", &file.log_rotate_max_files, -1..=i64::from(u32::MAX), 0);
         LogConfig {
             level: self.word("log_level", &file.log_level, &levels, if self.dev { "debug" } else { "info" }),
