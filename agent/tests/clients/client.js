@@ -38,8 +38,8 @@ async function main() {
   assert(await client.kv.set("a/b", "one"));
   const row = await client.kv.get("a/b");
   assert.strictEqual(row.Value, "one");
-  assert.strictEqual(await client.kv.set({ key: "a/b", value: "two", cas: row.ModifyIndex }), true);
-  assert.strictEqual(await client.kv.set({ key: "a/b", value: "three", cas: row.ModifyIndex }), false);
+  assert(await client.kv.set({ key: "a/b", value: "two", cas: row.ModifyIndex }));
+  assert(!(await client.kv.set({ key: "a/b", value: "three", cas: row.ModifyIndex })));
   assert.deepStrictEqual((await client.kv.get({ key: "a/", recurse: true })).map((row) => row.Value), ["two"]);
   assert.deepStrictEqual(await client.kv.keys("a/"), ["a/b"]);
   await client.kv.del("a/b");
