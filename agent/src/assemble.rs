@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::desk::{Bells, Desk, DeskError, Errand, LocalDesk, LocalSettings, Policy, Setup};
 use crate::door::http;
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
@@ -27,11 +27,18 @@ use crate::telemetry::{self, Telemetry};
 
 mod home;
 mod listen;
+mod supervisor;
 
 /// Waiting reads, writes under way and connections have this long to end after a signal; then they are cut.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// All of stopping, files included.
+const STOP_MAX: Duration = Duration::from_secs(8);
+/// What runs on threads of its own has this long when all else has ended.
+const THREADS_WAIT: Duration = Duration::from_secs(1);
 /// Errands at once: a reload that waits behind another finds nothing new to do.
 const ERRANDS_MAX: usize = 4;
+/// A server that cannot begin a history (its disk is full, say) tries again after this long.
+const FOUND_RETRY: Duration = Duration::from_secs(1);
 /// Worker threads at most: the agent shares its host with what it looks after.
 const WORKERS_MAX: usize = 4;
 
@@ -54,7 +61,7 @@ pub(crate) fn agent(arguments: Vec<OsString>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).thread_name("agent").enable_all().build();
     let ended = runtime.context("no runtime could be made").and_then(|runtime| {
         let ended = runtime.block_on(run(flags, loaded));
-        runtime.shutdown_timeout(STOP_WAIT);
+        runtime.shutdown_timeout(THREADS_WAIT);
         ended
     });
     match ended {
@@ -90,9 +97,16 @@ async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::new()?;
+    let pid_file = config.pid_file.clone();
     let mut agent = Agent::start(flags, config, files, telemetry).await?;
+    if let Some(path) = &pid_file {
+        home::write_pid(path)?;
+    }
     let ended = agent.serve(&mut signals).await;
     agent.stop(&mut signals).await;
+    if let Some(path) = &pid_file {
+        home::remove_pid(path);
+    }
     ended
 }
 
@@ -151,7 +165,7 @@ impl Agent {
             stop: stopping,
             errands,
         });
-        tell_files(&desk, &config, &remembered);
+        tell_files(&desk, &config, &remembered).await;
         let (member, members) = watch::channel(this_member(&config, id));
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(desk.stopping()));
@@ -161,16 +175,21 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
-        let facts = Arc::new(http::AgentFacts::new(config.clone()));
+        let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
         let door = Arc::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
         tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
-        tasks.spawn(telemetry.metrics().clone().upkeep());
+        let (upkeep, upkeep_stop) = (telemetry.metrics().clone().upkeep(), desk.stopping());
+        tasks.spawn(async move {
+            tokio::select! { () = upkeep => {}, () = upkeep_stop => {} }
+        });
+        tasks.spawn(loops::show_gauges(desk.clone(), config.datacenter.clone()));
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone(), members));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
+        tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
         Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, stop, tasks })
     }
@@ -181,7 +200,7 @@ impl Agent {
             tokio::select! {
                 failure = self.raft.failed() => return Err(anyhow!(failure)),
                 signal = signals.next() => match signal {
-                    Told::Reload => if let Err(faults) = self.reload() {
+                    Told::Reload => if let Err(faults) = self.reload().await {
                         tracing::error!("the configuration is as it was: {faults}");
                     },
                     Told::Stop(name) => {
@@ -191,7 +210,7 @@ impl Agent {
                 },
                 errand = self.errands.recv() => match errand {
                     Some(Errand::Reload(done)) => {
-                        let _ = done.send(self.reload());
+                        let _ = done.send(self.reload().await);
                     }
                     Some(Errand::Leave(done)) => {
                         tracing::info!("leaving");
@@ -205,7 +224,14 @@ impl Agent {
     }
 
     /// Reads the configuration again: all of it is taken, or nothing. Services and checks of files change by difference.
-    fn reload(&mut self) -> Result<(), String> {
+    async fn reload(&mut self) -> Result<(), String> {
+        supervisor::tell_reloading();
+        let reloaded = self.take_over().await;
+        supervisor::tell_reloaded();
+        reloaded
+    }
+
+    async fn take_over(&mut self) -> Result<(), String> {
         let Loaded { config, warnings, .. } = config::load(&self.flags, &Host::this()).map_err(|faults| faults.to_string())?;
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -217,7 +243,7 @@ impl Agent {
         self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
         self.telemetry.metrics().set_filter(filter(&self.config));
         self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;
-        tell_files(&self.desk, &self.config, &[]);
+        tell_files(&self.desk, &self.config, &[]).await;
         self.member.send_replace(this_member(&self.config, self.desk.id()));
         tracing::info!(changed = ?keys.applied, "configuration reloaded");
         if !keys.restart.is_empty() {
@@ -228,14 +254,20 @@ impl Agent {
 
     /// Doors close, waiting reads are answered, writes end, files are closed. A second signal ends at once.
     async fn stop(mut self, signals: &mut Signals) {
+        supervisor::tell_stopping();
         self.stop.send_replace(true);
         let ended = async {
-            while self.tasks.join_next().await.is_some() {}
+            let tasks = async { while self.tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(STOP_WAIT, tasks).await.is_err() {
+                tracing::warn!("requests that did not end in time are cut");
+            }
+            self.desk.local().flush().await;
             self.raft.shutdown().await;
         };
+        let again = async { while matches!(signals.next().await, Told::Reload) {} };
         tokio::select! {
-            _ = tokio::time::timeout(STOP_WAIT, ended) => {}
-            _ = signals.next() => tracing::warn!("stopping at once"),
+            _ = tokio::time::timeout(STOP_MAX, ended) => {}
+            () = again => tracing::warn!("stopping at once"),
         }
     }
 }
@@ -359,16 +391,13 @@ fn local_settings(config: &Config) -> LocalSettings {
 }
 
 /// Makes the services and checks of definition files what the files say.
-fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
+async fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
     let services = config.services.iter().map(|told| (told.service.clone(), told.checks.clone())).collect();
     let checks = config.lone_checks.iter().map(|told| told.check.clone()).collect();
-    for warning in
-        config.services.iter().flat_map(|told| &told.warnings).chain(config.lone_checks.iter().flat_map(|told| &told.warnings))
-    {
-        tracing::warn!("{warning}");
-    }
     let cause = Arc::new(Cause::new(desk.name(), CauseKind::DefinitionFile, desk.clock_ms(), "definition files"));
-    desk.local().replace_files(services, checks, remembered, &cause);
+    if let Err(error) = desk.local().replace_files(services, checks, remembered, &cause).await {
+        tracing::error!(%error, "what definition files replaced or removed may return at the next start");
+    }
 }
 
 /// This agent as the catalog shows it.
@@ -399,17 +428,29 @@ fn this_member(config: &Config, id: Uuid) -> Member {
     }
 }
 
-/// Makes this server a cluster of its own if it may and is in none, and begins the history.
+/// Makes this server a cluster of its own if it may and is in none, and begins the history. Runs until that is done.
 async fn found(desk: Desk, bootstrap: bool) {
-    if bootstrap && let Err(error) = desk.raft().initialize().await {
-        tracing::error!(%error, "this server could not be made a cluster");
-        return;
+    let mut stop = std::pin::pin!(desk.stopping());
+    loop {
+        match try_to_found(&desk, bootstrap).await {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "the history could not be begun: trying again"),
+        }
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(FOUND_RETRY) => {}
+        }
     }
-    if desk.caught_up().await.is_err() || desk.reader().load().history().is_some() {
-        return;
+}
+
+async fn try_to_found(desk: &Desk, bootstrap: bool) -> Result<(), DeskError> {
+    if bootstrap {
+        desk.raft().initialize().await?;
+    }
+    desk.caught_up().await?;
+    if desk.reader().load().history().is_some() {
+        return Ok(());
     }
     let cause = Arc::new(Cause::new(desk.name(), CauseKind::Start, desk.clock_ms(), "a new history begins"));
-    if let Err(error) = desk.write_as(Command::Found(Uuid::new_v4()), cause).await {
-        tracing::error!(%error, "the history could not be begun");
-    }
+    desk.write_as(Command::Found(Uuid::new_v4()), cause).await.map(|_| ())
 }

@@ -10,7 +10,6 @@ mod door;
 mod loops;
 mod raft;
 mod telemetry;
-mod version;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {

@@ -45,7 +45,7 @@ fn openraft_is_imported_in_one_folder() {
     for file in sources(&root().join("agent/src")) {
         if !file.starts_with(root().join("agent/src/raft")) {
             let text = fs::read_to_string(&file).expect("it was just listed");
-            assert!(!text.contains("openraft::"), "{} imports openraft", file.display());
+            assert!(!text.contains("use openraft"), "{} imports openraft", file.display());
         }
     }
 }
@@ -61,6 +61,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Files of tests alone may look back at what they test.
+fn is_test(file: &Path) -> bool {
+    file.components().any(|part| ["tests", "tests.rs", "testing.rs", "testing"].iter().any(|test| part.as_os_str() == *test))
 }
 
 /// The code of a file without its comments, strings and tests, as far as a few rules tell.
@@ -82,7 +87,7 @@ fn module(src: &Path, file: &Path) -> Vec<String> {
 
 /// For each folder of modules (by path), which of its modules names which sibling, by `crate::…` or `super::…`.
 fn arrows(src: &Path) -> BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> {
-    let files: Vec<_> = sources(src).into_iter().filter(|file| !file.to_string_lossy().contains("tests")).collect();
+    let files: Vec<_> = sources(src).into_iter().filter(|file| !is_test(file)).collect();
     let modules: BTreeSet<Vec<String>> = files.iter().map(|file| module(src, file)).collect();
     let mut arrows: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for file in &files {

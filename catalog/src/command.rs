@@ -398,7 +398,8 @@ mod tests {
     fn full() -> Register {
         use crate::definition::Definition;
         use crate::name::ServiceName;
-        use crate::row::{Locality, RareServiceFields, ServiceAddress, ServicePort, Status, Weights};
+        use crate::row::{Locality, RareServiceFields, ServiceAddress, ServicePort, Weights};
+        use crate::status::Status;
         use std::time::Duration;
 
         let service_id = ServiceId::new("s").expect("a name");

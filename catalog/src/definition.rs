@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::row::Status;
+use crate::status::Status;
 
 /// Shortest interval of a probe: Consul raises shorter ones to it.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(1);

@@ -17,6 +17,7 @@ mod row;
 mod session;
 mod snapshot;
 mod state;
+mod status;
 mod store;
 mod topic;
 
@@ -42,9 +43,10 @@ pub use query::{
 };
 pub use removal::RemovalMark;
 pub use row::{
-    Address, Check, Entry, Health, Index, Instance, Locality, Meta, Node, RareServiceFields, Row, Service, ServiceAddress,
-    ServicePort, Status, Weights, worst,
+    Address, Check, Entry, Index, Instance, Locality, Meta, Node, RareServiceFields, Row, Service, ServiceAddress, ServicePort,
+    Weights,
 };
 pub use state::{Bucket, State, state_named};
+pub use status::{Health, Status, worst};
 pub use store::{Applied, Reader, Store};
 pub use topic::Topic;

@@ -11,12 +11,19 @@ use crate::cause::Cause;
 use crate::command::{Command, Deregister, Offer, Register, Removed, Target};
 use crate::definition::CheckDefinition;
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::row::{Check, Row, Service, Status};
+use crate::row::{Check, Row, Service};
 use crate::state::State;
+use crate::status::Status;
 
 /// Rows that one command of a plan carries at most: a full sync of thousands stays a handful of log entries, each
 /// far below any limit on a message.
 pub const ROWS_A_COMMAND_MAX: usize = 128;
+/// Bytes of rows that one command of a plan carries at most, unless a single row is larger (a registration is at most as
+/// large as this, too): many large rows together must not exceed what one log entry takes, or none of them would be written.
+const ROW_BYTES_A_COMMAND_MAX: usize = 1 << 20;
+
+/// Registrations of one start are counted in this many bits, starts in those above: 4 billion of each.
+const GENERATION_BITS: u32 = 32;
 
 /// Id of the check that holds the node in maintenance.
 pub const NODE_MAINTENANCE: &str = "_node_maintenance";
@@ -110,6 +117,12 @@ pub struct Plan {
 }
 
 impl Local {
+    /// Of an agent that is started for the `starts`-th time. Generations of a later start are above all of earlier ones,
+    /// those of rows that are gone included: no removal mark of a former run can hold a new registration back.
+    pub fn of_start(starts: u64) -> Self {
+        Self { generation: starts << GENERATION_BITS, ..Self::default() }
+    }
+
     /// Everything it has, in the order of ids.
     pub fn services(&self) -> &BTreeMap<ServiceId, LocalService> {
         &self.services
@@ -347,16 +360,48 @@ fn judge(local: &mut LocalCheck, row: Option<&Row<Check>>, owner: Uuid, now_ms: 
 
 /// Services go before checks, so that a check always finds its service.
 fn registrations(node: &NodeName, owner: Uuid, services: Vec<Offer<Service>>, checks: Vec<Offer<Check>>) -> Vec<Command> {
-    let register = |services: &[Offer<Service>], checks: &[Offer<Check>]| {
-        let (services, checks) = (services.to_vec(), checks.to_vec());
-        Command::Register(Register { node: node.clone(), about: None, services, checks, owner: Some(owner) })
+    let empty = || Register { node: node.clone(), about: None, services: Vec::new(), checks: Vec::new(), owner: Some(owner) };
+    let (mut full, mut part, mut bytes) = (Vec::new(), empty(), 0);
+    let mut make_room = |part: &mut Register, row: usize| {
+        let rows = part.services.len() + part.checks.len();
+        if rows >= ROWS_A_COMMAND_MAX || (rows > 0 && bytes + row > ROW_BYTES_A_COMMAND_MAX) {
+            full.push(Command::Register(std::mem::replace(part, empty())));
+            bytes = 0;
+        }
+        bytes += row;
     };
-    if services.len() + checks.len() <= ROWS_A_COMMAND_MAX {
-        return if services.is_empty() && checks.is_empty() { Vec::new() } else { vec![register(&services, &checks)] };
+    for offer in services {
+        make_room(&mut part, weight(&offer.value));
+        part.services.push(offer);
     }
-    let mut commands: Vec<_> = services.chunks(ROWS_A_COMMAND_MAX).map(|some| register(some, &[])).collect();
-    commands.extend(checks.chunks(ROWS_A_COMMAND_MAX).map(|some| register(&[], some)));
-    commands
+    for offer in checks {
+        make_room(&mut part, weight(&offer.value));
+        part.checks.push(offer);
+    }
+    if !part.services.is_empty() || !part.checks.is_empty() {
+        full.push(Command::Register(part));
+    }
+    full
+}
+
+/// How many bytes a row takes in a command.
+fn weight(row: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match rmp_serde::encode::write(&mut count, row) {
+        Ok(()) => count.0,
+        Err(_) => ROW_BYTES_A_COMMAND_MAX, // Whatever is wrong with it is told when it is written, alone.
+    }
 }
 
 /// Whether two definitions are run alike: a new name or note is no reason to forget a verdict.
@@ -565,6 +610,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_registered_after_a_restart_is_not_held_back_by_a_mark_from_before() {
+        let mut bench = Bench::new();
+        bench.local = Local::of_start(1);
+        bench.local.put_service(service("other", 1), Source::Api, cause());
+        bench.local.put_service(service("web-1", 1), Source::File, cause());
+        bench.sync(AntiEntropy::OwnRows);
+        let id = ServiceId::new("web-1").expect("a name");
+        bench.apply(Command::Deregister(Deregister { node: node(), target: Target::Service(id), owner: None }));
+        assert_eq!(bench.store.state().removals_of(OWNER).count(), 1);
+        // the agent is killed before it reads the mark; its disk has what was told over the API, the file tells of the rest
+        let kept: Vec<_> = bench.local.services().values().filter(|local| local.source == Source::Api).cloned().collect();
+        bench.local = Local::of_start(2);
+        bench.local.restore(kept, Vec::new());
+        bench.local.put_service(service("web-1", 1), Source::File, cause());
+        assert!(bench.local.heed_removals(OWNER, bench.store.state()).1.is_empty(), "the new registration is dropped");
+        bench.sync(AntiEntropy::OwnRows);
+        assert_eq!(bench.store.state().service("web").map(|bucket| bucket.instances().len()), Some(2));
+        assert_eq!(bench.store.state().removals_of(OWNER).count(), 0);
+    }
+
+    #[test]
     fn output_alone_waits_and_a_verdict_does_not() {
         let mut bench = Bench::new();
         let id = CheckId::new("c").expect("a name");
@@ -577,5 +643,25 @@ mod tests {
         assert_eq!((plan.commands.len(), plan.due_ms), (1, None));
         assert_eq!(bench.local.set_result(&id, Status::Passing, "new".into(), (*cause()).clone(), 300), Some(true));
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 1);
+    }
+
+    #[test]
+    fn large_rows_are_spread_over_commands_and_each_is_told_once() {
+        let mut bench = Bench::new();
+        for number in 0..10 {
+            let mut large = service(&format!("s{number}"), number);
+            large.tags = vec!["x".repeat(600 << 10).into()];
+            bench.local.put_service(large, Source::Api, cause());
+        }
+        let state = bench.store.state().clone();
+        let plan = bench.local.plan(OWNER, &node(), &state, AntiEntropy::OwnRows, Scope::All, 0);
+        let mut told = Vec::new();
+        for (command, _) in &plan.commands {
+            let Command::Register(register) = command else { panic!("{command:?}") };
+            assert_eq!(register.services.len(), 1, "two together are over the bound");
+            told.extend(register.services.iter().map(|offer| offer.value.id.clone()));
+        }
+        told.dedup();
+        assert_eq!(told.len(), 10);
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::row::{Index, Status};
+use crate::row::Index;
+use crate::status::Status;
 
 /// Changes kept of a check: a flapping one shows its pattern in eight.
 pub const CHANGES_OF_A_CHECK_MAX: usize = 8;

@@ -7,8 +7,9 @@ use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use crate::name::{NodeName, ServiceName};
-use crate::row::{Check, Entry, Health, Index, Instance, Meta, Node, Row, Service};
+use crate::row::{Check, Entry, Index, Instance, Meta, Node, Row, Service};
 use crate::state::State;
+use crate::status::Health;
 use crate::topic::Topic;
 
 /// A question. It names the topics on which it can wait, and looks the answer up in one consistent state.

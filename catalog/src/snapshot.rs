@@ -323,7 +323,8 @@ mod tests {
     use crate::cause::{Cause, CauseKind};
     use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
     use crate::name::{CheckId, ServiceId};
-    use crate::row::{Meta, Status, Weights};
+    use crate::row::{Meta, Weights};
+    use crate::status::Status;
     use crate::store::Store;
 
     /// A state with a record of every kind in it.

@@ -11,8 +11,9 @@ use crate::grave::Graves;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName, fold};
 use crate::past::Past;
 use crate::removal::Removals;
-use crate::row::{Check, Entry, Health, Index, Instance, Node, Row, Service, Status};
+use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
 use crate::session::Runs;
+use crate::status::{Health, Status};
 use crate::topic::Topic;
 
 type HashMap<K, V> = GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;

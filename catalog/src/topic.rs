@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::name::{NodeName, ServiceName};
-use crate::row::Health;
+use crate::status::Health;
 
 /// Something whose answers change together. Names are folded. Rung only when an answer on the topic can have changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -91,8 +91,8 @@ impl Catalog {
     }
 
     fn register(&mut self, node: &str, about: Option<Node>, services: Vec<Service>, checks: Vec<Check>) -> &mut Self {
-        let services = services.into_iter().map(|value| Offer { value, generation: 0 }).collect();
-        let checks = checks.into_iter().map(|value| Offer { value, generation: 0 }).collect();
+        let services = services.into_iter().map(Offer::unowned).collect();
+        let checks = checks.into_iter().map(Offer::unowned).collect();
         let node = NodeName::new(node).expect("a name");
         self.apply(Command::Register(Register { node, about, services, checks, owner: None }));
         self

@@ -1,4 +1,4 @@
-//! The data directory: made private, kept by one process, with the node's id in it.
+//! The data directory: made private, with the node's id in it; and the file with the process id.
 
 use std::fs;
 use std::io::Write as _;
@@ -52,6 +52,20 @@ pub(super) fn node_id(dir: Option<&Path>, prescribed: Option<Uuid>) -> Result<Uu
             write_durably(dir, NODE_ID, id.to_string().as_bytes())?;
             Ok(id)
         }
+    }
+}
+
+/// Writes this process's id.
+pub(super) fn write_pid(path: &Path) -> Result<()> {
+    fs::write(path, std::process::id().to_string()).with_context(|| format!("cannot write the pid_file {}", path.display()))
+}
+
+/// Takes the file away, unless another process has written its own id into it meanwhile.
+pub(super) fn remove_pid(path: &Path) {
+    if fs::read_to_string(path).is_ok_and(|text| text.trim() == std::process::id().to_string())
+        && let Err(error) = fs::remove_file(path)
+    {
+        tracing::warn!(%error, "the pid_file {} cannot be removed", path.display());
     }
 }
 

@@ -26,6 +26,7 @@ mod input;
 mod kv;
 mod maint;
 mod members;
+mod operator;
 mod print;
 mod process;
 mod remote;
@@ -69,6 +70,9 @@ enum Command {
     Ask(Box<Ask>),
     /// Check configuration files without starting an agent
     Validate(validate::Validate),
+    /// Look after servers
+    #[command(subcommand, arg_required_else_help = true)]
+    Operator(operator::Command),
     /// Print the version of this program
     Version(version::Version),
     /// Print a script that completes these commands in a shell
@@ -132,6 +136,7 @@ fn dispatch(command: Command, rooms: &Rooms, name: &str, shape: clap::Command) -
         }
         Command::Completions(completions) => completions.run(shape, name, &mut out),
         Command::Validate(validate) => validate.run(rooms.validate, &mut out),
+        Command::Operator(command) => command.run(&mut out),
         Command::Version(version) => version.run(name, &mut out),
     };
     match done.and_then(|done| out.flush().map(|()| done)) {

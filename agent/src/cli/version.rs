@@ -6,7 +6,7 @@ use serde_json::json;
 use super::done::Done;
 use super::error::Error;
 use super::print::{Format, Out};
-use crate::version::{CONSUL_VERSION, MUSTER_VERSION};
+use crate::config::{CONSUL_VERSION, MUSTER_VERSION};
 
 #[derive(Args, Debug)]
 pub(crate) struct Version {

@@ -19,24 +19,19 @@ mod settled;
 mod toml;
 mod tree;
 mod validate;
+mod version;
 
 use std::path::PathBuf;
 
 pub(crate) use address::{Host, Listen};
-pub(crate) use definition::{
-    CheckUpdate, DefinitionError, DefinitionLimits, LoneCheck, ServiceDefinition, check_from_body, service_from_body,
-    update_from_body,
-};
+pub(crate) use definition::{DefinitionError, check_from_body, service_from_body, update_from_body};
 pub(crate) use fault::{Fault, Faults, nearest};
 pub(crate) use flags::{AgentFlags, go_style};
-pub(crate) use merge::{Format, Written};
-pub(crate) use reload::Reloaded;
-pub(crate) use settled::{
-    Addresses, AntiEntropy, ChecksConfig, Config, DefaultReads, DnsConfig, HttpConfig, LogConfig, RaftConfig, Soa,
-    TelemetryConfig, UnixSockets,
-};
+pub(crate) use merge::Format;
+pub(crate) use settled::{Addresses, AntiEntropy, Config, UnixSockets};
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::validate;
+pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]

@@ -201,6 +201,8 @@ impl Read for Nanoseconds {
             Value::Int(ns) if reading.dialect == Dialect::Http => Some(Self(*ns)),
             #[allow(clippy::cast_possible_truncation)] // saturates, as a duration may
             Value::Float(ns) if reading.dialect == Dialect::Http && ns.is_finite() => Some(Self(*ns as i64)),
+            // Some clients print an unset duration as an empty object, and Consul takes it for none.
+            Value::Map(fields) if reading.dialect == Dialect::Http && fields.is_empty() => Some(Self(0)),
             _ => {
                 reading.wrong_type::<Self>(node);
                 None

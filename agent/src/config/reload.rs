@@ -1,6 +1,6 @@
 //! What a reload changes: the new configuration's reloadable values are taken over, the rest is named.
 
-use super::settled::{Config, DnsConfig, HttpConfig, LogConfig};
+use super::settled::{Config, DnsConfig, LogConfig};
 
 /// What came of comparing a new configuration with the running one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,11 +85,8 @@ impl Config {
         let names = (now.dns.domain.clone(), now.dns.alt_domain.clone());
         diff.apply("dns_config", &mut now.dns, DnsConfig { domain: names.0, alt_domain: names.1, ..dns });
 
-        diff.keep("http_config.max_header_bytes", &now.http.max_header_bytes, &http.max_header_bytes);
-        let fixed = (now.http.pretty, now.http.max_header_bytes);
-        let http = HttpConfig { pretty: fixed.0, max_header_bytes: fixed.1, ..http };
-        diff.apply("limits.http_max_conns_per_client", &mut now.http.max_conns_per_client, http.max_conns_per_client);
-        diff.apply("http_config and limits", &mut now.http, http);
+        // The door is made once, at start.
+        diff.keep("http_config and limits", &now.http, &http);
 
         diff.apply("discard_check_output", &mut now.checks.discard_output, checks.discard_output);
         diff.apply("enable_script_checks", &mut now.checks.remote_scripts, checks.remote_scripts);

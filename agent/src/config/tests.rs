@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, FromArgMatches};
 
+use super::merge::Written;
+use super::reload::Reloaded;
 use super::*;
 
 fn host() -> Host {

@@ -1,5 +1,6 @@
 //! What the local agent keeps on disk: definitions told over the API, the last verdict of every check, the start count.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,8 +20,12 @@ const STARTS: &str = "starts";
 
 /// Page cache: the tables are read once, at start.
 const CACHE_BYTES: usize = 256 << 10;
-/// Notes on their way to the disk. A registration waits for room; a verdict that finds none is written with the next one of its check.
+/// Notes on their way to the disk. A registration waits for room; a verdict that finds none is told again with its check's next result.
 const NOTES_MAX: usize = 1024;
+
+/// Free space below which nothing is written: orders are refused much earlier, with raft's writes (`DISK_RESERVE`), so what comes
+/// this far is a verdict or was under way. A thousand notes of 4 KB and the pages redb copies for them take less.
+const RESERVE: u64 = 16 << 20;
 
 /// What a restart begins with.
 #[derive(Debug, Default)]
@@ -40,7 +45,7 @@ pub(crate) struct Verdict {
 }
 
 /// A change to be kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Note {
     Service(Box<LocalService>),
     NoService(ServiceId),
@@ -49,10 +54,41 @@ pub(crate) enum Note {
     Verdict(CheckId, Verdict),
 }
 
+/// Changes that are kept together, and who waits for it.
+type Batch = (Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>);
+
 /// The writer's inlet.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
-    notes: mpsc::Sender<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
+    notes: mpsc::Sender<Batch>,
+}
+
+/// Room for one batch of notes. It is taken before what they tell of is changed, so that notes are sent in the order of
+/// the changes, and none is missing when whoever asked has gone meanwhile.
+#[derive(Debug)]
+pub(crate) struct Room<'a>(mpsc::Permit<'a, Batch>);
+
+/// Notes on their way.
+#[derive(Debug)]
+pub(crate) struct Sent(oneshot::Receiver<Result<(), Arc<anyhow::Error>>>);
+
+impl Room<'_> {
+    pub(crate) fn send(self, notes: Vec<Note>) -> Sent {
+        let (done, is_done) = oneshot::channel();
+        self.0.send((notes, Some(done)));
+        Sent(is_done)
+    }
+}
+
+impl Sent {
+    /// Returns when they are durable.
+    pub(crate) async fn durable(self) -> Result<(), Arc<anyhow::Error>> {
+        self.0.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn gone() -> Arc<anyhow::Error> {
+    Arc::new(anyhow::anyhow!("the writer of the local state has ended"))
 }
 
 impl Disk {
@@ -66,22 +102,22 @@ impl Disk {
         let (notes, inlet) = mpsc::channel(NOTES_MAX);
         std::thread::Builder::new()
             .name("local-disk".into())
-            .spawn(move || write_all(&database, inlet))
+            .spawn({
+                let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+                move || write_all(&database, &dir, inlet)
+            })
             .context("no thread for the local state")?;
         Ok((Self { notes }, kept))
     }
 
-    /// Keeps these; they are durable when this returns.
-    pub(crate) async fn keep(&self, notes: Vec<Note>) -> Result<(), Arc<anyhow::Error>> {
-        let (done, is_done) = oneshot::channel();
-        let gone = || Arc::new(anyhow::anyhow!("the writer of the local state has ended"));
-        self.notes.send((notes, Some(done))).await.map_err(|_| gone())?;
-        is_done.await.unwrap_or_else(|_| Err(gone()))
+    /// Waits until there is room for notes.
+    pub(crate) async fn room(&self) -> Result<Room<'_>, Arc<anyhow::Error>> {
+        self.notes.reserve().await.map(Room).map_err(|_| gone())
     }
 
-    /// Keeps a verdict when there is time.
-    pub(crate) fn keep_verdict(&self, check: CheckId, verdict: Verdict) {
-        let _ = self.notes.try_send((vec![Note::Verdict(check, verdict)], None));
+    /// Keeps a verdict when there is time; says whether there was room for it.
+    pub(crate) fn keep_verdict(&self, check: CheckId, verdict: Verdict) -> bool {
+        self.notes.try_send((vec![Note::Verdict(check, verdict)], None)).is_ok()
     }
 }
 
@@ -123,17 +159,29 @@ fn unpack<T: DeserializeOwned>(what: &str, id: &str, bytes: &[u8]) -> Option<T> 
 }
 
 /// Takes whatever waits, writes it in one transaction, answers; ends when the last inlet is dropped.
-fn write_all(
-    database: &Database,
-    mut inlet: mpsc::Receiver<(Vec<Note>, Option<oneshot::Sender<Result<(), Arc<anyhow::Error>>>>)>,
-) {
+///
+/// While the disk is almost full it refuses what somebody waits for, and remembers verdicts: a commit that finds no space would
+/// close the file to every later one.
+fn write_all(database: &Database, dir: &Path, mut inlet: mpsc::Receiver<Batch>) {
     let mut waiting = Vec::new();
+    let mut later = BTreeMap::new();
     while let Some(first) = inlet.blocking_recv() {
         waiting.push(first);
         while let Ok(next) = inlet.try_recv() {
             waiting.push(next);
         }
-        let result = write(database, waiting.iter().flat_map(|(notes, _)| notes)).map_err(Arc::new);
+        let result = if full(dir) {
+            let told = waiting.iter().filter(|(_, done)| done.is_none());
+            for note in told.flat_map(|(notes, _)| notes) {
+                if let Note::Verdict(id, _) = note {
+                    later.insert(id.clone(), note.clone());
+                }
+            }
+            Err(Arc::new(anyhow::anyhow!("no space left on the disk of {}", dir.display())))
+        } else {
+            let late = std::mem::take(&mut later);
+            write(database, late.values().chain(waiting.iter().flat_map(|(notes, _)| notes))).map_err(Arc::new)
+        };
         if let Err(error) = &result {
             tracing::error!(error = format!("{error:#}"), "local services and checks cannot be kept");
         }
@@ -141,6 +189,11 @@ fn write_all(
             let _ = done.send(result.clone());
         }
     }
+}
+
+/// A disk that cannot be asked is not a full one: the commit will tell.
+fn full(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE)
 }
 
 fn write<'a>(database: &Database, notes: impl Iterator<Item = &'a Note>) -> anyhow::Result<()> {
@@ -158,6 +211,7 @@ fn write<'a>(database: &Database, notes: impl Iterator<Item = &'a Note>) -> anyh
                 }
                 Note::Check(local) => {
                     checks.insert(local.check.id.as_str(), rmp_serde::to_vec_named(local)?.as_slice())?;
+                    verdicts.remove(local.check.id.as_str())?; // the row has its own, and an older one may be of another probe
                 }
                 Note::NoCheck(id) => {
                     checks.remove(id.as_str())?;

@@ -1,7 +1,7 @@
 //! What this agent was told to run: kept on disk, looked after by the runner, brought into the catalog by the sync loop.
 #![allow(clippy::disallowed_methods)] // The clock enters here: since when a check is critical, when output is due.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -53,13 +53,24 @@ struct Kept {
     local: Local,
     doomed: health::Deregister,
     turns: HashMap<CheckId, u64>,
+    /// Checks whose verdict found no room on its way to the disk.
+    unsaved: HashSet<CheckId>,
 }
 
 impl LocalDesk {
     /// Takes what a former run kept. Verdicts hold until the first new result: a restart is not a failure.
     pub(crate) fn new(runner: health::Handle, disk: Option<Disk>, kept: disk::Kept, settings: LocalSettings) -> Self {
-        let mut local = Local::default();
+        let mut local = Local::of_start(kept.starts);
         let mut checks = kept.checks;
+        checks.retain(|local| {
+            let program = local.definition.as_ref().is_some_and(|definition| matches!(definition.probe, Probe::Exec(_)));
+            let allowed = !program || settings.policy.script_checks_by_api;
+            if !allowed {
+                let check = &local.check.id;
+                tracing::warn!(%check, "a check told over the API runs a program, which is not enabled any more: it is dropped");
+            }
+            allowed
+        });
         for local in &mut checks {
             if let Some((_, verdict)) = kept.verdicts.iter().find(|(id, _)| *id == local.check.id) {
                 local.check.status = verdict.status.clone();
@@ -117,6 +128,7 @@ impl LocalDesk {
     }
 
     fn look_after(&self, kept: &mut Kept, local: &LocalCheck) {
+        kept.turns.remove(&local.check.id); // Verdicts of what it was have another generation.
         let Some(definition) = &local.definition else { return };
         match (definition.deregister_critical_service_after, &definition.service_id) {
             (Some(after), Some(service)) => kept.doomed.set(definition.id.clone(), service.clone(), after),
@@ -129,6 +141,37 @@ impl LocalDesk {
         self.runner.remove(id);
         kept.doomed.remove(id);
         kept.turns.remove(id);
+        kept.unsaved.remove(id);
+    }
+
+    /// Changes what this agent was told: in memory and on its way to the disk in one step, in the same order as others
+    /// and whole even if whoever asked goes away. Returns when it is durable.
+    async fn change<T>(&self, act: impl FnOnce(&mut Kept) -> Result<(T, Vec<Note>), DeskError> + Send) -> Result<T, DeskError> {
+        let room = match &self.disk {
+            Some(disk) => Some(disk.room().await.map_err(DeskError::Disk)?),
+            None => None,
+        };
+        let (value, sent) = {
+            let mut kept = self.lock();
+            let (value, notes) = act(&mut kept)?;
+            if notes.is_empty() {
+                return Ok(value);
+            }
+            self.changed();
+            (value, room.map(|room| room.send(notes)))
+        };
+        if let Some(sent) = sent {
+            sent.durable().await.map_err(DeskError::Disk)?;
+        }
+        Ok(value)
+    }
+
+    /// Returns when everything changed so far is on disk.
+    pub(crate) async fn flush(&self) {
+        let Some(disk) = &self.disk else { return };
+        if let Ok(room) = disk.room().await {
+            let _ = room.send(Vec::new()).durable().await; // The writer has told what went wrong.
+        }
     }
 
     /// What the catalog lacks, for the sync loop; also the version that it will have then.
@@ -156,29 +199,27 @@ impl LocalDesk {
 
     /// Drops what others removed; gives what is to be acknowledged.
     pub(crate) async fn heed_removals(&self, owner: Uuid, state: &State) -> Result<Vec<Removed>, DeskError> {
-        let (seen, notes) = {
-            let mut kept = self.lock();
+        self.change(|kept| {
             let (seen, services, checks) = kept.local.heed_removals(owner, state);
-            let mut notes = Vec::new();
             for service in &services {
                 tracing::info!(service = %service.service.id, "removed through the catalog by others: dropped here too");
-                notes.push(Note::NoService(service.service.id.clone()));
             }
             for check in &checks {
-                self.forget(&mut kept, &check.check.id);
-                notes.push(Note::NoCheck(check.check.id.clone()));
+                self.forget(kept, &check.check.id);
             }
-            (seen, notes)
-        };
-        if !notes.is_empty() {
-            self.keep(notes).await?;
-            self.changed();
-        }
-        Ok(seen)
+            let mut notes: Vec<_> = checks.into_iter().map(|check| Note::NoCheck(check.check.id)).collect();
+            // Told to the disk again if a former attempt failed: an acknowledged mark is gone for good.
+            notes.extend(seen.iter().filter_map(|removed| match removed {
+                Removed::Service(id, _) => (!kept.local.services().contains_key(id)).then(|| Note::NoService(id.clone())),
+                Removed::Check(id, _) => (!kept.local.checks().contains_key(id)).then(|| Note::NoCheck(id.clone())),
+            }));
+            Ok((seen, notes))
+        })
+        .await
     }
 
-    /// A probe's verdict, or an expiry.
-    pub(crate) fn apply(&self, node: &NodeName, at_ms: u64, verdict: health::Verdict) {
+    /// A probe's verdict, a report or an expiry; whether anything is different now.
+    pub(crate) fn apply(&self, node: &NodeName, at_ms: u64, verdict: health::Verdict) -> bool {
         let settings = self.settings.load();
         let health::Verdict { check, generation, turn, status, mut output, source } = verdict;
         if settings.discard_output {
@@ -186,9 +227,9 @@ impl LocalDesk {
         }
         let output = SmolStr::new(output);
         let mut kept = self.lock();
-        let Some(local) = kept.local.checks().get(&check).filter(|local| local.generation == generation) else { return };
+        let Some(local) = kept.local.checks().get(&check).filter(|local| local.generation == generation) else { return false };
         if kept.turns.get(&check).is_some_and(|last| *last >= turn) {
-            return;
+            return false;
         }
         let (kind, by) = match source {
             health::Source::Probe => (CauseKind::CheckResult, local.check.kind.as_str()),
@@ -202,17 +243,23 @@ impl LocalDesk {
         kept.turns.insert(check.clone(), turn);
         kept.doomed.result(&check, &status, Instant::now());
         let turned = kept.local.set_result(&check, status.clone(), output.clone(), cause, due);
-        let same = before == (status.clone(), output.clone());
-        drop(kept);
         if turned == Some(true) {
             tracing::info!(check = %check, status = %status, "check is {status} now");
         }
-        if !same {
-            if let Some(disk) = &self.disk {
-                disk.keep_verdict(check, disk::Verdict { status, output });
+        let same = before == (status.clone(), output.clone());
+        if let Some(disk) = self.disk.as_ref().filter(|_| !same || kept.unsaved.contains(&check)) {
+            // Under the lock, so that an older verdict cannot come to the disk after a newer one.
+            if disk.keep_verdict(check.clone(), disk::Verdict { status, output }) {
+                kept.unsaved.remove(&check);
+            } else {
+                kept.unsaved.insert(check);
             }
+        }
+        drop(kept);
+        if !same {
             self.changed();
         }
+        !same
     }
 
     /// The alias checks, for the loop that judges them.
@@ -243,66 +290,94 @@ impl LocalDesk {
         self.lock().doomed.due(Instant::now())
     }
 
-    /// Makes definition files' services and checks what they say now: what is unchanged is not touched.
-    pub(crate) fn replace_files(
+    /// Makes definition files' services and checks what they say now: what is unchanged is not touched. What a file tells
+    /// takes the place of what was told over the API under the same id, on disk too.
+    pub(crate) async fn replace_files(
         &self,
         services: Vec<(Service, Vec<CheckDefinition>)>,
         checks: Vec<CheckDefinition>,
         verdicts: &[(CheckId, disk::Verdict)],
         cause: &Arc<Cause>,
-    ) {
-        let mut kept = self.lock();
-        let told: BTreeSet<_> = services.iter().map(|(service, _)| service.id.clone()).collect();
+    ) -> Result<(), DeskError> {
+        self.change(|kept| {
+            let mut notes = self.remove_files(kept, &services, &checks, cause);
+            for (service, own) in services {
+                let old = kept.local.services().get(&service.id);
+                let same = old.is_some_and(|local| local.source == Source::File && local.service == service);
+                if old.is_some_and(|local| local.source == Source::Api) {
+                    notes.push(Note::NoService(service.id.clone()));
+                }
+                let (name, tags) = (service.name.clone(), service.tags.clone());
+                if !same {
+                    kept.local.put_service(service, Source::File, cause.clone());
+                }
+                for definition in own {
+                    notes.extend(self.put_file_check(kept, definition, Some((&name, &tags)), verdicts, cause));
+                }
+            }
+            for definition in checks {
+                let service = definition.service_id.as_ref();
+                let of = service.and_then(|id| kept.local.services().get(id));
+                let of = of.map(|local| (local.service.name.clone(), local.service.tags.clone()));
+                if let (Some(service), None) = (service, &of) {
+                    let check = &definition.id;
+                    tracing::warn!(%check, %service, "the check's service is not there: it is left out until the next reload");
+                    continue;
+                }
+                let of = of.as_ref().map(|(name, tags)| (name, tags));
+                notes.extend(self.put_file_check(kept, definition, of, verdicts, cause));
+            }
+            notes.extend(self.remove_orphans(kept, cause));
+            let checks = kept.local.checks();
+            notes.extend(verdicts.iter().filter(|(id, _)| !checks.contains_key(id)).map(|(id, _)| Note::NoCheck(id.clone())));
+            self.changed();
+            Ok(((), notes))
+        })
+        .await
+    }
+
+    /// Takes away what stood in a file and no longer does, with the checks that others told of such a service.
+    fn remove_files(
+        &self,
+        kept: &mut Kept,
+        services: &[(Service, Vec<CheckDefinition>)],
+        checks: &[CheckDefinition],
+        cause: &Arc<Cause>,
+    ) -> Vec<Note> {
+        let told: BTreeSet<_> = services.iter().map(|(service, _)| &service.id).collect();
         let told_checks: BTreeSet<_> =
-            services.iter().flat_map(|(_, checks)| checks).chain(&checks).map(|check| check.id.clone()).collect();
-        let gone: Vec<_> = kept
-            .local
-            .services()
-            .values()
-            .filter(|local| local.source == Source::File && !told.contains(&local.service.id))
-            .map(|local| local.service.id.clone())
-            .collect();
+            services.iter().flat_map(|(_, checks)| checks).chain(checks).map(|check| &check.id).collect();
+        let all = kept.local.services().values();
+        let gone = all.filter(|local| local.source == Source::File && !told.contains(&local.service.id));
+        let gone: Vec<_> = gone.map(|local| local.service.id.clone()).collect();
+        let mut notes = Vec::new();
         for id in gone {
             for check in kept.local.remove_service(&id, cause).into_iter().flat_map(|(_, checks)| checks) {
-                self.forget(&mut kept, &check.check.id);
+                self.forget(kept, &check.check.id);
+                notes.push(Note::NoCheck(check.check.id));
             }
         }
-        let gone: Vec<_> = kept
-            .local
-            .checks()
-            .values()
-            .filter(|local| local.source == Source::File && !told_checks.contains(&local.check.id))
-            .map(|local| local.check.id.clone())
-            .collect();
+        let all = kept.local.checks().values();
+        let gone = all.filter(|local| local.source == Source::File && !told_checks.contains(&local.check.id));
+        let gone: Vec<_> = gone.map(|local| local.check.id.clone()).collect();
         for id in gone {
             kept.local.remove_check(&id, cause);
-            self.forget(&mut kept, &id);
+            self.forget(kept, &id);
+            notes.push(Note::NoCheck(id));
         }
-        for (service, own) in services {
-            let same = kept
-                .local
-                .services()
-                .get(&service.id)
-                .is_some_and(|local| local.source == Source::File && local.service == service);
-            let name = service.name.clone();
-            let tags = service.tags.clone();
-            if !same {
-                kept.local.put_service(service, Source::File, cause.clone());
-            }
-            for definition in own {
-                self.put_file_check(&mut kept, definition, Some((&name, &tags)), verdicts, cause);
-            }
+        notes
+    }
+
+    /// Takes away checks of services that are not there: their file went while this agent was down.
+    fn remove_orphans(&self, kept: &mut Kept, cause: &Arc<Cause>) -> Vec<Note> {
+        let services = kept.local.services();
+        let orphan = |local: &&LocalCheck| local.check.service_id.as_ref().is_some_and(|id| !services.contains_key(id));
+        let orphans: Vec<_> = kept.local.checks().values().filter(orphan).map(|local| local.check.id.clone()).collect();
+        for id in &orphans {
+            kept.local.remove_check(id, cause);
+            self.forget(kept, id);
         }
-        for definition in checks {
-            let of = definition
-                .service_id
-                .as_ref()
-                .and_then(|id| kept.local.services().get(id))
-                .map(|local| (local.service.name.clone(), local.service.tags.clone()));
-            self.put_file_check(&mut kept, definition, of.as_ref().map(|(name, tags)| (name, tags)), verdicts, cause);
-        }
-        drop(kept);
-        self.changed();
+        orphans.into_iter().map(Note::NoCheck).collect()
     }
 
     fn put_file_check(
@@ -312,12 +387,13 @@ impl LocalDesk {
         of: Option<(&muster_catalog::ServiceName, &Vec<SmolStr>)>,
         verdicts: &[(CheckId, disk::Verdict)],
         cause: &Arc<Cause>,
-    ) {
+    ) -> Vec<Note> {
         let id = definition.id.clone();
-        let same = |local: &&LocalCheck| local.source == Source::File && local.definition.as_ref() == Some(&definition);
-        if kept.local.checks().get(&id).filter(same).is_some() {
-            return;
+        let old = kept.local.checks().get(&id);
+        if old.is_some_and(|local| local.source == Source::File && local.definition.as_ref() == Some(&definition)) {
+            return Vec::new();
         }
+        let was_api = old.is_some_and(|local| local.source == Source::Api);
         let mut check = row(&definition, of);
         if let Some((_, verdict)) = verdicts.iter().find(|(of, _)| *of == id) {
             check.status = verdict.status.clone();
@@ -325,14 +401,14 @@ impl LocalDesk {
         }
         let local = kept.local.put_check(check, Some(definition), Source::File, cause.clone()).clone();
         self.look_after(kept, &local);
+        if was_api { vec![Note::NoCheck(id.clone()), verdict_of(&local)] } else { vec![] }
     }
+}
 
-    async fn keep(&self, notes: Vec<Note>) -> Result<(), DeskError> {
-        match &self.disk {
-            Some(disk) => disk.keep(notes).await.map_err(DeskError::Disk),
-            None => Ok(()),
-        }
-    }
+/// The verdict as it stands, to be kept.
+fn verdict_of(local: &LocalCheck) -> Note {
+    let LocalCheck { check: Check { id, status, output, .. }, .. } = local;
+    Note::Verdict(id.clone(), disk::Verdict { status: status.clone(), output: output.clone() })
 }
 
 /// A small number out of a text: which of a thousand moments is this check's.
@@ -365,6 +441,9 @@ impl Desk {
     pub(crate) async fn obey(&self, who: &Who, order: Order) -> Result<(), DeskError> {
         let local = self.local();
         allow(who, &Act::Order(&order, &local.settings().policy))?;
+        if !matches!(order, Order::Report { .. } | Order::Reload | Order::Leave) {
+            self.raft().room()?; // before anything is changed here: it could neither be kept nor told to the catalog
+        }
         let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
         match order {
             Order::RegisterService { service, checks, replace_checks } => {
@@ -372,17 +451,17 @@ impl Desk {
                     .await?;
             }
             Order::DeregisterService(id) => {
-                self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
+                self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
             }
             Order::RegisterCheck(definition) => {
-                self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?
+                self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?;
             }
             Order::DeregisterCheck(id) => {
-                self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?
+                self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
             }
-            Order::Report { check, status, output } => self.report(&check, status, output)?,
+            Order::Report { check, status, output } => self.report(&check, status, output).await?,
             Order::ServiceMaintenance { service, on } => {
-                self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?
+                self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?;
             }
             Order::NodeMaintenance { on } => {
                 let id = CheckId::new(NODE_MAINTENANCE).expect("the constant is a name");
@@ -405,10 +484,12 @@ impl Desk {
 
     async fn sync_soon(&self) {
         let local = self.local();
-        local.changed();
         let version = *local.version.borrow();
         let mut synced = local.synced.subscribe();
-        let _ = tokio::time::timeout(SYNC_WAIT, synced.wait_for(|synced| *synced >= version)).await;
+        tokio::select! {
+            _ = tokio::time::timeout(SYNC_WAIT, synced.wait_for(|synced| *synced >= version)) => {}
+            () = self.stopping() => {} // The next run brings it to the catalog.
+        }
     }
 
     async fn register_service(
@@ -419,8 +500,7 @@ impl Desk {
         cause: &Arc<Cause>,
     ) -> Result<(), DeskError> {
         let desk = self.local();
-        let notes = {
-            let mut kept = desk.lock();
+        desk.change(|kept| {
             let (id, name, tags) = (service.id.clone(), service.name.clone(), service.tags.clone());
             let mut notes = Vec::new();
             if replace {
@@ -433,23 +513,22 @@ impl Desk {
                     .collect();
                 for old in old {
                     kept.local.remove_check(&old, cause);
-                    desk.forget(&mut kept, &old);
+                    desk.forget(kept, &old);
                     notes.push(Note::NoCheck(old));
                 }
             }
             notes.push(Note::Service(Box::new(kept.local.put_service(service, Source::Api, cause.clone()).clone())));
             for definition in checks {
-                notes.push(desk.put_api_check(&mut kept, definition, Some((&name, &tags)), cause));
+                notes.extend(desk.put_api_check(kept, definition, Some((&name, &tags)), cause));
             }
-            notes
-        };
-        desk.keep(notes).await
+            Ok(((), notes))
+        })
+        .await
     }
 
     async fn register_check(&self, definition: CheckDefinition, cause: &Arc<Cause>) -> Result<(), DeskError> {
         let desk = self.local();
-        let note = {
-            let mut kept = desk.lock();
+        desk.change(|kept| {
             let of = match &definition.service_id {
                 None => None,
                 Some(id) => {
@@ -461,46 +540,51 @@ impl Desk {
                     Some((local.service.name.clone(), local.service.tags.clone()))
                 }
             };
-            desk.put_api_check(&mut kept, definition, of.as_ref().map(|(name, tags)| (name, tags)), cause)
-        };
-        desk.keep(vec![note]).await
+            let of = of.as_ref().map(|(name, tags)| (name, tags));
+            Ok(((), desk.put_api_check(kept, definition, of, cause).into()))
+        })
+        .await
     }
 
     async fn deregister_service(&self, id: &ServiceId, cause: &Arc<Cause>) -> Result<(), DeskError> {
         let desk = self.local();
-        let notes = {
-            let mut kept = desk.lock();
+        desk.change(|kept| {
             let (_, checks) =
                 kept.local.remove_service(id, cause).ok_or_else(|| DeskError::Unknown(Unknown::Service(id.to_string())))?;
             let mut notes = vec![Note::NoService(id.clone())];
             for local in checks {
-                desk.forget(&mut kept, &local.check.id);
+                desk.forget(kept, &local.check.id);
                 notes.push(Note::NoCheck(local.check.id));
             }
-            notes
-        };
-        desk.keep(notes).await?;
-        desk.changed();
-        Ok(())
+            Ok(((), notes))
+        })
+        .await
     }
 
     async fn deregister_check(&self, id: &CheckId, cause: &Arc<Cause>) -> Result<(), DeskError> {
         let desk = self.local();
-        {
-            let mut kept = desk.lock();
+        desk.change(|kept| {
             kept.local.remove_check(id, cause).ok_or_else(|| DeskError::Unknown(Unknown::Check(id.to_string())))?;
-            desk.forget(&mut kept, id);
-        }
-        desk.keep(vec![Note::NoCheck(id.clone())]).await
+            desk.forget(kept, id);
+            Ok(((), vec![Note::NoCheck(id.clone())]))
+        })
+        .await
     }
 
-    fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
+    /// A report is an order that was given: it is kept before it is acknowledged, as a probe's verdict need not be.
+    async fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
         let verdict = self.local().runner.report(id, status, output).map_err(|error| match error {
             health::Error::UnknownCheck(id) => DeskError::Unknown(Unknown::Check(id.to_string())),
             health::Error::NotTtl(id) => DeskError::Unknown(Unknown::NotTtl(id.to_string())),
         })?;
-        self.local().apply(self.name(), self.clock_ms(), verdict);
-        Ok(())
+        if !self.local().apply(self.name(), self.clock_ms(), verdict) {
+            return Ok(());
+        }
+        let now = |kept: &Kept| {
+            let check = &kept.local.checks().get(id)?.check;
+            Some(Note::Verdict(id.clone(), disk::Verdict { status: check.status.clone(), output: check.output.clone() }))
+        };
+        self.local().change(|kept| Ok(((), now(kept).into_iter().collect()))).await
     }
 
     async fn maintain_service(&self, id: &ServiceId, on: Option<String>, cause: &Arc<Cause>) -> Result<(), DeskError> {
@@ -523,10 +607,9 @@ impl Desk {
         cause: &Arc<Cause>,
     ) -> Result<(), DeskError> {
         let desk = self.local();
-        let note = {
-            let mut kept = desk.lock();
+        desk.change(|kept| {
             let stands = kept.local.checks().contains_key(&id);
-            match on {
+            let note = match on {
                 Some(reason) if !stands => {
                     let reason =
                         if reason.is_empty() { "Taken out of service by an operator; no reason was given." } else { &reason };
@@ -550,10 +633,11 @@ impl Desk {
                     kept.local.remove_check(&id, cause);
                     Note::NoCheck(id)
                 }
-                Some(_) | None => return Ok(()),
-            }
-        };
-        desk.keep(vec![note]).await
+                Some(_) | None => return Ok(((), Vec::new())),
+            };
+            Ok(((), vec![note]))
+        })
+        .await
     }
 }
 
@@ -565,10 +649,11 @@ impl LocalDesk {
         definition: CheckDefinition,
         of: Option<(&muster_catalog::ServiceName, &Vec<SmolStr>)>,
         cause: &Arc<Cause>,
-    ) -> Note {
+    ) -> [Note; 2] {
         let row = row(&definition, of);
         let local = kept.local.put_check(row, Some(definition), Source::Api, cause.clone()).clone();
         self.look_after(kept, &local);
-        Note::Check(Box::new(local))
+        let verdict = verdict_of(&local);
+        [Note::Check(Box::new(local)), verdict]
     }
 }

@@ -1,12 +1,14 @@
-//! What runs by itself: bringing this agent's services into the catalog, membership into the catalog, verdicts to the desk.
+//! What runs by itself: bringing this agent's services into the catalog, membership into the catalog, verdicts to the desk, numbers to metrics.
 
 mod alias;
+mod gauges;
 mod reap;
 mod reconcile;
 mod sync;
 mod verdicts;
 
 pub(crate) use alias::judge_aliases;
+pub(crate) use gauges::show_gauges;
 pub(crate) use reap::reap_critical;
 pub(crate) use reconcile::{Member, reconcile};
 pub(crate) use sync::sync;

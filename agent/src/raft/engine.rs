@@ -83,16 +83,24 @@ impl Raft {
         }
     }
 
+    /// Refuses with [`WriteError::DiskFull`] while writes would be.
+    pub fn room(&self) -> Result<(), WriteError> {
+        match self.space.full() {
+            None => Ok(()),
+            Some(path) => {
+                ::metrics::counter!(metrics::DISK_FULL).increment(1);
+                Err(WriteError::DiskFull { path: path.clone() })
+            }
+        }
+    }
+
     /// Proposes a command and waits until it is applied: its index and what came of it.
     ///
     /// Whoever drops the future does not take the command back.
     pub async fn write(&self, proposal: &Proposal) -> Result<(Index, Outcome), WriteError> {
         ::metrics::counter!(metrics::APPLY).increment(1);
         let started = Instant::now();
-        if let Some(path) = self.space.full() {
-            ::metrics::counter!(metrics::DISK_FULL).increment(1);
-            return Err(WriteError::DiskFull { path: path.clone() });
-        }
+        self.room()?;
         let bytes = proposal.encode();
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(WriteError::TooLarge { bytes: bytes.len(), max: ENTRY_BYTES_MAX });

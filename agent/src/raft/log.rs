@@ -22,12 +22,14 @@ use super::error::StartError;
 use super::types::{Entry, LogId, RaftId, Types, Vote};
 
 mod file;
+mod peek;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub(super) use file::{Dir, access, sync_dir};
+pub use peek::{Carried, Logged, read_log};
 use shared::{Shared, Tail, View, io_error};
 use writer::{Op, Writer};
 

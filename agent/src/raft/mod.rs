@@ -34,9 +34,8 @@ mod thread;
 mod types;
 
 pub use config::Config;
-pub use engine::{ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_MAX, Raft};
-pub use error::{Failure, SnapshotFault, StartError, WriteError};
+pub use engine::Raft;
+pub use error::WriteError;
+pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
-pub use space::DISK_RESERVE;
 pub use status::{Role, Status};
-pub use types::{Peer, RaftId};

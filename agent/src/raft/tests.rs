@@ -13,6 +13,8 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::engine::ENTRY_BYTES_MAX;
+use super::error::{Failure, StartError};
 use super::types::Payload;
 use super::*;
 

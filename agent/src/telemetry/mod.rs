@@ -10,7 +10,7 @@ mod process;
 
 pub(crate) use catalog::publish_catalog;
 pub(crate) use error::TelemetryError;
-pub(crate) use host::{HostReport, host_report};
+pub(crate) use host::host_report;
 pub(crate) use logs::LogsConfig;
 pub(crate) use metrics::{Filter, Metrics, MetricsConfig};
 

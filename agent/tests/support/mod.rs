@@ -1,5 +1,5 @@
 //! Whole agents for tests: processes of the built program on free ports, a small HTTP client, and waiting for a level.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, dead_code)] // tests read the clock; each uses its part of this
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, dead_code, unreachable_pub)] // tests read the clock; each uses its part of this
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -180,7 +180,10 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the agent\n{}", self.log());
+            #[allow(clippy::print_stderr)] // what a failed test shows
+            {
+                eprintln!("--- log of the agent\n{}", self.log());
+            }
         }
     }
 }
@@ -224,7 +227,7 @@ fn spawn(dir: &Path, http: u16, dns: u16, flags: &[String], around: &Around, log
         command.args(["-server", "-bootstrap"]).arg(format!("-data-dir={}", dir.join("data").display()));
     }
     command.arg(format!("-http-port={http}")).arg(format!("-dns-port={dns}"));
-    command.args(["-hcl", "ports { server = -1 serf_lan = -1 serf_wan = -1 }"]);
+    command.args(["-hcl", "ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}"]);
     command.args(flags).envs(around.env.iter().cloned()).env_remove("NOTIFY_SOCKET");
     command.envs(around.env.iter().cloned());
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

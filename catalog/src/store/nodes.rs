@@ -13,8 +13,9 @@ use crate::grave::Gone;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::past::Subject;
 use crate::removal::RemovalMark;
-use crate::row::{Check, Health, Instance, Node, Row, Service, Status};
+use crate::row::{Check, Instance, Node, Row, Service};
 use crate::state::{Bucket, Host};
+use crate::status::{Health, Status};
 use crate::topic::Topic;
 
 impl Change<'_> {
@@ -22,12 +23,13 @@ impl Change<'_> {
     pub(super) fn register(&mut self, register: Register) -> Result<(), Refusal> {
         let Register { node: name, about, mut services, mut checks, owner } = register;
         let node = name.folded();
-        let leaving = match &about {
+        let Admitted { leaving, former } = match &about {
             Some(about) => self.admit_node(&node, &name, about)?,
             None if !self.state.nodes.contains_key(&node) => return Err(Refusal::UnknownNode(SmolStr::new(name.as_str()))),
-            None => None,
+            None => Admitted::default(),
         };
-        if let Some(owner) = owner.filter(|owner| Some(*owner) != leaving) {
+        let renamed = about.as_ref().and_then(|about| about.id).filter(|_| former.is_some());
+        if let Some(owner) = owner.filter(|owner| Some(*owner) != leaving && Some(*owner) != renamed) {
             let removals = &self.state.removals;
             services.retain(|offer| removals.admits(owner, &Removed::Service(offer.value.id.clone(), offer.generation)));
             checks.retain(|offer| removals.admits(owner, &Removed::Check(offer.value.id.clone(), offer.generation)));
@@ -47,6 +49,10 @@ impl Change<'_> {
             check.value.service_tags = service.tags.clone();
         }
         checks.retain(|check| check.value.service_id.is_none() || check.value.service_name.is_some());
+        if let Some(former) = former {
+            self.remove_node(&former);
+            self.stale = None; // it has no instances any more
+        }
         if let Some(leaving) = leaving {
             self.forget_owner(&node, leaving);
         }
@@ -68,23 +74,26 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// A UUID has one name, a name one UUID. Membership decides over a name; a catalog API write may take it only
-    /// from a node that is known to be dead. The UUID that has to go for it, if one has.
-    fn admit_node(&self, node: &NodeName, name: &NodeName, about: &Node) -> Result<Option<Uuid>, Refusal> {
-        let Some(id) = about.id else { return Ok(None) };
-        if let Some(by) = self.state.node_ids.get(&id).filter(|by| *by != node) {
+    /// A UUID has one name, a name one UUID. Membership decides over both. A catalog API write may take a name only from a node
+    /// that is known to be dead, and a UUID to another name only from one that is not known to live.
+    fn admit_node(&self, node: &NodeName, name: &NodeName, about: &Node) -> Result<Admitted, Refusal> {
+        let Some(id) = about.id else { return Ok(Admitted::default()) };
+        let by_membership = self.cause.kind == CauseKind::Reconcile;
+        let former = self.state.node_ids.get(&id).filter(|by| *by != node).cloned();
+        if let Some(by) = former.as_ref().filter(|by| !by_membership && self.serf_health(by) == Some(Health::Passing)) {
             return Err(Refusal::NodeIdTaken { id, by: by.clone() });
         }
-        let Some(held) = self.state.nodes.get(node).and_then(|host| host.row.id).filter(|held| *held != id) else {
-            return Ok(None);
-        };
-        let dead = self.state.nodes.get(node).is_some_and(|host| {
-            host.checks.iter().any(|check| check.id.as_str() == SERF_HEALTH && check.status.health() == Health::Critical)
-        });
-        if self.cause.kind != CauseKind::Reconcile && !dead {
+        let leaving = self.state.nodes.get(node).and_then(|host| host.row.id).filter(|held| *held != id);
+        if let Some(held) = leaving.filter(|_| !by_membership && self.serf_health(node) != Some(Health::Critical)) {
             return Err(Refusal::NodeNameTaken { name: name.clone(), id: held });
         }
-        Ok(Some(held))
+        Ok(Admitted { leaving, former })
+    }
+
+    /// What membership says of a node, if it knows it.
+    fn serf_health(&self, node: &NodeName) -> Option<Health> {
+        let host = self.state.nodes.get(node)?;
+        host.checks.iter().find(|check| check.id.as_str() == SERF_HEALTH).map(|check| check.status.health())
     }
 
     /// The name passes to another UUID: what the old one kept goes in the same step.
@@ -493,6 +502,15 @@ impl Change<'_> {
         self.state.past.record(node, Subject::Check(row.id.clone()), self.index, None, true, &self.cause);
         self.note_check(node, [Some(&row.status), None]);
     }
+}
+
+/// What has to go so that a node can have its name and its UUID.
+#[derive(Debug, Default)]
+struct Admitted {
+    /// The UUID that had the name: what it kept goes.
+    leaving: Option<Uuid>,
+    /// The name that the UUID had: that node goes, with all its services and checks.
+    former: Option<NodeName>,
 }
 
 /// Who can tell that a row changed.

@@ -16,8 +16,9 @@ use self::world::{Clerk, IDS, KEYS, NODES, PREFIXES, SERVICES, Step, step};
 use super::{Applied, Store};
 use crate::command::Proposal;
 use crate::name::{NodeName, ServiceName};
-use crate::row::{Health, Index};
+use crate::row::Index;
 use crate::state::State;
+use crate::status::Health;
 use crate::topic::Topic;
 
 fn topics() -> Vec<Topic> {
@@ -157,7 +158,7 @@ impl Bench {
                 assert_eq!((&*instance.node, &*instance.service), (&model.nodes[node], row));
                 let checks = model.checks_of_instance(node, id);
                 assert!(instance.checks.iter().map(|check| &**check).eq(checks.iter().copied()), "{:?}", instance.checks);
-                assert_eq!(instance.health, crate::row::worst(checks.iter().map(|check| &check.status)));
+                assert_eq!(instance.health, crate::status::worst(checks.iter().map(|check| &check.status)));
                 assert!(std::sync::Arc::ptr_eq(&instance.service, &state.services[&(node.clone(), id.clone())]));
                 for check in &instance.checks {
                     assert!(std::sync::Arc::ptr_eq(check, &state.checks[&(node.clone(), check.id.clone())]));

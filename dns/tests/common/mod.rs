@@ -62,7 +62,7 @@ impl Catalog {
             weights: Weights::default(),
             rare: None,
         };
-        let services = vec![Offer { value, generation: 0 }];
+        let services = vec![Offer::unowned(value)];
         let node = NodeName::new(node).expect("a name");
         self.apply(Command::Register(Register { node, about: Some(about), services, checks: vec![], owner: None }));
     }

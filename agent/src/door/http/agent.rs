@@ -6,12 +6,12 @@ use http::{Method, StatusCode};
 use muster_catalog::ServiceId;
 
 use super::Door;
+use super::call::{Answer, Call, Handler, Route};
 use super::error::HttpError;
 use super::filter::{Filter, Rows, parse_bool};
 use super::query::Query;
 use super::reply::Reply;
-use super::routes::{Answer, Call, Handler, Route};
-use crate::config::{DefinitionError, DefinitionLimits};
+use crate::config::DefinitionError;
 use crate::desk::{DeskError, Order, Unknown, Who};
 
 mod about;
@@ -19,6 +19,7 @@ mod checks;
 mod debug;
 mod facts;
 mod health;
+mod measures;
 mod members;
 mod orders;
 mod services;
@@ -61,6 +62,8 @@ pub(super) const ROUTES: &[Route] = &[
     agent("/v1/agent/maintenance", &[(Method::PUT, Handler::Soon(orders::maintenance))]),
     agent("/v1/agent/reload", &[(Method::PUT, Handler::Soon(orders::reload))]),
     agent("/v1/agent/leave", &[(Method::PUT, Handler::Soon(orders::leave))]),
+    agent("/v1/agent/metrics", &[(Method::GET, Handler::Now(measures::metrics))]),
+    agent("/v1/agent/host", &[(Method::GET, Handler::Soon(measures::host))]),
     agent("/v1/agent/monitor", &[(Method::GET, Handler::Now(orders::monitor))]),
     agent("/v1/agent/token/", &[(Method::PUT, NO_ACL)]),
 ];
@@ -71,10 +74,12 @@ async fn obey(door: &Door, who: &Who, order: Order) -> Answer {
     Ok(Reply::nothing())
 }
 
-/// What definitions that come this way may ask for.
-fn limits(door: &Door) -> DefinitionLimits {
-    let checks = &door.facts.config().checks;
-    DefinitionLimits { output_bytes_max: checks.output_bytes_max, scripts: checks.remote_scripts }
+/// Has the desk forget a row. That it knew none is as good: who repeats itself is not refused (as Consul 1.8.7).
+async fn forget(door: &Door, who: &Who, order: Order) -> Answer {
+    match door.desk.obey(who, order).await {
+        Ok(()) | Err(DeskError::Unknown(_)) => Ok(Reply::nothing()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn refused(error: DefinitionError) -> HttpError {
@@ -130,7 +135,7 @@ fn warn(warnings: &[String], call_from: &Who) {
 }
 
 /// A handler that waits, as the table of routes takes it.
-fn soon<F>(answering: F) -> super::routes::Answering
+fn soon<F>(answering: F) -> super::call::Answering
 where
     F: Future<Output = Answer> + Send + 'static,
 {
@@ -138,3 +143,6 @@ where
 }
 
 type TheDoor = Arc<Door>;
+
+#[cfg(test)]
+mod tests;

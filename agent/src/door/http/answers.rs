@@ -13,7 +13,9 @@ use smallvec::{SmallVec, smallvec};
 use uuid::Uuid;
 
 use super::json;
-use super::reply::GZIP_BYTES_MIN;
+
+/// Answers shorter than this are not compressed: it would cost more than it saves.
+pub(super) const GZIP_BYTES_MIN: usize = 1400;
 
 /// Bytes of rendered answers kept: some sixty answers of a hundred instances, small beside the agent's own 15 MB.
 const KEPT_BYTES_MAX: usize = 4 << 20;

@@ -17,6 +17,12 @@ pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 /// Time for a whole body: half a megabyte over a line of 150 kbit/s.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Bytes of a refused body that are read and dropped, so that a client which is still sending them gets to the answer
+/// instead of a broken connection. Who announces more does not get that courtesy.
+const DRAIN_BYTES_MAX: u64 = 4 << 20;
+/// Time for that.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+
 /// A body that nobody has read yet.
 #[derive(Debug)]
 pub(super) struct Body {
@@ -30,16 +36,23 @@ impl Body {
         Self { incoming, announced }
     }
 
-    /// All of it, if it is no larger than `max`. What announces more is refused before a byte of it is read.
+    /// All of it, if it is no larger than `max`. What announces more is refused before a byte of it is kept.
     pub(super) async fn read(self, max: usize, setting: &'static str) -> Result<Bytes, HttpError> {
         let announced = self.announced;
         let too_large = |bytes: u64| HttpError::TooLarge { announced: bytes, max, setting };
         if let Some(announced) = announced.filter(|announced| *announced > max as u64) {
+            if announced <= DRAIN_BYTES_MAX {
+                drain(self.incoming).await;
+            }
             return Err(too_large(announced));
         }
-        match timeout(BODY_DEADLINE, collect(self.incoming, max)).await {
+        let mut incoming = self.incoming;
+        match timeout(BODY_DEADLINE, collect(&mut incoming, max)).await {
             Err(_) => Err(HttpError::BodyTimeout),
-            Ok(Err(Broken::Larger(read))) => Err(too_large(announced.unwrap_or(read))),
+            Ok(Err(Broken::Larger(read))) => {
+                drain(incoming).await;
+                Err(too_large(announced.unwrap_or(read)))
+            }
             Ok(Err(Broken::Framing(error))) => Err(HttpError::BodyBroken(error.to_string())),
             Ok(Ok(bytes)) => Ok(bytes),
         }
@@ -56,7 +69,20 @@ enum Broken {
     Framing(hyper::Error),
 }
 
-async fn collect(mut incoming: Incoming, max: usize) -> Result<Bytes, Broken> {
+async fn drain(mut incoming: Incoming) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if read > DRAIN_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _ = timeout(DRAIN_DEADLINE, reading).await;
+}
+
+async fn collect(incoming: &mut Incoming, max: usize) -> Result<Bytes, Broken> {
     if incoming.is_end_stream() {
         return Ok(Bytes::new());
     }

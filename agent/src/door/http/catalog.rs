@@ -12,6 +12,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::Door;
 use super::answers::{AllServices, render_services};
+use super::call::{Answer, Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::fields::{NodeView, ServiceNodeView};
 use super::filter::{Filter, Rows};
@@ -19,7 +20,6 @@ use super::health::{mesh, service_name};
 use super::json;
 use super::options::{Family, ReadOptions, node_meta, tags};
 use super::reply::Reply;
-use super::routes::{Answer, Answering, Call, Handler, Route};
 
 mod deregister;
 mod register;

@@ -45,9 +45,6 @@ pub(super) enum HttpError {
     /// As [`HttpError::Server`], of a read that carries the index headers all the same.
     #[error("{0}")]
     ServerOfRead(String),
-    /// A status of its own.
-    #[error("{1}")]
-    Other(StatusCode, String),
     /// From the desk; what became of a write is said there.
     #[error("{text}", text = desk_text(.0))]
     Desk(Arc<DeskError>),
@@ -69,7 +66,6 @@ impl HttpError {
             HttpError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             HttpError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             HttpError::Server(_) | HttpError::ServerOfRead(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            HttpError::Other(status, _) => *status,
             HttpError::Desk(error) => desk_status(error),
         };
         let reply = Reply::text(status, self.to_string());

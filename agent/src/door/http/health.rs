@@ -7,13 +7,13 @@ use muster_catalog::{Ask, Check, Health, HealthService, NodeChecks, Row, Service
 
 use super::Door;
 use super::answers;
+use super::call::{Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::fields::HealthView;
 use super::filter::{Filter, Rows, parse_bool};
 use super::json;
 use super::options::{Family, ReadOptions, node_meta, tags};
 use super::reply::Reply;
-use super::routes::{Answering, Call, Handler, Route};
 
 const fn get(path: &'static str, handler: &'static [(Method, Handler)]) -> Route {
     Route { path, methods: handler, namespaced: true }

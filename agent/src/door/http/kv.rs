@@ -8,12 +8,12 @@ use muster_catalog::{CauseKind, Command, Entry, KeyOne, KeysUnder, Kv, KvVerb, O
 use smol_str::SmolStr;
 
 use super::Door;
+use super::call::{Answer, Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::json;
 use super::options::{Family, ReadOptions};
 use super::query::Query;
 use super::reply::Reply;
-use super::routes::{Answer, Answering, Call, Handler, Route};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/v1/kv/",

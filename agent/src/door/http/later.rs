@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use super::routes::{Handler, Route};
+use super::call::{Handler, Route};
 
 const LATER: Handler = Handler::Fixed(StatusCode::NOT_IMPLEMENTED, "this version of muster does not offer this endpoint");
 const NO_ACL: Handler = Handler::Fixed(StatusCode::UNAUTHORIZED, "ACL support disabled");

@@ -31,13 +31,15 @@ pub(super) struct ClientPlace {
 }
 
 impl Limit {
-    /// At most `all` connections, fewer where the process may not open so many files.
+    /// At most `all` connections, fewer where the process may not open so many files; one address never gets all of them.
     pub(super) fn new(all: usize, per_client_max: usize) -> Self {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let descriptors = descriptors.map_or(usize::MAX, |descriptors| usize::try_from(descriptors).unwrap_or(usize::MAX));
         let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(CONNECTIONS_MIN);
-        let all = Arc::new(Semaphore::new(all.min(most).min(Semaphore::MAX_PERMITS)));
-        Self { all, per_client_max, by_client: Mutex::default() }
+        let all = all.min(most).min(Semaphore::MAX_PERMITS);
+        // Three quarters at most: whoever opens all it can, and sends nothing, leaves room for others.
+        let per_client_max = per_client_max.min((all / 4 * 3).max(1));
+        Self { all: Arc::new(Semaphore::new(all)), per_client_max, by_client: Mutex::default() }
     }
 
     /// Waits until there is room for one more connection: until then new ones wait in the kernel's queue.

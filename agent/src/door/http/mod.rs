@@ -13,6 +13,7 @@ use crate::desk::Desk;
 mod agent;
 mod answers;
 mod body;
+mod call;
 mod catalog;
 mod decode;
 mod error;
@@ -141,7 +142,7 @@ impl Door {
     }
 
     /// Refuses what another datacenter would have to answer.
-    fn must_be_here(&self, call: &routes::Call) -> Result<(), error::HttpError> {
+    fn must_be_here(&self, call: &call::Call) -> Result<(), error::HttpError> {
         match call.query.filled("dc") {
             Some(dc) if *dc != self.config.datacenter => Err(error::HttpError::Server("No path to datacenter".into())),
             _ => Ok(()),

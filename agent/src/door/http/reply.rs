@@ -8,11 +8,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-use super::answers::{Rendered, pack};
+use super::answers::{GZIP_BYTES_MIN, Rendered, pack};
 use super::json;
-
-/// Answers shorter than this are not compressed: it would cost more than it saves.
-pub(super) const GZIP_BYTES_MIN: usize = 1400;
 
 /// What a reader is told of the age of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,62 +1,12 @@
 //! The table of paths: what each answers to, and with which methods.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use smol_str::SmolStr;
+use http::{HeaderValue, Method};
 
-use super::body::Body;
-use super::error::HttpError;
-use super::query::Query;
-use super::reply::Reply;
-use super::{Door, agent, catalog, health, kv, later, status};
-use crate::desk::Who;
-
-/// What a handler gives back.
-pub(super) type Answer = Result<Reply, HttpError>;
-/// A handler at work.
-pub(super) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// A request as handlers see it.
-#[derive(Debug)]
-pub(super) struct Call {
-    /// How it was sent.
-    pub(super) method: Method,
-    /// What stands behind the route's path, decoded: a name, an id, a key.
-    pub(super) rest: SmolStr,
-    /// Its options.
-    pub(super) query: Query,
-    /// Its headers.
-    pub(super) headers: HeaderMap,
-    /// Its body, not read yet.
-    pub(super) body: Body,
-    /// Who sent it.
-    pub(super) who: Who,
-    /// Whether the answer will be packed.
-    pub(super) gzip: bool,
-}
-
-/// What answers a request.
-#[derive(Clone, Copy)]
-pub(super) enum Handler {
-    /// Answers at once.
-    Now(fn(&Door, &Call) -> Answer),
-    /// Reads a body, writes, or waits. It drops the call before it waits: a waiting reader is to be small.
-    Soon(fn(Arc<Door>, Call) -> Answering),
-    /// Always the same.
-    Fixed(StatusCode, &'static str),
-}
-
-/// A path. One that ends in a slash stands for everything below it.
-pub(super) struct Route {
-    pub(super) path: &'static str,
-    pub(super) methods: &'static [(Method, Handler)],
-    /// Whether Consul Enterprise would look at `ns` there: elsewhere it is ignored.
-    pub(super) namespaced: bool,
-}
+use super::call::{Handler, Route};
+use super::{agent, catalog, health, kv, later, status};
 
 /// A route, and what its methods make of the `Allow` header.
 pub(super) struct Known {

@@ -13,12 +13,13 @@ use hyper::body::Incoming;
 use smol_str::SmolStr;
 
 use super::body::Body;
+use super::call::{Answering, Call, Handler};
 use super::error::HttpError;
 use super::later::QUERY_PREFIX;
 use super::path::{self, PathFault};
 use super::query::{Query, host_of, is_address};
 use super::reply::{Reply, Style};
-use super::routes::{Answering, Call, Found, Handler, Known, find};
+use super::routes::{Found, Known, find};
 use super::{Config, Door};
 use crate::desk::{Token, Who};
 
@@ -80,7 +81,10 @@ fn over(response: Response<Full<Bytes>>) -> Begun {
 }
 
 fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    if let Some(Ok(host)) = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str())) {
+        parts.headers.insert(HOST, host); // Where the request line names a host, that one counts (RFC 9112, 3.2.2).
+    }
     if let Err(response) = door.hosts.admit(peer, &parts.method, &parts.headers) {
         return over(*response);
     }
@@ -115,7 +119,7 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     let who = Who::outside(&peer.from, token(&query, &parts.headers));
     let rest = SmolStr::new(rest);
     let body = Body::new(incoming, &parts.headers);
-    let call = Call { method: parts.method, rest, query, headers: parts.headers, body, who, gzip: style.gzip };
+    let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip };
     match handler {
         Handler::Now(answer) => end(answer(door, &call).unwrap_or_else(|error| said(&error)), &style),
         Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style },

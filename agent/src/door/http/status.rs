@@ -3,10 +3,10 @@
 use http::Method;
 
 use super::Door;
+use super::call::{Answer, Call, Handler, Route};
 use super::error::HttpError;
 use super::json;
 use super::reply::Reply;
-use super::routes::{Answer, Call, Handler, Route};
 
 pub(super) const ROUTES: &[Route] = &[
     Route { path: "/v1/status/leader", methods: &[(Method::GET, Handler::Now(leader))], namespaced: false },

@@ -1,11 +1,11 @@
 //! The door as a client sees it: real sockets, a real desk, everything in memory.
 #![allow(clippy::disallowed_methods)] // Tests have clocks and tasks.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_catalog::{AntiEntropy, NodeName, Run, Store, Topic};
+use clap::{Args, FromArgMatches};
+use muster_catalog::{AntiEntropy, NodeName, Run, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -13,20 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Config, Door, Listener, routes, serve};
+use super::{AgentFacts, Config, Door, Listener, routes, serve};
+use crate::config::{AgentFlags, Host};
 use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Setup, disk};
 use crate::raft::{self, Raft};
-
-struct Ringing(Arc<Bells>);
-
-impl raft::Bells for Ringing {
-    fn touched(&self, topics: &BTreeSet<Topic>) {
-        self.0.ring(topics);
-    }
-    fn all(&self) {
-        self.0.ring_all();
-    }
-}
+use crate::telemetry::Metrics;
 
 struct House {
     address: std::net::SocketAddr,
@@ -36,11 +27,22 @@ struct House {
     _dir: tempfile::TempDir,
 }
 
+fn facts() -> Arc<AgentFacts> {
+    let command = AgentFlags::augment_args(clap::Command::new("agent"));
+    let matches = command.try_get_matches_from(["agent", "--dev"]).expect("a flag of Consul's");
+    let flags = AgentFlags::from_arg_matches(&matches).expect("a flag of Consul's");
+    let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
+    let config = crate::config::load(&flags, &host).expect("it needs nothing else").config;
+    Arc::new(AgentFacts::new(config, Metrics::unrecorded(false)))
+}
+
 async fn house(change: impl FnOnce(&mut Config)) -> House {
     let id = Uuid::new_v4();
     let (bells, store) = (Bells::new(), Store::new());
     let reader = store.reader();
-    let raft = Raft::start(raft::Config::new(None, id), store, Box::new(Ringing(bells.clone()))).await.expect("raft starts");
+    let (touched, all) = (bells.clone(), bells.clone());
+    let ringing = raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) };
+    let raft = Raft::start(raft::Config::new(None, id), store, ringing).await.expect("raft starts");
     raft.initialize().await.expect("a cluster of one");
     let (verdicts, _) = mpsc::channel(8);
     let (runner, _driver) = muster_health::new(muster_health::Config::default(), verdicts);
@@ -60,7 +62,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
-        forgetful: true,
+        forgetful: false,
         hold: Duration::from_secs(10),
         stop: stopping,
         errands,
@@ -74,7 +76,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let socket = dir.path().join("http.sock");
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
-    let door = Arc::new(Door::new(config, desk));
+    let door = Arc::new(Door::new(config, desk, facts()));
     let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
     House { address, socket, stop, serving, _dir: dir }
 }
@@ -251,7 +253,7 @@ async fn a_registration_reaches_a_waiting_reader() {
     house.register("n2", "critical").await;
     let third: serde_json::Value = serde_json::from_slice(&house.get("/v1/health/service/web?passing").await.body).expect("JSON");
     assert_eq!(third.as_array().map(Vec::len), Some(1));
-    let short = house.get(&format!("/v1/kv/none?index=999999&wait=50ms")).await;
+    let short = house.get("/v1/kv/none?index=999999&wait=50ms").await;
     assert_eq!(short.status(), "404");
 }
 

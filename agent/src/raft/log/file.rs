@@ -25,15 +25,15 @@ pub(super) const VOTE: &str = "vote";
 pub(super) const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
 
-const FILE: &str = "log.redb";
+pub(super) const FILE: &str = "log.redb";
 /// A log is made under this name, and takes its own when it has its raft id: an empty file is never taken for a new log.
 const NEW_FILE: &str = "log.redb.new";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 const ACKNOWLEDGED: &str = "acknowledged";
 
 /// redb keeps 1 GiB by default; the log is written at its end and read from the memory tail, so more than this gains nothing
 /// (measured: 256 KB and 64 MB write equally fast, a scan of 38 MB takes 11 MB of memory instead of 61).
-const CACHE_BYTES: usize = 4 << 20;
+pub(super) const CACHE_BYTES: usize = 4 << 20;
 
 /// The directory of raft's files, locked for this process as long as it lives.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ fn open(path: &Path) -> Result<(Database, bool), StartError> {
 }
 
 /// The tables cannot be read: tells which entry it is, if the raw bytes show that.
-fn damaged(path: &Path, what: String) -> StartError {
+pub(super) fn damaged(path: &Path, what: String) -> StartError {
     let index = fs::read(path).ok().and_then(|bytes| codec::damaged_entry(&bytes));
     StartError::LogDamaged { path: path.to_owned(), index, what }
 }

@@ -87,6 +87,12 @@ impl Metrics {
         (Self { inner: Arc::new(inner) }, recorder)
     }
 
+    /// Metrics that nobody records, for tests of what shows them.
+    #[cfg(test)]
+    pub(crate) fn unrecorded(prometheus: bool) -> Self {
+        Self::new(MetricsConfig { prefix: "consul".to_owned(), host: None, filter: Filter::default(), prometheus }).0
+    }
+
     /// Consul's JSON of the last finished interval; in the first ten seconds, of what there is so far.
     pub(crate) fn json(&self) -> String {
         let filter = self.inner.filter.load();

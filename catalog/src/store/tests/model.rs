@@ -10,7 +10,8 @@ use crate::command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Target,
 };
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
-use crate::row::{Check, Entry, Health, Index, Node, Row, Service};
+use crate::row::{Check, Entry, Index, Node, Row, Service};
+use crate::status::Health;
 
 /// The store's rows, and nothing that is made of them.
 #[derive(Debug, Default, Clone)]
@@ -159,7 +160,15 @@ impl Model {
         let node = name.folded();
         if let Some(id) = about.id {
             if let Some(by) = self.nodes.iter().find(|(at, row)| **at != node && row.id == Some(id)).map(|(at, _)| at.clone()) {
-                return Err(Refusal::NodeIdTaken { id, by });
+                let serf = (by.clone(), CheckId::new("serfHealth").expect("a name"));
+                let lives = self
+                    .checks
+                    .get(&serf)
+                    .is_some_and(|check| check.service_id.is_none() && check.status.health() == Health::Passing);
+                if cause.kind != CauseKind::Reconcile && lives {
+                    return Err(Refusal::NodeIdTaken { id, by });
+                }
+                self.remove_node(&by, agent);
             }
             if let Some(held) = self.nodes.get(&node).and_then(|row| row.id).filter(|held| *held != id) {
                 let serf = (node.clone(), CheckId::new("serfHealth").expect("a name"));
@@ -196,6 +205,16 @@ impl Model {
         Ok(())
     }
 
+    fn remove_node(&mut self, node: &NodeName, agent: Uuid) {
+        if let Some(row) = self.nodes.remove(node) {
+            self.services.retain(|(at, _), _| at != node);
+            self.checks.retain(|(at, _), _| at != node);
+            if let Some(id) = row.id {
+                self.forget(id, agent);
+            }
+        }
+    }
+
     fn forget(&mut self, id: Uuid, agent: Uuid) {
         self.marks.retain(|(owner, _, _), _| *owner != id);
         if id != agent {
@@ -207,15 +226,7 @@ impl Model {
         let Deregister { node, target, owner: by } = deregister;
         let node = node.folded();
         match target {
-            Target::Node => {
-                if let Some(row) = self.nodes.remove(&node) {
-                    self.services.retain(|(at, _), _| *at != node);
-                    self.checks.retain(|(at, _), _| *at != node);
-                    if let Some(id) = row.id {
-                        self.forget(id, agent);
-                    }
-                }
-            }
+            Target::Node => self.remove_node(&node, agent),
             Target::Service(id) => {
                 if let Some(row) = self.services.remove(&(node.clone(), id.clone())) {
                     self.checks.retain(|(at, _), check| *at != node || check.service_id.as_ref() != Some(&id));

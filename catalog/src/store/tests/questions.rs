@@ -12,8 +12,9 @@ use crate::query::{
     Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes, ServiceChecks, Services,
     StateChecks,
 };
-use crate::row::{Check, Health, Index, Node, Row, Service, Status};
+use crate::row::{Check, Index, Node, Row, Service};
 use crate::state::State;
+use crate::status::{Health, Status};
 use crate::topic::Topic;
 
 #[derive(Debug, Clone)]

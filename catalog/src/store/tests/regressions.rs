@@ -12,8 +12,9 @@ use crate::command::{
 use crate::grave::GRAVES_MAX;
 use crate::name::{CheckId, NAME_BYTES_MAX, NodeName, ServiceId, ServiceName};
 use crate::query::{Ask, NodeChecks, NodeServices, ServiceChecks, Services, StateChecks};
-use crate::row::{Check, Meta, Node, Service, Status, Weights};
+use crate::row::{Check, Meta, Node, Service, Weights};
 use crate::state::State;
+use crate::status::Status;
 use crate::store::{Applied, Store};
 use crate::topic::Topic;
 
@@ -215,11 +216,42 @@ fn a_change_of_the_node_does_not_rewrite_a_services_name() {
 #[test]
 fn a_refused_registration_leaves_removal_marks() {
     let mut desk = Desk::new();
+    desk.register(on("n").id(A).check("serfHealth", "passing", None));
     desk.register(on("n").id(A).by(A).service("s", "web", 1));
     desk.deregister("n", Target::Service(service_id("s")), None);
     let refused = desk.register(on("other").id(A).by(A).service("s", "web", 2));
     assert!(matches!(refused.outcome, Outcome::Refused(Refusal::NodeIdTaken { .. })));
     assert_eq!(desk.state().removals_of(A).count(), 1);
+}
+
+#[test]
+fn a_uuid_takes_another_name_unless_its_node_lives() {
+    for status in [None, Some("critical"), Some("passing")] {
+        let mut desk = Desk::new();
+        desk.register(on("old").id(A).service("s", "web", 0).check("c", "passing", Some("s")));
+        if let Some(status) = status {
+            desk.register(on("old").id(A).check("serfHealth", status, None));
+        }
+        desk.register(on("new").service("t", "db", 0).check("c", "critical", None));
+        let renamed = desk.register(on("new").id(A).service("u", "web", 0));
+        let state = desk.state();
+        if status == Some("passing") {
+            assert!(matches!(renamed.outcome, Outcome::Refused(Refusal::NodeIdTaken { .. })));
+            assert_eq!(state.nodes().count(), 2);
+            // membership knows that it is the same agent under another name
+            desk.kind = CauseKind::Reconcile;
+            assert_eq!(desk.register(on("new").id(A)).outcome, Outcome::Done);
+            assert!(desk.state().node("old").is_none());
+            continue;
+        }
+        assert_eq!(renamed.outcome, Outcome::Done);
+        assert!(state.node("old").is_none() && state.node("new").is_some_and(|row| row.id == Some(A)));
+        let web = state.service("web").expect("it is on the new node").instances();
+        assert_eq!(web.len(), 1);
+        assert_eq!((web[0].node.node.as_str(), web[0].checks.len()), ("new", 1));
+        assert_eq!(state.checks().count(), 1);
+        assert!(renamed.touched.contains(&Topic::Node(name("old").folded())));
+    }
 }
 
 #[test]
@@ -272,7 +304,7 @@ fn a_new_owner_is_seen_in_instances_too() {
 fn a_text_of_the_registrants_wakes_nobody_who_waits_for_warnings() {
     let mut desk = Desk::new();
     let applied = desk.register(on("n").check("c", "odd", None));
-    assert!(!applied.touched.contains(&Topic::State(Some(crate::row::Health::Warning))));
+    assert!(!applied.touched.contains(&Topic::State(Some(crate::status::Health::Warning))));
 }
 
 #[test]

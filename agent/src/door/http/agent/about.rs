@@ -3,13 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::Door;
+use super::super::call::{Answer, Call};
 use super::super::json;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Call};
 use super::facts::Pool;
 use super::{debug, go_json, members, stats};
-use crate::config::Config;
-use crate::version::{CONSUL_VERSION, MUSTER_VERSION};
+use crate::config::{CONSUL_VERSION, Config, MUSTER_VERSION};
 
 /// Builds are to be the same whenever they are made, so none knows when it was made; Consul's own stand-in for that.
 const BUILD_DATE: &str = "1970-01-01T00:00:01Z";
@@ -74,6 +73,10 @@ fn meta(door: &Door, config: &Config) -> Value {
     let state = door.desk.reader().load();
     match state.node(door.desk.name().as_str()) {
         Some(row) => json!(row.meta),
-        None => json!(config.node_meta),
+        None => {
+            let mut meta = config.node_meta.clone();
+            meta.insert("consul-network-segment".into(), "".into());
+            json!(meta)
+        }
     }
 }

@@ -3,13 +3,13 @@
 use muster_catalog::{CheckId, Status};
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::fields::AgentCheckView;
 use super::super::filter::Rows;
 use super::super::json;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Answering, Call};
-use super::{TheDoor, filter, limits, obey, refused, soon, warn as warn_of};
+use super::{TheDoor, filter, forget, obey, refused, soon, warn as warn_of};
 use crate::config::{check_from_body, update_from_body};
 use crate::desk::{DeskError, Order, Unknown};
 
@@ -30,7 +30,7 @@ pub(super) fn all(door: &Door, call: &Call) -> Answer {
 pub(super) fn register(door: TheDoor, call: Call) -> Answering {
     soon(async move {
         let Call { body, who, .. } = call;
-        let told = check_from_body(&body.read_json().await?, limits(&door)).map_err(refused)?;
+        let told = check_from_body(&body.read_json().await?, door.facts.config().checks.over_http()).map_err(refused)?;
         warn_of(&told.warnings, &who);
         obey(&door, &who, Order::RegisterCheck(Box::new(told.check))).await
     })
@@ -40,7 +40,7 @@ pub(super) fn register(door: TheDoor, call: Call) -> Answering {
 pub(super) fn deregister(door: TheDoor, call: Call) -> Answering {
     soon(async move {
         let order = Order::DeregisterCheck(check_id(&call)?);
-        obey(&door, &{ call }.who, order).await
+        forget(&door, &{ call }.who, order).await
     })
 }
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, Listen, duration};
-use crate::version::CONSUL_VERSION;
+use crate::config::{CONSUL_VERSION, Config, Listen, duration};
 
 /// All of it.
 pub(super) fn all(config: &Config) -> Value {

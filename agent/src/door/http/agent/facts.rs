@@ -7,13 +7,14 @@ use muster_catalog::Meta;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 use uuid::Uuid;
 
-use crate::config::Config;
-use crate::version::CONSUL_VERSION;
+use crate::config::{CONSUL_VERSION, Config};
+use crate::telemetry::Metrics;
 
 /// What the assembly tells the door of the agent; exchanged at reload.
 #[derive(Debug)]
 pub(crate) struct AgentFacts {
     config: ArcSwap<Config>,
+    metrics: Metrics,
 }
 
 /// Which of the two pools of members is meant.
@@ -35,8 +36,8 @@ pub(super) struct Own {
 }
 
 impl AgentFacts {
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config: ArcSwap::from_pointee(config) }
+    pub(crate) fn new(config: Config, metrics: Metrics) -> Self {
+        Self { config: ArcSwap::from_pointee(config), metrics }
     }
 
     /// Takes what a reload brought.
@@ -46,6 +47,10 @@ impl AgentFacts {
 
     pub(super) fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// This agent as the others of a pool would see it.

@@ -7,11 +7,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use muster_catalog::{Check, CheckId, Health, LocalService, NODE_MAINTENANCE, SERVICE_MAINTENANCE_PREFIX};
 
 use super::super::Door;
+use super::super::call::{Answer, Call};
 use super::super::error::HttpError;
 use super::super::fields::{AgentServiceView, Fields, See, Shown, Value};
 use super::super::json;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Call};
 
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-consul-reason");
 

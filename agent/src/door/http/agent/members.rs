@@ -7,11 +7,11 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::fields::MemberView;
 use super::super::json;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Answering, Call};
 use super::facts::{Own, Pool};
 use super::{TheDoor, soon};
 use crate::config::Config;

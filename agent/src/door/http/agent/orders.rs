@@ -1,8 +1,8 @@
 //! What the agent as a whole is told: maintenance, reload, leave; and what it does not offer.
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
-use super::super::routes::{Answer, Answering, Call};
 use super::{TheDoor, enable, obey, soon};
 use crate::desk::Order;
 

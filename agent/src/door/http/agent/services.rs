@@ -10,6 +10,7 @@ use muster_catalog::LocalService;
 use smol_str::SmolStr;
 
 use super::super::Door;
+use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::fields::AgentServiceView;
 use super::super::filter::Rows;
@@ -17,8 +18,7 @@ use super::super::json;
 use super::super::options::hold;
 use super::super::query::Query;
 use super::super::reply::Reply;
-use super::super::routes::{Answer, Answering, Call};
-use super::{TheDoor, enable, filter, limits, obey, refused, service_id, soon, warn};
+use super::{TheDoor, enable, filter, forget, obey, refused, service_id, soon, warn};
 use crate::config::service_from_body;
 use crate::desk::Order;
 
@@ -108,7 +108,7 @@ pub(super) fn register(door: TheDoor, call: Call) -> Answering {
     soon(async move {
         let replace_checks = replaces(&call.query);
         let Call { body, who, .. } = call;
-        let told = service_from_body(&body.read_json().await?, limits(&door)).map_err(refused)?;
+        let told = service_from_body(&body.read_json().await?, door.facts.config().checks.over_http()).map_err(refused)?;
         warn(&told.warnings, &who);
         let order = Order::RegisterService { service: Box::new(told.service), checks: told.checks, replace_checks };
         obey(&door, &who, order).await
@@ -127,7 +127,7 @@ pub(super) fn deregister(door: TheDoor, call: Call) -> Answering {
             return Err(HttpError::Server("ServiceID missing".to_owned()));
         }
         let order = Order::DeregisterService(service_id(&call)?);
-        obey(&door, &{ call }.who, order).await
+        forget(&door, &{ call }.who, order).await
     })
 }
 

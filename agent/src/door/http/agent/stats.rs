@@ -4,9 +4,8 @@ use muster_catalog::Probe;
 use serde_json::{Value, json};
 
 use super::super::Door;
-use crate::config::Config;
+use crate::config::{CONSUL_VERSION, Config};
 use crate::raft::Role;
-use crate::version::CONSUL_VERSION;
 
 /// All sections.
 pub(super) fn all(door: &Door, config: &Config) -> Value {

@@ -1,0 +1,35 @@
+//! Gauges of what the catalog holds and where raft is.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::desk::Desk;
+use crate::raft;
+use crate::telemetry::publish_catalog;
+
+/// Each interval of the JSON metrics is 10 s long and shows what was set within it.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Runs until the agent stops.
+pub(crate) async fn show_gauges(desk: Desk, datacenter: String) {
+    let mut beat = interval(INTERVAL);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stop = std::pin::pin!(desk.stopping());
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = beat.tick() => {}
+        }
+        let state = desk.reader().load().clone();
+        publish_catalog(&state, &datacenter);
+        let status = desk.raft().status();
+        let leads = f64::from(u8::from(status.role == raft::Role::Leader));
+        metrics::gauge!("raft.applied_index").set(status.applied_index as f64);
+        metrics::gauge!("raft.last_index").set(status.last_log_index as f64);
+        metrics::gauge!("raft.is_leader").set(leads);
+        metrics::gauge!("server.isLeader").set(leads);
+        metrics::gauge!("autopilot.healthy").set(f64::from(u8::from(status.leader.is_some())));
+        metrics::gauge!("autopilot.failure_tolerance").set(0.0);
+    }
+}

@@ -1,0 +1,167 @@
+//! Definition files and reload: a difference is carried out, all of it or nothing.
+#![allow(clippy::unwrap_used)] // the helpers of a test may fail as its tests do
+
+mod support;
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use support::{Agent, Around, Backend, eventually};
+
+/// An agent with a directory of definitions.
+struct Bench {
+    agent: Agent,
+    files: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(files: &[(&str, String)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = dir.path().join("conf");
+        std::fs::create_dir(&conf).unwrap();
+        for (name, text) in files {
+            std::fs::write(conf.join(name), text).unwrap();
+        }
+        let mut agent = Agent::started(dir.path(), &[&format!("-config-dir={}", conf.display())], Around::default());
+        agent.wait_for_leader();
+        Self { agent, files: conf, _dir: dir }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.files.join(name), text).unwrap();
+    }
+
+    fn reload(&self) {
+        let answer = self.agent.put("/v1/agent/reload", "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    fn has(&self, service: &str) -> bool {
+        self.agent.get("/v1/agent/services").json().get(service).is_some()
+    }
+
+    fn in_catalog(&self, service: &str) -> bool {
+        self.agent.get(&format!("/v1/catalog/service/{service}")).text().trim() != "[]"
+    }
+}
+
+fn service(name: &str, port: u16) -> String {
+    json!({"service": {"name": name, "port": port}}).to_string()
+}
+
+#[test]
+fn all_three_ways_reload() {
+    let bench = Bench::new(&[("a.json", service("a", 1))]);
+    eventually("a is in the catalog", || bench.in_catalog("a"));
+    bench.write("b.json", &service("b", 2));
+    bench.agent.signal("HUP");
+    eventually("SIGHUP", || bench.in_catalog("b"));
+    bench.write("c.json", &service("c", 3));
+    let status = support::muster().args(["reload", &format!("-http-addr={}", bench.agent.http)]).status().unwrap();
+    assert!(status.success());
+    eventually("muster reload", || bench.in_catalog("c"));
+    bench.write("d.json", &service("d", 4));
+    bench.reload();
+    eventually("/v1/agent/reload", || bench.in_catalog("d"));
+}
+
+#[test]
+fn a_reload_is_a_difference() {
+    let backend = Backend::new();
+    let check = json!({"id": "kept", "http": backend.url(), "interval": "1s", "failures_before_critical": 1000});
+    let kept = json!({"service": {"name": "kept", "port": 1, "check": check}}).to_string();
+    let bench = Bench::new(&[("kept.json", kept), ("gone.json", service("gone", 2))]);
+    bench.agent.done("/v1/agent/service/register", json!({"Name": "api", "Port": 9}).to_string());
+    // Failing now, it is held by its counter, which a new start of the check would reset to nothing seen.
+    let row = || bench.agent.get("/v1/health/service/kept").json();
+    eventually("it passes", || bench.agent.get("/v1/health/service/kept?passing").text().trim() != "[]");
+    let before = row();
+    backend.answers(500);
+    std::fs::remove_file(bench.files.join("gone.json")).unwrap();
+    bench.write("new.json", &service("new", 3));
+    for _ in 0..5 {
+        bench.reload();
+    }
+    eventually("the difference is carried out", || !bench.in_catalog("gone") && bench.in_catalog("new"));
+    assert!(bench.has("api") && bench.in_catalog("api"), "what was told over the API stays");
+    assert!(!bench.has("gone"));
+    let asked = backend.asked();
+    eventually("the check goes on", || backend.asked() > asked + 3);
+    assert_eq!(row()[0]["Service"], before[0]["Service"]);
+    assert_eq!(row()[0]["Checks"], before[0]["Checks"], "the unchanged check did not flap");
+}
+
+#[test]
+fn a_faulty_file_refuses_the_reload_as_a_whole_and_tells_every_fault() {
+    let bench = Bench::new(&[("a.json", service("a", 1))]);
+    bench.write("a.json", &service("a", 2));
+    bench.write("b.json", r#"{"service": {"name": "b", "prot": 2}}"#);
+    bench.write("c.toml", "log_levle = \"info\"\n");
+    bench.write("d.hcl", "service {\n  name = \n}\n");
+    let answer = bench.agent.put("/v1/agent/reload", "");
+    assert_eq!(answer.status, 500);
+    let told = answer.text();
+    for part in ["b.json", "prot", "port", "c.toml", "log_levle", "log_level", "d.hcl"] {
+        assert!(told.contains(part), "{part} is missing:\n{told}");
+    }
+    assert_eq!(bench.agent.get("/v1/agent/services").json()["a"]["Port"], 1, "nothing was taken over");
+    bench.agent.signal("HUP");
+    eventually("the log tells it too", || bench.agent.log().contains("log_levle"));
+    assert_eq!(bench.agent.get("/v1/agent/services").json()["a"]["Port"], 1);
+}
+
+#[test]
+fn a_file_is_a_standing_order() {
+    let mut bench = Bench::new(&[("a.json", service("a", 1))]);
+    let remove = json!({"Node": "here", "ServiceID": "a"}).to_string();
+    eventually("a is in the catalog", || bench.in_catalog("a"));
+    bench.agent.done("/v1/catalog/deregister", &remove);
+    eventually("the agent drops it", || !bench.has("a"));
+    assert!(!bench.in_catalog("a"));
+    bench.reload();
+    eventually("a reload brings it back", || bench.in_catalog("a"));
+    // Removed at the last moment before the end of a long run: the next start brings it back all the same.
+    for port in 2..6 {
+        bench.write("a.json", &service("a", port));
+        bench.reload();
+    }
+    eventually("the newest is there", || bench.agent.get("/v1/catalog/service/a").json()[0]["ServicePort"] == 5);
+    bench.agent.done("/v1/catalog/deregister", &remove);
+    bench.agent.kill_and_start();
+    eventually("a start brings it back", || bench.has("a") && bench.in_catalog("a"));
+}
+
+#[test]
+fn what_a_file_tells_takes_the_place_of_what_the_api_told() {
+    let mut bench = Bench::new(&[]);
+    let told = json!({"Name": "a", "Port": 1, "Check": {"CheckID": "c", "TTL": "10m"}});
+    bench.agent.done("/v1/agent/service/register", told.to_string());
+    bench.write("a.json", &service("a", 2));
+    bench.reload();
+    assert_eq!(bench.agent.get("/v1/agent/services").json()["a"]["Port"], 2);
+    std::fs::remove_file(bench.files.join("a.json")).unwrap();
+    bench.reload();
+    assert!(!bench.has("a"));
+    bench.agent.kill_and_start();
+    assert!(!bench.has("a"), "it does not come back from the disk");
+    assert!(bench.agent.get("/v1/agent/checks").json().get("c").is_none());
+}
+
+#[test]
+fn a_checks_status_from_a_file_holds_over_a_restart() {
+    let check = json!({"id": "ttl", "ttl": "10m"});
+    let mut bench = Bench::new(&[("a.json", json!({"service": {"name": "a", "port": 1, "check": check}}).to_string())]);
+    bench.agent.done("/v1/agent/check/pass/ttl", "");
+    bench.agent.done("/v1/agent/service/register", json!({"Name": "later", "Port": 9}).to_string());
+    bench.agent.kill_and_start();
+    assert_eq!(bench.agent.get("/v1/agent/checks").json()["ttl"]["Status"], "passing");
+}
+
+#[test]
+fn keys_of_the_mesh_and_keys_without_effect_are_warned_of_once() {
+    let bench = Bench::new(&[("m.hcl", "connect { enabled = true }\nlog_file = \"/nowhere/log\"\n".to_owned())]);
+    let log = bench.agent.log();
+    assert_eq!(log.matches("leaves these parts of Consul out: connect").count(), 1, "{log}");
+    assert_eq!(log.matches("without effect in this version: log_file").count(), 1, "{log}");
+}
