@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Set for children: they end when their standard input does, which is when this program ends, however it ends.
@@ -137,14 +137,21 @@ async fn first(folder: &Path, flags: &[String]) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
 
     let (http, dns) = (port(flags, "-http-port", 8500), port(flags, "-dns-port", 8600));
+    // Whoever listens there already would be taken for our agent.
+    if let Err(error) = TcpListener::bind(format!("127.0.0.1:{http}")) {
+        bail!(
+            "127.0.0.1:{http}: {error}. If another agent runs here, end it, or choose other ports:\n\
+             cargo run -p muster-examples -- -http-port=18500 -dns-port=18600"
+        );
+    }
     let mut arguments: Vec<&str> = vec!["agent", "-dev", "-log-level=warn", "-config-dir"];
     let path = folder.to_str().context("the folder's name is not UTF-8")?;
     arguments.push(path);
     arguments.extend(flags.iter().map(String::as_str));
-    let mut agent = child(&arguments)?;
+    let (mut agent, _open) = child(&arguments)?;
     tokio::select! {
         ready = ready(&http) => ready?,
-        _ = agent.wait() => bail!("The agent has ended and says above why. If a port is in use, another agent runs here: end it, or choose\nother ports: cargo run -p muster-examples -- -http-port=18500 -dns-port=18600"),
+        _ = agent.wait() => bail!("The agent has ended and says above why."),
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     }
@@ -152,13 +159,14 @@ async fn first(folder: &Path, flags: &[String]) -> Result<()> {
     let (ended, mut ends) = tokio::sync::mpsc::channel(services.len().max(1));
     let mut lines = Vec::new();
     for service in &services {
-        let mut backend = child(&["backend", &service.id, "-folder", path])?;
+        let (mut backend, open) = child(&["backend", &service.id, "-folder", path])?;
         lines.push(format!("  {:<8} 127.0.0.1:{:<6} kill {}", service.id, service.port, backend.id().unwrap_or_default()));
         let (ended, id) = (ended.clone(), service.id.clone());
         // Its task ends with this runtime, and the backend with it: kill_on_drop.
         #[allow(clippy::disallowed_methods)]
         tokio::spawn(async move {
             let _ = backend.wait().await;
+            drop(open);
             let _ = ended.send(id).await;
         });
     }
@@ -194,12 +202,15 @@ fn port(flags: &[String], name: &str, default: u16) -> String {
     given.unwrap_or_else(|| default.to_string())
 }
 
-/// This program again, with other arguments; it ends when we do.
-fn child(arguments: &[&str]) -> Result<Child> {
+/// This program again, with other arguments; it ends when its input is closed. Waiting for a child closes what it holds, so
+/// the input is held apart.
+fn child(arguments: &[&str]) -> Result<(Child, ChildStdin)> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
     command.args(arguments).env(CHILD, "1").stdin(Stdio::piped()).kill_on_drop(true).process_group(0);
-    command.spawn().with_context(|| format!("cannot start {}", arguments.join(" ")))
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", arguments.join(" ")))?;
+    let input = child.stdin.take().context("a child has an input")?;
+    Ok((child, input))
 }
 
 /// Waits until the agent has its node in the catalog.

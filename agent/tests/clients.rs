@@ -1,0 +1,234 @@
+//! Programs written for Consul, unchanged, beside our agent. A client that is not on this machine is said to be, on stderr;
+//! `MUSTER_TEST_CLIENTS=install` gets those of the package registries, `require` also fails where one cannot be had.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests read the clock and may fail
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Agent, Backend, SOON, eventually, free_port};
+
+mod support;
+
+/// A child of a test; killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where clients are kept between runs.
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients")
+}
+
+fn programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Whether the client is there, after an attempt to get it where that is wanted.
+fn had(name: &str, there: impl Fn() -> bool, install: Option<&mut Command>) -> bool {
+    let mode = std::env::var("MUSTER_TEST_CLIENTS").unwrap_or_default();
+    let wanted = mode == "install" || mode == "require";
+    if let (true, false, Some(command)) = (wanted, there(), install) {
+        std::fs::create_dir_all(kept()).unwrap();
+        match command.stdin(Stdio::null()).output() {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => eprintln!("{name}: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("{name}: {error}"),
+        }
+    }
+    let there = there();
+    assert!(there || mode != "require", "{name} cannot be had on this machine");
+    if !there {
+        // Past the harness, which would keep the words of a test that passes.
+        let _ = writeln!(std::io::stderr(), "not run: {name} is not on this machine");
+    }
+    there
+}
+
+fn answers(program: &str, argument: &str) -> bool {
+    Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Runs a client's program to its end.
+fn succeeds(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn prometheus_finds_targets_and_follows_them() {
+    let program = kept().join("prometheus");
+    let mut build = Command::new("go");
+    build.current_dir(programs().join("prometheus")).env("GOFLAGS", "-mod=mod");
+    build.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg(".");
+    if !had("Prometheus' Consul discovery", || program.exists(), Some(&mut build)) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    let backend = Backend::new();
+    let check = json!({"HTTP": backend.url(), "Interval": "1s"});
+    let web = |id: &str, port: u16| json!({"Name": "web", "ID": id, "Address": "192.0.2.1", "Port": port}).to_string();
+    let checked = json!({"Name": "web", "ID": "web-1", "Address": "192.0.2.1", "Port": 80, "Check": check});
+    agent.done("/v1/agent/service/register", checked.to_string());
+    let mut child =
+        Command::new(program).arg(agent.http.to_string()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (line, lines) = channel();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let _running = Running(child);
+    std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));
+
+    targets(&lines, &[("192.0.2.1:80", "passing")]);
+    agent.done("/v1/agent/service/register", web("web-2", 81));
+    targets(&lines, &[("192.0.2.1:80", "passing"), ("192.0.2.1:81", "passing")]);
+    backend.answers(500);
+    targets(&lines, &[("192.0.2.1:80", "critical"), ("192.0.2.1:81", "passing")]);
+    agent.done("/v1/agent/service/deregister/web-2", "");
+    targets(&lines, &[("192.0.2.1:80", "critical")]);
+}
+
+/// Waits until the discovery has these targets of `web`, with their health.
+fn targets(lines: &Receiver<String>, expected: &[(&str, &str)]) {
+    let end = Instant::now() + SOON;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("never {expected:?}"));
+        let all: Vec<Value> = serde_json::from_str(&line).unwrap();
+        let web = all.iter().filter(|target| target["__meta_consul_service"] == "web");
+        let found: Vec<_> =
+            web.map(|t| (t["__address__"].as_str().unwrap(), t["__meta_consul_health"].as_str().unwrap())).collect();
+        if found == expected {
+            return;
+        }
+    }
+}
+
+#[test]
+fn py_consul_registers_looks_up_watches_and_uses_kv() {
+    let folder = kept().join("python");
+    let mut install = Command::new("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&folder).arg("py-consul");
+    if !had("py-consul", || folder.join("consul").exists(), Some(&mut install)) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    let port = agent.http.port().to_string();
+    let mut program = Command::new("python3");
+    let said = succeeds(program.arg(programs().join("client.py")).arg(port).env("PYTHONPATH", folder));
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
+fn npm_consul_registers_looks_up_watches_and_uses_kv() {
+    let folder = kept().join("node");
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg("consul");
+    if !had("npm consul", || folder.join("node_modules/consul").exists(), Some(&mut install)) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    let port = agent.http.port().to_string();
+    let mut program = Command::new("node");
+    let said = succeeds(program.arg(programs().join("client.js")).arg(port).env("NODE_PATH", folder.join("node_modules")));
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
+fn haproxy_follows_a_service_by_srv() {
+    let program = if answers("/usr/sbin/haproxy", "-v") { "/usr/sbin/haproxy" } else { "haproxy" };
+    if !had("HAProxy", || answers(program, "-v"), None) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    let dir = tempfile::tempdir().unwrap();
+    let (file, socket) = (dir.path().join("haproxy.cfg"), dir.path().join("stats"));
+    let config = format!(
+        "global\n  stats socket {socket} level admin\n\
+         defaults\n  mode http\n  timeout connect 1s\n  timeout client 5s\n  timeout server 5s\n\
+         resolvers muster\n  nameserver agent {dns}\n  accepted_payload_size 4096\n  hold valid 1s\n  hold obsolete 0s\n  hold nx 0s\n\
+         \x20 timeout resolve 200ms\n  timeout retry 200ms\n\
+         frontend in\n  bind 127.0.0.1:{port}\n  default_backend web\n\
+         backend web\n  server-template web 5 _web._tcp.service.consul resolvers muster resolve-prefer ipv4 init-addr none check\n",
+        socket = socket.display(),
+        dns = agent.dns,
+        port = free_port(),
+    );
+    std::fs::write(&file, config).unwrap();
+    let child = Command::new(program).args(["-db", "-f"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let _running = Running(child);
+    eventually("HAProxy listens on its socket", || UnixStream::connect(&socket).is_ok());
+
+    let backends = [Backend::new(), Backend::new(), Backend::new()];
+    let register = |number: usize| {
+        let backend: &Backend = &backends[number];
+        let check = json!({"HTTP": backend.url(), "Interval": "1s", "Timeout": "1s"});
+        let service = json!({
+            "Name": "web", "ID": format!("web-{number}"), "Address": "127.0.0.1", "Port": backend.address.port(), "Check": check,
+        });
+        agent.done("/v1/agent/service/register", service.to_string());
+    };
+    register(0);
+    eventually("HAProxy has one server", || servers(&socket) == ports(&backends[..1]));
+    register(1);
+    register(2);
+    eventually("HAProxy has three", || servers(&socket) == ports(&backends));
+    backends[2].answers(500);
+    eventually("HAProxy has two", || servers(&socket) == ports(&backends[..2]));
+}
+
+fn ports(backends: &[Backend]) -> Vec<u16> {
+    let mut ports: Vec<u16> = backends.iter().map(|backend| backend.address.port()).collect();
+    ports.sort_unstable();
+    ports
+}
+
+/// Ports of the servers that HAProxy uses, in order.
+fn servers(socket: &Path) -> Vec<u16> {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"show stat\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let mut rows = text.lines().map(|line| line.trim_start_matches("# ").split(',').collect::<Vec<_>>());
+    let head = rows.next().unwrap();
+    let at = |name: &str| head.iter().position(|field| *field == name).unwrap();
+    let (pool, status, address) = (at("pxname"), at("status"), at("addr"));
+    let up = rows.filter(|row| row.len() > address && row[pool] == "web" && row[status].starts_with("UP"));
+    let mut ports: Vec<u16> = up.filter_map(|row| row[address].rsplit(':').next()?.parse().ok()).collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn dig_asks_over_udp_tcp_and_with_edns() {
+    if !had("dig", || answers("dig", "-v"), None) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    for number in 0..40 {
+        let service = json!({"Name": "web", "ID": format!("web-{number}"), "Address": format!("192.0.2.{number}"), "Port": 80});
+        agent.done("/v1/agent/service/register", service.to_string());
+    }
+    let dig = |flags: &[&str]| {
+        let port = agent.dns.port().to_string();
+        let fixed = ["@127.0.0.1", "-p", &port, "+tries=3", "+time=3", "web.service.consul", "SRV"];
+        let text = succeeds(Command::new("dig").args(fixed).args(flags));
+        assert!(text.contains("status: NOERROR") && !text.contains("MALFORMED"), "{flags:?}: {text}");
+        text.lines().filter(|line| !line.starts_with(';') && line.contains("\tSRV\t")).count()
+    };
+    eventually("all are found over TCP", || dig(&["+tcp"]) == 40);
+    // Consul's limit for askers without EDNS.
+    assert_eq!(dig(&["+noedns", "+ignore"]), 3);
+    let (small, large) = (dig(&["+bufsize=1232", "+ignore"]), dig(&["+bufsize=4096", "+ignore"]));
+    assert!(3 < small && small < large && large == 40, "{small}, {large}");
+}
