@@ -100,8 +100,8 @@ pub(crate) enum DeskError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// Nothing was changed: the local state could not be kept on disk.
-    #[error("this agent cannot keep its local state")]
-    Disk(#[source] Arc<anyhow::Error>),
+    #[error("this agent cannot keep its local state: {0:#}")]
+    Disk(Arc<anyhow::Error>),
     /// The reload was refused as a whole; the message lists every fault.
     #[error("{0}")]
     Reload(String),
