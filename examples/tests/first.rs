@@ -73,8 +73,11 @@ fn a_killed_backend_leaves_the_answers_and_returns() {
     let first = env!("CARGO_BIN_EXE_first");
     let path = folder.path().to_str().unwrap();
     let (http, dns) = (free_port(), free_port());
-    let flags =
-        [&format!("-http-port={http}"), &format!("-dns-port={dns}"), "-hcl=ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}"];
+    let flags = [
+        &format!("-http-port={http}"),
+        &format!("-dns-port={dns}"),
+        "-hcl=ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}",
+    ];
     let mut all = Program::new(first, &[&["-folder", path], &flags.map(|flag| &**flag)[..]].concat());
     let pid = all.says("web-1 ").rsplit(' ').next().unwrap().to_owned();
     let server = format!("127.0.0.1:{dns}");

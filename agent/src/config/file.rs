@@ -63,6 +63,8 @@ section! {
         gossip_lan: GossipFile,
         gossip_wan: GossipFile,
         disable_coordinates: Given<bool>,
+        disable_kv_key_validation: Given<bool>,
+        disable_http_unprintable_char_filter: Given<bool>,
         // DNS.
         domain: Given<String>,
         alt_domain: Given<String>,

@@ -165,6 +165,8 @@ impl Meaning {
             session_ttl_min: value(&file.session_ttl_min, Duration::from_secs(10)),
             translate_wan_addrs: value(&file.translate_wan_addrs, false),
             disable_coordinates: value(&file.disable_coordinates, false),
+            disable_kv_key_validation: value(&file.disable_kv_key_validation, false),
+            disable_http_unprintable_char_filter: value(&file.disable_http_unprintable_char_filter, false),
             enable_debug: value(&file.enable_debug, self.dev),
             leave_drain_time: value(&performance.leave_drain_time, Duration::from_secs(5)),
             rpc_hold_timeout: value(&performance.rpc_hold_timeout, Duration::from_secs(7)),

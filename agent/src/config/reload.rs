@@ -62,6 +62,8 @@ impl Config {
             session_ttl_min,
             translate_wan_addrs,
             disable_coordinates,
+            disable_kv_key_validation,
+            disable_http_unprintable_char_filter,
             enable_debug,
             leave_drain_time,
             rpc_hold_timeout,
@@ -112,6 +114,12 @@ impl Config {
         diff.keep("session_ttl_min", &now.session_ttl_min, &session_ttl_min);
         diff.keep("translate_wan_addrs", &now.translate_wan_addrs, &translate_wan_addrs);
         diff.keep("disable_coordinates", &now.disable_coordinates, &disable_coordinates);
+        diff.keep("disable_kv_key_validation", &now.disable_kv_key_validation, &disable_kv_key_validation);
+        diff.keep(
+            "disable_http_unprintable_char_filter",
+            &now.disable_http_unprintable_char_filter,
+            &disable_http_unprintable_char_filter,
+        );
         diff.keep("enable_debug", &now.enable_debug, &enable_debug);
         diff.keep("performance.leave_drain_time", &now.leave_drain_time, &leave_drain_time);
         diff.keep("performance.rpc_hold_timeout", &now.rpc_hold_timeout, &rpc_hold_timeout);

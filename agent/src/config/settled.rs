@@ -63,6 +63,10 @@ pub(crate) struct Config {
     pub(crate) translate_wan_addrs: bool,
     /// Whether network coordinates are off.
     pub(crate) disable_coordinates: bool,
+    /// Whether keys that climb out of their folder (`a/../b`) are taken.
+    pub(crate) disable_kv_key_validation: bool,
+    /// Whether paths of HTTP requests may hold letters that nobody can see.
+    pub(crate) disable_http_unprintable_char_filter: bool,
     /// Whether debugging endpoints answer.
     pub(crate) enable_debug: bool,
     /// How long a leaving agent goes on answering.

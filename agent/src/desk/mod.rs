@@ -94,8 +94,8 @@ pub(crate) enum DeskError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// It could not be kept on disk: what was asked may hold until the agent stops, and is to be told again then.
-    #[error("this agent cannot keep its local state")]
-    Disk(#[source] Arc<anyhow::Error>),
+    #[error("this agent cannot keep its local state: {0:#}")]
+    Disk(Arc<anyhow::Error>),
     /// The reload was refused as a whole; the message lists every fault.
     #[error("{0}")]
     Reload(String),

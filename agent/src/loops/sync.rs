@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use muster_catalog::{Cause, CauseKind, Command, Outcome, Plan, Scope, Topic};
+use muster_catalog::{Cause, CauseKind, Command, Index, Outcome, Plan, Scope, Topic};
 use rand::{Rng, RngExt};
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
@@ -24,7 +24,7 @@ pub(crate) async fn sync(desk: Desk, mut rng: impl Rng) {
     let bells = own.each_ref().map(|topic| desk.bells().take(topic));
     let mut failures = 0_u32;
     let mut scope = Scope::All;
-    let mut born = None;
+    let mut node_since = None;
     let mut full_at = Instant::now() + jittered(FULL_INTERVAL, &mut rng);
     let mut stop = std::pin::pin!(desk.stopping());
     loop {
@@ -34,12 +34,7 @@ pub(crate) async fn sync(desk: Desk, mut rng: impl Rng) {
             ring.as_mut().enable();
         }
         let mut rings = futures_util::future::select_all(rings);
-        // A node that is there anew lost what was on it, with or without this loop's seeing it gone.
-        let now_born = desk.reader().load().node(desk.name().as_str()).map(|row| row.create_index);
-        if now_born != born {
-            (born, scope) = (now_born, Scope::All);
-        }
-        let done = round(&desk, scope).await;
+        let done = round(&desk, scope, &mut node_since).await;
         let again = match &done {
             Ok(Round::NodeUnknown) => full_at,
             Ok(Round::Done(due)) => {
@@ -82,11 +77,15 @@ enum Round {
 }
 
 /// One round: removals are heeded, then the plan is written.
-async fn round(desk: &Desk, scope: Scope) -> Result<Round, DeskError> {
+///
+/// `node_since` is the index at which the catalog got this node: when that is another one, somebody removed the node with all
+/// its rows, membership brought it back, and everything on it has to be told again.
+async fn round(desk: &Desk, scope: Scope, node_since: &mut Option<Index>) -> Result<Round, DeskError> {
     desk.caught_up().await?;
-    if desk.reader().load().node(desk.name().as_str()).is_none() {
+    let Some(since) = desk.reader().load().node(desk.name().as_str()).map(|row| row.create_index) else {
         return Ok(Round::NodeUnknown);
-    }
+    };
+    let scope = if *node_since == Some(since) { scope } else { Scope::All };
     let actor = desk.name().as_str();
     let cause = |reason: &str| Arc::new(Cause::new(actor, CauseKind::Sync, desk.clock_ms(), reason));
     let state = desk.reader().load().clone();
@@ -102,5 +101,6 @@ async fn round(desk: &Desk, scope: Scope) -> Result<Round, DeskError> {
         }
     }
     desk.local().synced(version);
+    *node_since = Some(since);
     Ok(Round::Done(due_ms))
 }

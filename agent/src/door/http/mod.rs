@@ -36,7 +36,7 @@ mod status;
 mod tests;
 
 pub(crate) use agent::AgentFacts;
-pub(crate) use server::{Listener, serve};
+pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
 
 /// What the door is told.
 #[derive(Debug, Clone)]
@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) use_cache: bool,
     /// Whether addresses of other datacenters are translated: said in a header.
     pub(crate) translate_wan_addrs: bool,
+    /// Longest head of a request, in bytes.
+    pub(crate) head_bytes_max: usize,
     /// Connections in all; the number of file descriptors may lower it.
     pub(crate) connections_max: usize,
     /// Connections from one address.
@@ -99,6 +101,7 @@ impl Config {
             max_query_time: Duration::from_secs(600),
             use_cache: true,
             translate_wan_addrs: false,
+            head_bytes_max: HEAD_BYTES_MAX,
             connections_max: 20_000,
             connections_per_client_max: 200,
         }

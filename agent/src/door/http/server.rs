@@ -27,7 +27,9 @@ use super::rules::{self, By, Peer};
 /// nginx ends idle connections after 75 s; clients are used to that.
 const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest head of a request, in bytes: a filter, a token and whatever proxies add. More gets 431.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Below this hyper cannot read a request at all.
+const HEAD_BYTES_MIN: usize = 8 << 10;
 /// Time for answers under way when the door closes.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause of accepting while the process has no more file descriptors.
@@ -169,7 +171,7 @@ impl House {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_DEADLINE)
-            .max_buf_size(HEAD_BYTES_MAX)
+            .max_buf_size(self.door.config.head_bytes_max.max(HEAD_BYTES_MIN))
             .half_close(false)
             .title_case_headers(true)
             .serve_connection(TokioIo::new(stream), service);
