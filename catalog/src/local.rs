@@ -559,7 +559,7 @@ mod tests {
             bench.local.put_service(service(&format!("web-{n}"), n), Source::Api, cause());
             bench.local.put_check(check(&format!("c-{n}"), Some(&format!("web-{n}"))), None, Source::Api, cause());
         }
-        assert_eq!(bench.sync(AntiEntropy::OwnRows), 6);
+        assert_eq!(bench.sync(AntiEntropy::OwnRows), 600_usize.div_ceil(ROWS_A_COMMAND_MAX));
         assert_eq!(bench.sync(AntiEntropy::OwnRows), 0);
         assert_eq!(bench.store.state().service("web").map(|bucket| bucket.instances().len()), Some(300));
         bench.local.remove_service(&ServiceId::new("web-5").expect("a name"), &cause());
