@@ -27,6 +27,7 @@ use crate::telemetry::{self, Telemetry};
 
 mod home;
 mod listen;
+mod shed;
 mod supervisor;
 
 /// Waiting reads, writes under way and connections have this long to end after a signal; then they are cut.
@@ -37,6 +38,8 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 const THREADS_WAIT: Duration = Duration::from_secs(1);
 /// Errands at once: a reload that waits behind another finds nothing new to do.
 const ERRANDS_MAX: usize = 4;
+/// How long after the start its last work is done: the first round of checks and of bringing them into the catalog.
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// A server that cannot begin a history (its disk is full, say) tries again after this long.
 const FOUND_RETRY: Duration = Duration::from_secs(1);
 /// Worker threads at most: the agent shares its host with what it looks after.
@@ -189,6 +192,7 @@ impl Agent {
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         tasks.spawn(found(desk.clone(), config.bootstrap));
+        tasks.spawn(settle(desk.clone()));
         tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
         Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, stop, tasks })
@@ -443,6 +447,18 @@ async fn found(desk: Desk, bootstrap: bool) {
             () = &mut stop => return,
             () = tokio::time::sleep(FOUND_RETRY) => {}
         }
+    }
+}
+
+/// Gives back what only the start needed, once it is over.
+async fn settle(desk: Desk) {
+    let over = async {
+        let _ = desk.caught_up().await;
+        tokio::time::sleep(SETTLE_WAIT).await;
+    };
+    tokio::select! {
+        () = over => shed::code(),
+        () = desk.stopping() => {}
     }
 }
 

@@ -9,6 +9,7 @@ mod definition;
 mod error;
 mod grave;
 mod local;
+mod meta;
 mod name;
 mod past;
 mod query;
@@ -35,6 +36,7 @@ pub use local::{
     AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
     Source,
 };
+pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{
@@ -43,8 +45,7 @@ pub use query::{
 };
 pub use removal::RemovalMark;
 pub use row::{
-    Address, Check, Entry, Index, Instance, Locality, Meta, Node, RareServiceFields, Row, Service, ServiceAddress, ServicePort,
-    Weights,
+    Address, Check, Entry, Index, Instance, Locality, Node, RareServiceFields, Row, Service, ServiceAddress, ServicePort, Weights,
 };
 pub use state::{Bucket, State, state_named};
 pub use status::{Health, Status, worst};

@@ -460,6 +460,7 @@ mod tests {
     use super::*;
     use crate::cause::CauseKind;
     use crate::command::{Outcome, Proposal, Run};
+    use crate::meta::Meta;
     use crate::row::Node;
     use crate::store::Store;
 
@@ -486,7 +487,7 @@ mod tests {
             tags: Vec::new(),
             address: "".into(),
             tagged_addresses: BTreeMap::new(),
-            meta: BTreeMap::new(),
+            meta: Meta::new(),
             port,
             socket_path: "".into(),
             enable_tag_override: false,
@@ -516,8 +517,7 @@ mod tests {
         fn new() -> Self {
             let mut bench = Bench { store: Store::new(), local: Local::default(), number: 0 };
             bench.apply(Command::OpenRun);
-            let about =
-                Node { id: Some(OWNER), address: "10.0.0.1".into(), tagged_addresses: BTreeMap::new(), meta: BTreeMap::new() };
+            let about = Node { id: Some(OWNER), address: "10.0.0.1".into(), tagged_addresses: Meta::new(), meta: Meta::new() };
             bench.apply(Command::Register(Register {
                 node: node(),
                 about: Some(about),

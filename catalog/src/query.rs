@@ -6,8 +6,9 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
+use crate::meta::Meta;
 use crate::name::{NodeName, ServiceName};
-use crate::row::{Check, Entry, Index, Instance, Meta, Node, Row, Service};
+use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
 use crate::state::State;
 use crate::status::Health;
 use crate::topic::Topic;

@@ -12,14 +12,12 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::definition::Definition;
+use crate::meta::Meta;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::status::{Health, Status, worst};
 
 /// Position in the log, and so in the history of the catalog. The first change has 1 or more; 0 is "nothing yet".
 pub type Index = u64;
-
-/// Free key-value pairs of a node or a service.
-pub type Meta = BTreeMap<SmolStr, SmolStr>;
 
 /// A row: what was registered, and what the catalog adds to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -322,8 +322,9 @@ mod tests {
     use super::*;
     use crate::cause::{Cause, CauseKind};
     use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
+    use crate::meta::Meta;
     use crate::name::{CheckId, ServiceId};
-    use crate::row::{Meta, Weights};
+    use crate::row::Weights;
     use crate::status::Status;
     use crate::store::Store;
 

@@ -7,7 +7,7 @@ use metrics::{Counter, Histogram, Unit};
 use crate::bounds::Tally;
 use crate::wire::kind;
 
-/// How long an answer takes, by the type asked for.
+/// How long an answer takes, by the type asked for: in milliseconds, as Consul's timers are.
 const QUERY: &str = "dns.query";
 /// Packets that were no query we can read.
 const MALFORMED: &str = "dns.malformed";
@@ -18,7 +18,11 @@ const UNSENT: &str = "dns.unsent";
 
 /// Tells the recorder what the names mean.
 pub fn describe() {
-    metrics::describe_histogram!(QUERY, Unit::Seconds, "How long a DNS answer takes on average of its batch, by type");
+    metrics::describe_histogram!(
+        QUERY,
+        Unit::Milliseconds,
+        "How long a DNS answer takes on average of its batch, by type, in milliseconds"
+    );
     metrics::describe_counter!(MALFORMED, Unit::Count, "Packets that were no DNS query, or a broken one");
     metrics::describe_counter!(TRUNCATED, Unit::Count, "DNS answers shortened to what the asker takes");
     metrics::describe_counter!(UNSENT, Unit::Count, "DNS answers that could not be sent");
@@ -88,7 +92,7 @@ impl Meters {
     /// Tells what was counted since the last time: a batch, and how long it took.
     pub(crate) fn flush(&mut self, took: Duration) {
         let packets = self.kinds.iter().sum::<usize>() + self.malformed as usize;
-        let each = took.as_secs_f64() / packets.max(1) as f64;
+        let each = took.as_secs_f64() * 1e3 / packets.max(1) as f64;
         for (count, query) in self.kinds.iter_mut().zip(&self.query) {
             if *count > 0 {
                 query.record_many(each, *count);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use muster_catalog::{
-    Cause, CauseKind, Check, CheckId, Command, Node, NodeName, Offer, Outcome, Proposal, Register, Run, Service, ServiceId,
+    Cause, CauseKind, Check, CheckId, Command, Meta, Node, NodeName, Offer, Outcome, Proposal, Register, Run, Service, ServiceId,
     ServiceName, Status, Store, Weights,
 };
 use uuid::Uuid;
@@ -48,12 +48,7 @@ impl Catalog {
     /// A node with meta.
     pub(crate) fn node(&mut self, name: &str, address: &str, meta: &[(&str, &str)]) -> &mut Self {
         let meta = meta.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        self.register(
-            name,
-            Some(Node { id: None, address: address.into(), tagged_addresses: BTreeMap::new(), meta }),
-            vec![],
-            vec![],
-        )
+        self.register(name, Some(Node { id: None, address: address.into(), tagged_addresses: Meta::new(), meta }), vec![], vec![])
     }
 
     /// An instance at `address` (empty: its node's) with tags, and a check of that status.
@@ -74,7 +69,7 @@ impl Catalog {
             tags: tags.iter().map(|tag| (*tag).into()).collect(),
             address: address.into(),
             tagged_addresses: BTreeMap::new(),
-            meta: BTreeMap::new(),
+            meta: Meta::new(),
             port,
             socket_path: "".into(),
             enable_tag_override: false,

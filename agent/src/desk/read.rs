@@ -77,6 +77,7 @@ impl Desk {
         if self.is_past(ask, wait.seen) {
             return;
         }
+        let waiting = self.bells().wait();
         let bells: SmallVec<[Bell; 1]> = ask.topics().iter().map(|topic| self.bells().take(topic)).collect();
         let mut over = pin!(tokio::time::sleep(wait.timeout));
         let mut stop = pin!(self.stopping());
@@ -100,6 +101,7 @@ impl Desk {
             if !rung.await {
                 return;
             }
+            waiting.woken();
         }
     }
 

@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use metrics::{Counter, Gauge};
 use muster_catalog::Topic;
 use tokio::sync::Notify;
 
 /// Parts into which the register is split, so that thousands of arriving readers do not queue at one lock.
 const SHARDS: usize = 64;
+
+/// Gauge, Consul's: reads that wait for a change.
+const WAITING: &str = "rpc.queries_blocking";
+/// Counter: how often a waiting read was woken by a change.
+const WOKEN: &str = "readers.woken";
 
 /// All bells that somebody holds. A topic without a waiter has none.
 #[derive(Debug)]
@@ -18,7 +23,8 @@ pub(crate) struct Bells {
     /// How many hold a bell for a KV prefix of each length: a changed key asks only for these.
     prefixes: Mutex<BTreeMap<usize, usize>>,
     hasher: foldhash::fast::RandomState,
-    woken: AtomicU64,
+    waiting: Gauge,
+    woken: Counter,
 }
 
 #[derive(Debug)]
@@ -42,7 +48,8 @@ impl Bells {
             shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
             prefixes: Mutex::new(BTreeMap::new()),
             hasher: foldhash::fast::RandomState::default(),
-            woken: AtomicU64::new(0),
+            waiting: metrics::gauge!(WAITING),
+            woken: metrics::counter!(WOKEN),
         })
     }
 
@@ -80,7 +87,6 @@ impl Bells {
     fn ring_one(&self, topic: &Topic) {
         let key = self.hasher.hash_one(topic);
         if let Some(held) = self.shard(key).get(&key) {
-            self.woken.fetch_add(held.holders as u64, Ordering::Relaxed);
             held.bell.notify_waiters();
         }
     }
@@ -94,18 +100,36 @@ impl Bells {
         }
     }
 
-    /// How many waiters were woken by changes so far.
-    pub(crate) fn woken(&self) -> u64 {
-        self.woken.load(Ordering::Relaxed)
+    /// One more reader waits, until what this gives is dropped.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiting.increment(1.0);
+        Waiting(self)
     }
 
-    /// How many bells are held.
-    pub(crate) fn held(&self) -> usize {
+    #[cfg(test)]
+    fn held(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).values().map(|held| held.holders).sum::<usize>()).sum()
     }
 
     fn shard(&self, key: u64) -> MutexGuard<'_, HashMap<u64, Held>> {
         lock(&self.shards[key as usize % SHARDS])
+    }
+}
+
+/// A reader that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a>(&'a Bells);
+
+impl Waiting<'_> {
+    /// A bell woke it.
+    pub(crate) fn woken(&self) {
+        self.0.woken.increment(1);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.decrement(1.0);
     }
 }
 

@@ -99,7 +99,7 @@ impl Raft {
     ///
     /// Whoever drops the future does not take the command back.
     pub async fn write(&self, proposal: &Proposal) -> Result<(Index, Outcome), WriteError> {
-        ::metrics::counter!(metrics::APPLY).increment(1);
+        metrics::METERS.apply.increment(1);
         let started = Instant::now();
         self.room()?;
         let bytes = proposal.encode();
@@ -116,7 +116,7 @@ impl Raft {
             RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => WriteError::Undecided,
             RaftError::APIError(_) | RaftError::Fatal(_) => WriteError::Stopped,
         })?;
-        ::metrics::histogram!(metrics::COMMIT_TIME).record(started.elapsed().as_secs_f64() * 1e3);
+        metrics::METERS.commit_time.record(started.elapsed().as_secs_f64() * 1e3);
         // only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip
         let Answer(Some(answer)) = written.data else { return Err(WriteError::Undecided) };
         Ok(answer)

@@ -8,8 +8,8 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use muster_catalog::{
-    Cause, CauseKind, Command, Node, NodeName, Offer, Outcome, Proposal, Register, Run, Service, ServiceId, ServiceName, Store,
-    Weights,
+    Cause, CauseKind, Command, Meta, Node, NodeName, Offer, Outcome, Proposal, Register, Run, Service, ServiceId, ServiceName,
+    Store, Weights,
 };
 use muster_dns::{Config, Error, Handle, Sockets};
 use tokio::sync::oneshot;
@@ -48,14 +48,14 @@ impl Catalog {
 
     /// A node with one instance of a service.
     pub(crate) fn instance(&mut self, node: &str, address: &str, service: &str, port: i64) {
-        let about = Node { id: None, address: address.into(), tagged_addresses: BTreeMap::new(), meta: BTreeMap::new() };
+        let about = Node { id: None, address: address.into(), tagged_addresses: Meta::new(), meta: Meta::new() };
         let value = Service {
             id: ServiceId::new(service).expect("a name"),
             name: ServiceName::new(service).expect("a name"),
             tags: vec![],
             address: "".into(),
             tagged_addresses: BTreeMap::new(),
-            meta: BTreeMap::new(),
+            meta: Meta::new(),
             port,
             socket_path: "".into(),
             enable_tag_override: false,

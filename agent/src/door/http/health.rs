@@ -36,7 +36,8 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         options.must_be_here(Family::Catalog)?;
         let filter = Filter::read(call.query.get("filter"), Rows::Health)?;
         let ask = HealthService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
-        let Call { who, gzip, .. } = call;
+        let gzip = call.gzip;
+        let who = { call }.who; // the rest goes: its headers hold on to the buffer that they were read into
         let mut seen = options.ask(&door, &who, &ask).await?;
         let datacenter = door.datacenter();
         let mut instances = std::mem::take(&mut seen.answer);

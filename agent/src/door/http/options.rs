@@ -147,6 +147,9 @@ pub(super) fn hold(door: &Door, query: &Query) -> Result<(Index, Duration), Http
         Some(Ok(seen)) => seen,
         Some(Err(_)) => return Err(HttpError::BadRequest("Invalid index".into())),
     };
+    if seen == 0 {
+        return Ok((0, wish));
+    }
     let wish = if wish.is_zero() { door.config.default_query_time } else { wish.min(door.config.max_query_time) };
     Ok((seen, wish + wish.mul_f64(rand::rng().random_range(0.0..1.0) / 16.0)))
 }

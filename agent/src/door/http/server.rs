@@ -175,7 +175,8 @@ impl House {
             .half_close(false)
             .title_case_headers(true)
             .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+        // On the heap: in this future there would be room for it twice.
+        let mut connection = Box::pin(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.closing.cancelled() => {

@@ -171,9 +171,9 @@ impl Writer {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.flushed(batch);
         if count > 0 {
-            ::metrics::histogram!(metrics::STORE_LOGS).record(started.elapsed().as_secs_f64() * 1e3);
-            ::metrics::histogram!(metrics::LOGS_PER_BATCH).record(f64::from(count));
-            ::metrics::histogram!(metrics::LOG_BATCH_SIZE).record(bytes as f64);
+            metrics::METERS.store_logs.record(started.elapsed().as_secs_f64() * 1e3);
+            metrics::METERS.logs_per_batch.record(f64::from(count));
+            metrics::METERS.log_batch_size.record(bytes as f64);
         }
         Ok(())
     }

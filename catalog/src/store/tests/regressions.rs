@@ -10,9 +10,10 @@ use crate::command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
 };
 use crate::grave::GRAVES_MAX;
+use crate::meta::Meta;
 use crate::name::{CheckId, NAME_BYTES_MAX, NodeName, ServiceId, ServiceName};
 use crate::query::{Ask, NodeChecks, NodeServices, ServiceChecks, Services, StateChecks};
-use crate::row::{Check, Meta, Node, Service, Weights};
+use crate::row::{Check, Node, Service, Weights};
 use crate::state::State;
 use crate::status::Status;
 use crate::store::{Applied, Store};

@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::model::Model;
 use crate::cause::{Cause, CauseKind};
 use crate::command::{COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Proposal, Register, Removed, Run, Target};
+use crate::meta::Meta;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
-use crate::row::{Check, Meta, Node, Service, Weights};
+use crate::row::{Check, Node, Service, Weights};
 use crate::status::Status;
 
 pub(super) const NODES: [&str; 5] = ["n1", "N1", "n2", "ä3", "Ä3"];

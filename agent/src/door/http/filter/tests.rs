@@ -1,7 +1,5 @@
 //! What filters let through, and in which words they are refused.
 
-use std::collections::BTreeMap;
-
 use super::*;
 
 fn service(id: &str, port: i64, tags: &[&str], meta: &[(&str, &str)]) -> Row<Service> {
@@ -9,7 +7,7 @@ fn service(id: &str, port: i64, tags: &[&str], meta: &[(&str, &str)]) -> Row<Ser
     row.value.id = ServiceId::new(id).expect("a name");
     row.value.port = port;
     row.value.tags = tags.iter().map(SmolStr::new).collect();
-    row.value.meta = meta.iter().map(|(key, value)| (SmolStr::new(key), SmolStr::new(value))).collect::<BTreeMap<_, _>>();
+    row.value.meta = meta.iter().map(|(key, value)| (SmolStr::new(key), SmolStr::new(value))).collect();
     row
 }
 
