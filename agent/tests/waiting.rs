@@ -1,4 +1,5 @@
 //! Readers that wait: a change wakes those whose answer it can alter, each once, and nobody else.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)] // tests read the clock and say what they saw
 #![allow(clippy::unwrap_used)] // the helpers of a test may fail as its tests do
 
 use std::fmt::Write as _;

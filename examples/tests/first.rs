@@ -78,7 +78,7 @@ fn a_killed_backend_leaves_the_answers_and_returns() {
         &format!("-dns-port={dns}"),
         "-hcl=ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}",
     ];
-    let mut all = Program::new(first, &[&["-folder", path], &flags.map(|flag| &**flag)[..]].concat());
+    let mut all = Program::new(first, &[&["-folder", path], &flags.map(|flag| flag as &str)[..]].concat());
     let pid = all.says("web-1 ").rsplit(' ').next().unwrap().to_owned();
     let server = format!("127.0.0.1:{dns}");
     eventually("three are found", || found(&server) == 3);
