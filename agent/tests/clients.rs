@@ -1,7 +1,7 @@
 //! Programs written for Consul, unchanged, beside our agent. A client that is not on this machine is said to be, on stderr;
 //! `MUSTER_TEST_CLIENTS=install` gets those of the package registries, `require` also fails where one cannot be had.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)] // tests read the clock and say what they saw
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests read the clock and may fail
+#![allow(clippy::unwrap_used)] // tests read the clock and may fail
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

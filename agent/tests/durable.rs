@@ -2,7 +2,7 @@
 //!
 //! `MUSTER_KILL_ROUNDS=200 cargo test -p muster --release --test durable -- --nocapture` is the long form (`bench/kill9`).
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)] // tests read the clock and say what they saw
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests read the clock
+#![allow(clippy::unwrap_used)] // tests read the clock
 
 mod durable_agent;
 
