@@ -1,8 +1,10 @@
 //! What does it look like when it runs? An agent and four backends to kill and to start again.
 //!
-//!     cargo run -p muster-examples                       the agent and the backends of `first/`, until Ctrl-C
-//!     cargo run -p muster-examples -- backend web-1      one backend, to start again what was killed
-//!     cargo run -p muster-examples -- members            any command of muster
+//! ```text
+//! cargo run -p muster-examples                       the agent and the backends of `first/`, until Ctrl-C
+//! cargo run -p muster-examples -- backend web-1      one backend, to start again what was killed
+//! cargo run -p muster-examples -- members            any command of muster
+//! ```
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is there to be looked at
 
 use std::io::{Read, Write};
