@@ -215,6 +215,16 @@ impl Desk {
         }
     }
 
+    /// The agent stops: reads that wait are to be answered.
+    fn stops(&self) -> bool {
+        *self.0.stop.borrow()
+    }
+
+    /// Wakes every read that waits; those that find the agent stopping are answered.
+    pub(crate) fn wake_readers(&self) {
+        self.0.bells.ring_all();
+    }
+
     async fn reload(&self) -> Result<(), DeskError> {
         let (done, is_done) = oneshot::channel();
         self.run(Errand::Reload(done), is_done).await?.map_err(DeskError::Reload)
@@ -238,9 +248,13 @@ impl Desk {
         }
     }
 
+    fn is_caught_up(&self) -> bool {
+        self.0.caught_up.load(Ordering::Acquire)
+    }
+
     /// Returns once everything that was acknowledged before this start is applied, so that no answer is behind it.
     pub(crate) async fn caught_up(&self) -> Result<(), DeskError> {
-        if self.0.caught_up.load(Ordering::Acquire) {
+        if self.is_caught_up() {
             return Ok(());
         }
         let settled = tokio::select! {

@@ -42,24 +42,29 @@ pub(crate) struct Seen<T> {
 impl Desk {
     /// Answers a question. A waiting one takes the bell, looks, and sleeps until it rings, its time is over, or the
     /// agent stops: then the answer is what it is.
-    pub(crate) async fn read<A: Ask>(
-        &self,
-        who: &Who,
-        ask: &A,
+    ///
+    /// Written as a block, here and below: a function that is `async` holds its arguments twice, and there are thousands of these.
+    pub(crate) fn read<'a, A: Ask + Sync>(
+        &'a self,
+        who: &'a Who,
+        ask: &'a A,
         consistency: Consistency,
-        wait: Option<Wait>,
-    ) -> Result<Seen<A::Answer>, DeskError> {
-        allow(who, &Act::Read)?;
-        if consistency != Consistency::Stale {
-            self.caught_up().await?;
+        wait: Option<&'a Wait>,
+    ) -> impl Future<Output = Result<Seen<A::Answer>, DeskError>> + Send + 'a {
+        async move {
+            allow(who, &Act::Read)?;
+            // The futures of short waits are on the heap, and gone when the long one begins.
+            if consistency != Consistency::Stale && !self.is_caught_up() {
+                Box::pin(self.caught_up()).await?;
+            }
+            if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
+                self.wait_past(ask, wait).await;
+            }
+            if consistency == Consistency::Consistent {
+                Box::pin(self.raft().read_index()).await?;
+            }
+            Ok(self.look(ask))
         }
-        if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
-            self.wait_past(ask, wait).await;
-        }
-        if consistency == Consistency::Consistent {
-            self.raft().read_index().await?;
-        }
-        Ok(self.look(ask))
     }
 
     /// The answer as it stands.
@@ -73,35 +78,36 @@ impl Desk {
         }
     }
 
-    async fn wait_past<A: Ask>(&self, ask: &A, wait: Wait) {
-        if self.is_past(ask, wait.seen) {
-            return;
-        }
-        let waiting = self.bells().wait();
-        let bells: SmallVec<[Bell; 1]> = ask.topics().iter().map(|topic| self.bells().take(topic)).collect();
-        let mut over = pin!(tokio::time::sleep(wait.timeout));
-        let mut stop = pin!(self.stopping());
-        loop {
-            let mut rings: SmallVec<[_; 1]> = bells.iter().map(|bell| Box::pin(bell.rung())).collect();
-            for ring in &mut rings {
-                ring.as_mut().enable();
-            }
+    fn wait_past<'a, A: Ask + Sync>(&'a self, ask: &'a A, wait: &'a Wait) -> impl Future<Output = ()> + Send + 'a {
+        async move {
             if self.is_past(ask, wait.seen) {
                 return;
             }
-            let rung = poll_fn(|context| {
-                if over.as_mut().poll(context).is_ready() || stop.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(false);
+            let waiting = self.bells().wait();
+            let bells: SmallVec<[Bell; 1]> = ask.topics().iter().map(|topic| self.bells().take(topic)).collect();
+            let mut over = pin!(tokio::time::sleep(wait.timeout));
+            loop {
+                let mut rings: SmallVec<[_; 1]> = bells.iter().map(|bell| Box::pin(bell.rung())).collect();
+                for ring in &mut rings {
+                    ring.as_mut().enable();
                 }
-                if rings.iter_mut().any(|ring| ring.as_mut().poll(context).is_ready()) {
-                    return Poll::Ready(true);
+                if self.is_past(ask, wait.seen) || self.stops() {
+                    return;
                 }
-                Poll::Pending
-            });
-            if !rung.await {
-                return;
+                let rung = poll_fn(|context| {
+                    if over.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(false);
+                    }
+                    if rings.iter_mut().any(|ring| ring.as_mut().poll(context).is_ready()) {
+                        return Poll::Ready(true);
+                    }
+                    Poll::Pending
+                });
+                if !rung.await {
+                    return;
+                }
+                waiting.woken();
             }
-            waiting.woken();
         }
     }
 

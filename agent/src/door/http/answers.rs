@@ -168,9 +168,9 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Asks for all services, answered ready-made.
-pub(super) struct AllServices<'a>(pub(super) &'a Answers);
+pub(super) struct AllServices(pub(super) Arc<Answers>);
 
-impl Ask for AllServices<'_> {
+impl Ask for AllServices {
     type Answer = Arc<Rendered>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         smallvec![Topic::Services]

@@ -113,7 +113,7 @@ pub(crate) struct Door {
     config: Config,
     desk: Desk,
     facts: Arc<AgentFacts>,
-    answers: answers::Answers,
+    answers: Arc<answers::Answers>,
     /// Headers of every answer of the API.
     common: HeaderMap,
     hosts: rules::Hosts,
@@ -128,7 +128,7 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: answers::Answers::default(), common, hosts }
+        Self { config, desk, facts, answers: Arc::default(), common, hosts }
     }
 
     fn datacenter(&self) -> &str {
