@@ -338,3 +338,230 @@ impl Causes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause::CauseKind;
+    use crate::command::Removed;
+    use crate::grave::Gone;
+    use crate::meta::Meta;
+    use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
+    use crate::rebuild::{NodeRecord, ServiceIndexes};
+    use crate::removal::{MarkedRow, RemovalMark};
+    use crate::row::{Check, Node, Row, Service, Weights};
+    use crate::status::Status;
+
+    fn row<T>(value: T) -> Row<T> {
+        Row {
+            node: NodeName::new("N").expect("a name"),
+            value,
+            owner: Some(Uuid::from_u128(8)),
+            generation: 3,
+            cause: Arc::new(Cause::new("a", CauseKind::Api, 5, "r")),
+            create_index: 4,
+            modify_index: 5,
+            owner_index: 6,
+        }
+    }
+
+    fn service(id: &str) -> Service {
+        Service {
+            id: ServiceId::new(id).expect("a name"),
+            name: ServiceName::new("Web").expect("a name"),
+            tags: vec!["t".into()],
+            address: "".into(),
+            tagged_addresses: Default::default(),
+            meta: Meta::new(),
+            port: 80,
+            socket_path: "".into(),
+            enable_tag_override: false,
+            weights: Weights::default(),
+            rare: None,
+        }
+    }
+
+    /// A record of every kind.
+    fn full() -> Batch {
+        let check = Check {
+            id: CheckId::new("c").expect("a name"),
+            name: "".into(),
+            status: Status::Critical,
+            notes: "".into(),
+            output: "o".into(),
+            service_id: Some(ServiceId::new("s").expect("a name")),
+            service_name: Some(ServiceName::new("Web").expect("a name")),
+            service_tags: vec![],
+            kind: "ttl".into(),
+            interval: "".into(),
+            timeout: "".into(),
+            definition: None,
+        };
+        let about =
+            Node { id: Some(Uuid::from_u128(8)), address: "::1".into(), tagged_addresses: Meta::new(), meta: Meta::new() };
+        let name = NodeName::new("n").expect("a name");
+        let mark = RemovalMark {
+            owner: Uuid::from_u128(8),
+            removed: Removed::Service(ServiceId::new("g").expect("a name"), 2),
+            cause: Arc::new(Cause::new("a", CauseKind::Api, 5, "r")),
+            index: 6,
+            history: Some(Uuid::from_u128(15)),
+        };
+        let indexes = TableIndexes {
+            nodes: 1,
+            nodes_removed: 2,
+            services: 3,
+            services_removed: 4,
+            checks: 5,
+            passing: 6,
+            warning: 7,
+            critical: 300,
+            keys: 0,
+        };
+        Batch {
+            head: Head { from: Some(2), to: 6, time_ms: 70, history: Some(Uuid::from_u128(15)), indexes, all_marks: true },
+            nodes: vec![NodeRecord { row: Arc::new(row(about)), index: 5, checks_index: 6 }],
+            hosts: vec![HostIndexes { name: name.clone(), index: 3, checks_index: 4 }],
+            services: vec![Arc::new(row(service("s")))],
+            checks: vec![Arc::new(row(check))],
+            buckets: vec![ServiceIndexes {
+                name: ServiceName::new("Web").expect("a name"),
+                rows_index: 4,
+                checks_index: 5,
+                index: 6,
+            }],
+            gone: vec![
+                Gone::Node(name.clone()),
+                Gone::Service(name.clone(), ServiceId::new("g").expect("a name")),
+                Gone::Check(name, CheckId::new("d").expect("a name")),
+            ],
+            marks: vec![Arc::new(mark)],
+            marks_gone: vec![(Uuid::from_u128(9), MarkedRow::Check(CheckId::new("e").expect("a name")))],
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn written(batch: &Batch) -> Vec<u8> {
+        batch.frames().flatten().collect()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Incoming>, FeedError> {
+        Intake::new().take(bytes)
+    }
+
+    #[test]
+    fn the_form_between_agents_stays_as_it_is() {
+        assert_eq!(hex(&written(&full())), GOLDEN.concat());
+        let beat = Beat { applied: 6, time_ms: 70, known_leader: true, last_contact_ms: 8 };
+        let golden =
+            "0a0000003284a76170706c69656406a774696d655f6d7346ac6b6e6f776e5f6c6561646572c3af6c6173745f636f6e746163745f6d7308";
+        assert_eq!(hex(&beat.frame()), golden);
+        assert!(matches!(&*read(&beat.frame()).expect("it was just written"), [Incoming::Beat(read)] if *read == beat));
+    }
+
+    #[test]
+    fn frames_may_be_cut_anywhere() {
+        let bytes = written(&full());
+        for cut in 0..=bytes.len() {
+            let mut intake = Intake::new();
+            let mut arrived = intake.take(&bytes[..cut]).expect("it was just written");
+            arrived.extend(intake.take(&bytes[cut..]).expect("it was just written"));
+            assert!(intake.is_between());
+            let [Incoming::Batch(batch)] = &*arrived else { panic!("{arrived:?}") };
+            assert_eq!(written(batch), bytes);
+        }
+    }
+
+    #[test]
+    fn a_row_larger_than_a_frame_is_sent_in_several() {
+        let mut batch = full();
+        batch.services = (0..4)
+            .map(|n| {
+                let tags = vec!["x".repeat(FRAME_BYTES_MAX * n / 2).into()];
+                Arc::new(row(Service { tags, ..service(&format!("s{n}")) }))
+            })
+            .collect();
+        let mut intake = Intake::new();
+        let mut arrived = Vec::new();
+        for frame in batch.frames() {
+            assert!(frame.len() <= FRAME_BYTES_MAX && !frame.is_empty());
+            arrived.extend(intake.take(&frame).expect("it was just written"));
+        }
+        let [Incoming::Batch(read)] = &*arrived else { panic!("{arrived:?}") };
+        assert_eq!(read.services, batch.services);
+    }
+
+    #[test]
+    fn damaged_bytes_and_false_lengths_are_errors_or_other_batches_but_no_panic() {
+        let whole = written(&full());
+        for at in 0..whole.len() {
+            for byte in [0x00, 0x93, 0xc1, 0xc6, 0xdb, 0xdd, 0xdf, 0xff, whole[at] ^ 1] {
+                let mut other = whole.clone();
+                other[at] = byte;
+                let _ = read(&other);
+            }
+        }
+        assert!(matches!(read(&[tag::NODE, 0xff, 0xff, 0xff, 0xff]), Err(FeedError::Record(_))));
+        assert!(matches!(read(&[99, 0, 0, 0, 0]), Err(FeedError::Record(_))));
+        let deep = [&[tag::BEGIN, 0, 1, 0x86, 0xa5], b"\x81\xa3new".as_slice(), &[0x91; 100_000]].concat();
+        assert!(matches!(read(&deep), Err(FeedError::Record(_))));
+        let mut intake = Intake::new();
+        assert!(intake.take(&[tag::NODE, 3, 0, 0, 0, 1]).expect("it may be whole yet").is_empty());
+        assert!(intake.partial.capacity() < 1024, "a length promises nothing");
+    }
+
+    #[test]
+    fn what_may_be_skipped_is_and_nothing_else() {
+        let newer = [&[tag::MAY_SKIP | 33, 0, 0, 0, 1, 0xc0][..], &written(&full())].concat();
+        assert!(matches!(&*read(&newer).expect("the rest is known"), [Incoming::Batch(_)]));
+        let mut within = BytesMut::new();
+        put(&mut within, tag::BEGIN, &HeadRecord::from(&full().head));
+        put(&mut within, 34, &1);
+        assert!(matches!(read(&within), Err(FeedError::Record(_))));
+    }
+
+    #[test]
+    fn a_newer_servers_head_is_understood() {
+        #[derive(Serialize)]
+        struct Newer {
+            to: Index,
+            history: Option<Uuid>,
+            indexes: Vec<Index>,
+            future: &'static str,
+        }
+        let mut bytes = BytesMut::new();
+        put(&mut bytes, tag::BEGIN, &Newer { to: 9, history: None, indexes: (1..=12).collect(), future: "x" });
+        bytes.put_slice(&[tag::END, 0, 0, 0, 0]);
+        let arrived = read(&bytes).expect("the rest has defaults");
+        let [Incoming::Batch(batch)] = &*arrived else { panic!("{arrived:?}") };
+        assert_eq!((batch.from(), batch.head.to, batch.head.indexes.critical), (None, 9, 8));
+    }
+
+    /// Changed only when a field is added.
+    const GOLDEN: &[&str] = &[
+        "010000004c86a466726f6d02a2746f06a774696d655f6d7346a7686973746f7279c4100000000000000000000000000000000fa7696e6465",
+        "7865739801020304050607cd012ca9616c6c5f6d61726b73c3070000000881a46e6f6465a16e070000000e81a77365727669636592a16ea1",
+        "67070000000c81a5636865636b92a16ea16402000000d783a3726f7788a46e6f6465a14ea576616c756584a26964c4100000000000000000",
+        "0000000000000008a761646472657373a33a3a31b07461676765645f61646472657373657380a46d65746180a56f776e6572c41000000000",
+        "000000000000000000000008aa67656e65726174696f6e03a5636175736584a56163746f72a161a46b696e64a3617069a561745f6d7305a6",
+        "726561736f6ea172ac6372656174655f696e64657804ac6d6f646966795f696e64657805ab6f776e65725f696e64657806a5696e64657805",
+        "ac636865636b735f696e64657806060000001d83a46e616d65a16ea5696e64657803ac636865636b735f696e64657804030000010488a46e",
+        "6f6465a14ea576616c75658ba26964a173a46e616d65a3576562a47461677391a174a761646472657373a0b07461676765645f6164647265",
+        "7373657380a46d65746180a4706f727450ab736f636b65745f70617468a0b3656e61626c655f7461675f6f76657272696465c2a777656967",
+        "68747382a770617373696e6701a77761726e696e6701a472617265c0a56f776e6572c41000000000000000000000000000000008aa67656e",
+        "65726174696f6e03a5636175736584a56163746f72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172ac6372656174655f",
+        "696e64657804ac6d6f646966795f696e64657805ab6f776e65725f696e64657806040000010388a46e6f6465a14ea576616c75658ca26964",
+        "a163a46e616d65a0a6737461747573a8637269746963616ca56e6f746573a0a66f7574707574a16faa736572766963655f6964a173ac7365",
+        "72766963655f6e616d65a3576562ac736572766963655f7461677390a46b696e64a374746ca8696e74657276616ca0a774696d656f7574a0",
+        "aa646566696e6974696f6ec0a56f776e6572c41000000000000000000000000000000008aa67656e65726174696f6e03a5636175736584a5",
+        "6163746f72a161a46b696e64a3617069a561745f6d7305a6726561736f6ea172ac6372656174655f696e64657804ac6d6f646966795f696e",
+        "64657805ab6f776e65725f696e64657806050000002b84a46e616d65a3576562aa726f77735f696e64657804ac636865636b735f696e6465",
+        "7805a5696e64657806090000001c92c4100000000000000000000000000000000981a5636865636ba165080000007785a56f776e6572c410",
+        "00000000000000000000000000000008a772656d6f76656481a77365727669636592a16702a5636175736584a56163746f72a161a46b696e",
+        "64a3617069a561745f6d7305a6726561736f6ea172a5696e64657806a7686973746f7279c4100000000000000000000000000000000f0000",
+        "000000",
+    ];
+}

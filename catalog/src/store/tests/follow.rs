@@ -9,11 +9,16 @@ use proptest::sample::Index as Pick;
 use super::questions::Question;
 use super::world::{Clerk, IDS, Step, What, step};
 use super::{Model, rings, topics};
-use crate::cause::CauseKind;
-use crate::command::Command;
+use crate::cause::{Cause, CauseKind};
+use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
 use crate::error::EnterError;
 use crate::feed::{Batch, FRAME_BYTES_MAX, Incoming, Intake, Resume};
+use crate::grave::GRAVES_MAX;
+use crate::meta::Meta;
+use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
+use crate::row::{Check, Node, Service, Weights};
 use crate::state::State;
+use crate::status::Status;
 use crate::store::{Store, Touched};
 use crate::topic::Topic;
 
@@ -131,12 +136,12 @@ impl Trail {
                 if old.position().history == self.followers[*follower].state().position().history
                     && let Some(batch) = to.changes_from(old)
                 {
-                    self.enter(*follower, &batch);
+                    let _ = self.enter(*follower, &batch);
                 }
             }
             Move::Foreign { follower, from, to } => {
                 if let Some(batch) = self.pick(*to).changes_from(self.pick(*from)) {
-                    self.enter(*follower, &batch);
+                    let _ = self.enter(*follower, &batch);
                 }
             }
             Move::Resume { follower, server } => {
@@ -268,4 +273,162 @@ proptest! {
             prop_assert_eq!(trail.followers[follower].state().position(), last.position());
         }
     }
+}
+
+/// A store that agent 1 told of a service on each of some nodes.
+struct Servers {
+    store: Store,
+    index: u64,
+}
+
+impl Servers {
+    fn new() -> Self {
+        let mut servers = Self { store: Store::new(), index: 0 };
+        servers.send(Command::OpenRun);
+        servers.send(Command::Found(IDS[2]));
+        servers
+    }
+
+    fn send(&mut self, command: Command) -> State {
+        let before = self.store.state().clone();
+        let number = self.index;
+        self.index += 1;
+        let applied = self.store.apply(
+            self.index,
+            Proposal {
+                request: IDS[0],
+                run: Run { agent: IDS[0], epoch: 1 },
+                number,
+                answered_below: number,
+                time_ms: 0,
+                cause: Cause::new("t", CauseKind::Api, 0, ""),
+                command,
+            },
+        );
+        assert!(!matches!(applied.outcome, Outcome::Refused(_)));
+        before
+    }
+
+    fn register(&mut self, node: &str, status: &str) -> State {
+        self.send(registration(node, status))
+    }
+
+    fn remove(&mut self, node: &str) -> State {
+        let node = NodeName::new(node).expect("a name");
+        self.send(Command::Deregister(Deregister { node, target: Target::Node, owner: None }))
+    }
+}
+
+fn registration(node: &str, status: &str) -> Command {
+    let service = ServiceId::new("s").expect("a name");
+    let register = Register {
+        node: NodeName::new(node).expect("a name"),
+        about: Some(Node { id: None, address: "10.0.0.1".into(), tagged_addresses: Meta::new(), meta: Meta::new() }),
+        services: vec![Offer::unowned(Service {
+            id: service.clone(),
+            name: ServiceName::new("web").expect("a name"),
+            tags: vec![],
+            address: "".into(),
+            tagged_addresses: Default::default(),
+            meta: Meta::new(),
+            port: 80,
+            socket_path: "".into(),
+            enable_tag_override: false,
+            weights: Weights::default(),
+            rare: None,
+        })],
+        checks: vec![Offer::unowned(Check {
+            id: CheckId::new("c").expect("a name"),
+            name: "".into(),
+            status: Status::from_text(status),
+            notes: "".into(),
+            output: "".into(),
+            service_id: Some(service),
+            service_name: None,
+            service_tags: vec![],
+            kind: "".into(),
+            interval: "".into(),
+            timeout: "".into(),
+            definition: None,
+        })],
+        owner: None,
+    };
+    Command::Register(register)
+}
+
+#[test]
+fn answers_made_ready_stay_where_nothing_changed() {
+    let mut servers = Servers::new();
+    servers.register("a", "passing");
+    servers.register("b", "passing");
+    let mut follower = Store::new();
+    follower.enter(sent(&servers.store.state().whole())).expect("it is everything");
+    let instances =
+        |store: &Store| -> Vec<_> { store.state().service("web").expect("it is there").instances().iter().cloned().collect() };
+    let first = instances(&follower);
+    first.iter().for_each(|instance| drop(instance.json.set("ready".into())));
+    let old = servers.register("b", "critical");
+    let batch = servers.store.state().changes_from(&old).expect("it is the same history");
+    assert_eq!((batch.rows(), batch.services.len(), batch.nodes.len()), (1, 0, 0), "one check changed: {batch:?}");
+    follower.enter(sent(&batch)).expect("it follows");
+    let then = instances(&follower);
+    assert!(Arc::ptr_eq(&first[0], &then[0]));
+    assert!(then[1].json.get().is_none() && then[1].health == crate::status::Health::Critical);
+}
+
+#[test]
+fn who_is_behind_the_tombstones_is_sent_everything() {
+    let mut servers = Servers::new();
+    servers.register("a", "passing");
+    servers.register("gone", "passing");
+    let old = servers.store.state().clone();
+    servers.remove("gone");
+    let removed = servers.store.state().clone();
+    assert!(matches!(removed.since(old.position()), Resume::Changes(_)));
+    let Command::Register(mut many) = registration("b", "passing") else { panic!("it is one") };
+    let one = many.services[0].clone();
+    let of = |n: usize| Service {
+        id: ServiceId::new(format!("s{n}")).expect("a name"),
+        name: ServiceName::new(format!("s{n}")).expect("a name"),
+        ..one.value.clone()
+    };
+    many.services = (0..GRAVES_MAX).map(|n| Offer::unowned(of(n))).collect();
+    many.checks.clear();
+    servers.send(Command::Register(many));
+    servers.remove("b");
+    let state = servers.store.state();
+    assert!(state.graves.trimmed().0 >= removed.position().index);
+    assert!(matches!(state.since(old.position()), Resume::Snapshot(_)));
+    assert!(state.changes_from(&old).is_none());
+    let trimmed = crate::feed::Position { index: state.graves.trimmed().0, ..old.position() };
+    assert!(matches!(state.since(trimmed), Resume::Changes(_)));
+}
+
+#[test]
+fn keys_are_not_fed_and_their_tombstones_keep_no_follower_back() {
+    let mut servers = Servers::new();
+    servers.register("a", "passing");
+    let old = servers.store.state().clone();
+    let set = KvVerb::Set { value: "v".into(), flags: 0, cas: None };
+    let sets = (0..=GRAVES_MAX).map(|n| Kv { key: format!("k{n}").into(), verb: set.clone() });
+    for kv in sets.chain([Kv { key: "k".into(), verb: KvVerb::DeleteTree }]) {
+        servers.send(Command::Kv(kv));
+    }
+    assert_ne!(servers.store.state().graves.trimmed().1, 0);
+    let Resume::Changes(batch) = servers.store.state().since(old.position()) else { panic!("no row was lost") };
+    assert!(batch.is_empty());
+    assert!(servers.store.state().changes_from(&old).expect("nor here").is_empty());
+}
+
+#[test]
+fn a_server_that_knows_less_makes_the_follower_wait() {
+    let mut servers = Servers::new();
+    let behind = servers.register("a", "passing");
+    let mut follower = Store::new();
+    follower.enter(sent(&servers.store.state().whole())).expect("it is everything");
+    let at = follower.state().position();
+    assert!(matches!(behind.since(at), Resume::Behind));
+    let error = follower.enter(sent(&behind.whole())).expect_err("it leads back");
+    assert_eq!(error, EnterError::Backwards { to: at.index - 1, at: at.index });
+    assert!(matches!(State::default().since(at), Resume::Behind), "it has not read its log");
 }
