@@ -303,8 +303,11 @@ impl Intake {
     }
 }
 
-/// The first record's tag and body, and what follows it; `None` while its end is not there.
-fn split(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, FeedError> {
+/// A record's tag and body, and what follows it.
+type Split<'a> = (u8, &'a [u8], &'a [u8]);
+
+/// The first record; `None` while its end is not there.
+fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, FeedError> {
     let Some((&[tag, a, b, c, d], rest)) = bytes.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > RECORD_BYTES_MAX {
