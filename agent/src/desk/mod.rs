@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
 pub(crate) mod disk;
+pub(crate) mod feed;
 mod local;
 mod order;
 mod read;

@@ -17,16 +17,15 @@ impl State {
         if self.history.is_none() {
             return Resume::Behind; // Nobody has begun a history, or this server has not read so far.
         }
-        if position.history != self.history {
-            return Resume::Snapshot(self.whole());
-        }
-        if position.index > self.applied {
+        if position.history == self.history && position.index > self.applied {
             return Resume::Behind;
         }
-        if position.index < self.graves.trimmed().0 {
-            return Resume::Snapshot(self.whole());
-        }
-        Resume::Changes(self.after(position.index))
+        if self.reaches_back_to(position) { Resume::Changes(self.after(position.index)) } else { Resume::Snapshot(self.whole()) }
+    }
+
+    /// Whether everything that changed since then is known, removals included.
+    pub fn reaches_back_to(&self, position: Position) -> bool {
+        position.history == self.history && position.index >= self.graves.trimmed().0
     }
 
     /// All of it.

@@ -1,0 +1,1 @@
+//! Feeds from sources to followers, over real frames.
