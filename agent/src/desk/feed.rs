@@ -10,6 +10,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use disk::Copy;
+pub(crate) use disk::DiskCopy;
 pub(crate) use follow::{Age, Feed, FollowError, Follower, Following};
 pub(crate) use source::{BEAT, Pulse, Source};

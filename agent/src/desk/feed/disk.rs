@@ -42,7 +42,7 @@ const RESERVE: u64 = 64 << 20;
 
 /// The writer's inlet.
 #[derive(Debug, Clone)]
-pub(crate) struct Copy {
+pub(crate) struct DiskCopy {
     notes: SyncSender<Note>,
     /// Whether a note found no room: what is on disk ends before it.
     torn: Arc<AtomicBool>,
@@ -57,7 +57,7 @@ enum Note {
     Flush(oneshot::Sender<()>),
 }
 
-impl Copy {
+impl DiskCopy {
     /// Reads the copy into the store, publishes it, and starts the writer's thread. Says how old it is, if there is one.
     pub(crate) fn open(path: &Path, store: &mut Store) -> anyhow::Result<(Self, Option<Duration>)> {
         let (whole_to, heard_ms) = match read(path, store) {
@@ -90,7 +90,7 @@ impl Copy {
         Ok((Self { notes, torn }, age))
     }
 
-    /// What [`Copy::append`] takes; `None` for a batch that is too large for it.
+    /// What [`DiskCopy::append`] takes; `None` for a batch that is too large for it.
     pub(super) fn frames(&self, batch: &Batch) -> Option<Vec<Bytes>> {
         let mut frames = Vec::new();
         let mut bytes = 0;

@@ -14,7 +14,7 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::disk::Copy;
+use super::disk::DiskCopy;
 use super::metrics;
 use super::source::BEAT;
 use crate::desk::watch::Bells;
@@ -122,14 +122,20 @@ impl Following {
 pub(crate) struct Follower<R> {
     store: Store,
     bells: Arc<Bells>,
-    copy: Option<Copy>,
+    copy: Option<DiskCopy>,
     following: Following,
     rng: R,
 }
 
 impl<R: Rng> Follower<R> {
     /// Goes on from what the store has: out of the copy on disk, if there is one, `age` old.
-    pub(crate) fn new(store: Store, bells: Arc<Bells>, copy: Option<Copy>, age: Option<Duration>, rng: R) -> (Following, Self) {
+    pub(crate) fn new(
+        store: Store,
+        bells: Arc<Bells>,
+        copy: Option<DiskCopy>,
+        age: Option<Duration>,
+        rng: R,
+    ) -> (Following, Self) {
         let contact = Contact { heard: age.map(|age| (Instant::now(), age)), ..Contact::default() };
         let position = watch::Sender::new(store.state().position());
         let following = Following(Arc::new(Shared { position, contact: Mutex::new(contact) }));
