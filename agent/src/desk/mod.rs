@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
 pub(crate) mod disk;
+pub(crate) mod feed;
 #[allow(dead_code)] // `propose` sends where this agent does not lead; the door for peers takes what is sent
 pub(crate) mod forward;
 mod local;
