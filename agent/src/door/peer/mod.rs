@@ -8,6 +8,8 @@
 mod answer;
 mod connection;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
