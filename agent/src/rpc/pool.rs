@@ -144,16 +144,16 @@ impl Pool {
         deadline: Duration,
         asking: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        ::metrics::counter!(metrics::CALL).increment(1);
+        metrics::METERS.call.increment(1);
         let peer = self.peer(to, method.class());
         let Ok(_pending) = peer.pending.try_acquire() else {
-            ::metrics::counter!(metrics::CALL_FAILED).increment(1);
+            metrics::METERS.call_failed.increment(1);
             return Err(CallError::NotSent { node: to.node, what: "too many calls to it are under way".into() });
         };
         let asked = tokio::time::timeout(deadline, asking).await;
         let asked = asked.unwrap_or(Err(CallError::Timeout { node: to.node, after: deadline }));
         if asked.is_err() {
-            ::metrics::counter!(metrics::CALL_FAILED).increment(1);
+            metrics::METERS.call_failed.increment(1);
         }
         asked
     }

@@ -52,15 +52,15 @@ impl Body for Outgoing {
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Outgoing> {
     match take(&connection, request).await {
         Ok(Answer::Whole(bytes)) => {
-            ::metrics::counter!(metrics::ANSWERED).increment(1);
+            metrics::METERS.answered.increment(1);
             Response::new(Outgoing::Whole(Full::new(bytes)))
         }
         Ok(Answer::Frames(frames)) => {
-            ::metrics::counter!(metrics::ANSWERED).increment(1);
+            metrics::METERS.answered.increment(1);
             Response::new(Outgoing::Frames(frames))
         }
         Err(refusal) => {
-            ::metrics::counter!(metrics::REFUSED).increment(1);
+            metrics::METERS.refused.increment(1);
             if refusal.code.ends_connection() {
                 connection.end.notify_one();
             }

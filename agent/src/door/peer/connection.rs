@@ -110,7 +110,7 @@ pub(super) async fn run(
             connection.door.closed(*caller);
         }
         None => {
-            ::metrics::counter!(metrics::REFUSED).increment(1);
+            metrics::METERS.refused.increment(1);
             tracing::debug!(%from, error = ?ended.err(), "a connection ended that was not one of a peer");
         }
     }

@@ -100,7 +100,7 @@ async fn listen(door: Door, listener: TcpListener) {
         let Ok(place) = shared.places.clone().acquire_owned().await else { return };
         match rpc::accept(&listener).await {
             Ok((stream, from)) => {
-                ::metrics::counter!(metrics::ACCEPTED).increment(1);
+                metrics::METERS.accepted.increment(1);
                 if std::mem::take(&mut troubled) {
                     tracing::info!("connections of peers are accepted again");
                 }
@@ -108,7 +108,7 @@ async fn listen(door: Door, listener: TcpListener) {
                 if let Ok(stranger) = shared.strangers.clone().try_acquire_owned() {
                     shared.tasks.spawn(super::connection::run(door.clone(), stream, from, place, stranger));
                 } else {
-                    ::metrics::counter!(metrics::REFUSED).increment(1);
+                    metrics::METERS.refused.increment(1);
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
