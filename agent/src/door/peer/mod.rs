@@ -7,6 +7,7 @@
 
 mod answer;
 mod connection;
+mod door;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ use uuid::Uuid;
 
 use crate::rpc::{Method, Part, Refusal};
 
-pub(crate) use serve::{Door, serve};
+pub(crate) use door::Door;
+pub(crate) use serve::serve;
 
 /// Who knocked, as it said in its hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
