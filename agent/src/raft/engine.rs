@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use muster_catalog::{Index, Outcome, Proposal, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use uuid::Uuid;
@@ -21,7 +21,7 @@ use super::machine::Bells;
 use super::metrics;
 use super::snapshot::Gathering;
 use super::space::Space;
-use super::status::{Status, leader};
+use super::status::{Status, known, leader};
 use super::thread::{self, Running};
 use super::types::{Answer, Payload, RaftId, Types};
 
@@ -246,8 +246,4 @@ fn refused(error: &ClientWriteError<Types>) -> WriteError {
 /// Only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip.
 fn outcome(Answer(outcome): Answer) -> Result<(Index, Outcome), WriteError> {
     outcome.ok_or(WriteError::Undecided)
-}
-
-pub(super) fn known(to: &ForwardToLeader<Types>) -> Option<(RaftId, Uuid)> {
-    Some((to.leader_id?, to.leader_node?.uuid))
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::codec::{Fault, LogIdBody, VoteBody};
 use super::log::LastLog;
-use super::thread::Engine;
+use super::machine::Engine;
 use super::types::{LogId, Membership, RaftId, Vote};
 use super::wire::Wire;
 use crate::rpc::{Found, Method, Pool, Target};

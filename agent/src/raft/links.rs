@@ -10,8 +10,8 @@ use muster_catalog::Index;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use uuid::Uuid;
 
+use super::machine::Engine;
 use super::peers::Peers;
-use super::thread::Engine;
 use super::types::RaftId;
 use crate::rpc::{Class, Method, Pool, Target};
 

@@ -21,6 +21,9 @@ use super::metrics;
 use super::snapshot::{Kept, Shelf, SnapshotData};
 use super::types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types};
 
+/// The engine over this state machine.
+pub(super) type Engine = openraft::Raft<Types, Machine>;
+
 type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
 
 /// Entries applied before they are published: a long stream after a restart is seen in steps, a usual batch in one.

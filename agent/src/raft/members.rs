@@ -10,9 +10,10 @@ use openraft::{ChangeMembers, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::engine::{Raft, known};
+use super::engine::Raft;
 use super::error::{MemberError, WriteError};
 use super::links::{Missing, Server};
+use super::status::known;
 use super::types::{Peer, RaftId, Types};
 
 /// Entries that a learner may be behind when it is given its vote: it catches up while the change is under way, and until

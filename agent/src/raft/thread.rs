@@ -15,16 +15,14 @@ use super::error::{Failure, StartError};
 use super::evidence::{Evidence, NOTICES_MAX, Notice};
 use super::links::Links;
 use super::log::{Dir, LastLog, Log};
-use super::machine::{Bells, Machine, Position};
+use super::machine::{Bells, Engine, Machine, Position};
 use super::metrics;
 use super::network::Network;
 use super::peers::Peers;
-use super::read_index::{READERS_MAX, Reader, serve_rounds};
+use super::rounds::{READERS_MAX, Reader, serve_rounds};
 use super::seen::SeenLogs;
 use super::snapshot::Shelf;
-use super::types::{RaftId, Types};
-
-pub(super) type Engine = openraft::Raft<Types, Machine>;
+use super::types::RaftId;
 
 /// What the handle needs of a raft that runs.
 pub(super) struct Running {

@@ -11,13 +11,13 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
-use super::connect::connect;
+use super::connect::{Stream, connect};
 use super::frames::chain;
 use super::hello::{HELLO_BYTES_MAX, Hello, meet};
 use super::identity::Identity;
 use super::method::{Class, Method};
-use super::pool::Target;
 use super::refusal::{Code, Refusal};
+use super::target::Target;
 
 /// Time for TCP alone: within a datacenter a lost SYN is sent again after one second, and more than that is no connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -64,12 +64,7 @@ pub(super) async fn dial(identity: &Identity, address: SocketAddr, target: Targe
 }
 
 /// Says hello on a connection that stands.
-pub(super) async fn greet(
-    identity: &Identity,
-    stream: super::Stream,
-    target: Target,
-    class: Class,
-) -> Result<Sender, NoConnection> {
+pub(super) async fn greet(identity: &Identity, stream: Stream, target: Target, class: Class) -> Result<Sender, NoConnection> {
     let ended =
         |error: hyper::Error| NoConnection::silent(format!("connected, but it does not speak with us: {}", chain(&error)));
     let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())

@@ -24,6 +24,7 @@ pub(crate) mod metrics;
 mod pool;
 mod probe;
 mod refusal;
+mod target;
 mod told;
 
 pub(crate) use address::AddressBook;
@@ -33,7 +34,8 @@ pub(crate) use frames::{FRAME_BYTES_MAX, Frames, frame};
 pub(crate) use hello::{HELLO_BYTES_MAX, Hello, meet};
 pub(crate) use identity::{Identity, Part};
 pub(crate) use method::{Class, DEADLINE_HEADER, Method};
-pub(crate) use pool::{Pool, Target};
+pub(crate) use pool::Pool;
 pub(crate) use probe::Found;
 pub(crate) use refusal::{Code, Refusal};
+pub(crate) use target::Target;
 pub(crate) use told::Told;

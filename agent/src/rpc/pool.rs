@@ -17,6 +17,7 @@ use super::frames::Frames;
 use super::identity::Identity;
 use super::method::{Class, Method};
 use super::metrics;
+use super::target::Target;
 use super::told::Told;
 
 /// Calls that may be unanswered at one peer and purpose: each holds a body and an answer. Waiting queries of one agent come to
@@ -28,21 +29,6 @@ const DIAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Peers that are remembered; beyond, those without a connection are forgotten.
 const PEERS_MAX: usize = 1024;
-
-/// Whom a call is for: a node, and where raft is concerned the one voter that is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Target {
-    /// The node.
-    pub(crate) node: Uuid,
-    /// Its voter: one with another raft id refuses.
-    pub(crate) raft: Option<Uuid>,
-}
-
-impl From<Uuid> for Target {
-    fn from(node: Uuid) -> Self {
-        Self { node, raft: None }
-    }
-}
 
 /// The connections of this agent. Clones are the same pool. Nothing runs until the first call.
 #[derive(Clone)]
@@ -144,16 +130,16 @@ impl Pool {
         deadline: Duration,
         asking: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        ::metrics::counter!(metrics::CALL).increment(1);
+        metrics::METERS.call.increment(1);
         let peer = self.peer(to, method.class());
         let Ok(_pending) = peer.pending.try_acquire() else {
-            ::metrics::counter!(metrics::CALL_FAILED).increment(1);
+            metrics::METERS.call_failed.increment(1);
             return Err(CallError::NotSent { node: to.node, what: "too many calls to it are under way".into() });
         };
         let asked = tokio::time::timeout(deadline, asking).await;
         let asked = asked.unwrap_or(Err(CallError::Timeout { node: to.node, after: deadline }));
         if asked.is_err() {
-            ::metrics::counter!(metrics::CALL_FAILED).increment(1);
+            metrics::METERS.call_failed.increment(1);
         }
         asked
     }

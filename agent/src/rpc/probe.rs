@@ -8,7 +8,8 @@ use tokio::time::timeout;
 use super::connect::connect;
 use super::dial;
 use super::method::Class;
-use super::pool::{Pool, Target};
+use super::pool::Pool;
+use super::target::Target;
 
 /// What was found at a peer's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

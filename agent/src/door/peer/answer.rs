@@ -1,7 +1,8 @@
 //! One call: is it allowed, how long may it be, who answers it.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,12 +10,25 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use super::connection::Connection;
+use super::door::Door;
 use super::{Answer, Call, Caller};
 use crate::rpc::{Code, DEADLINE_HEADER, HELLO_BYTES_MAX, Hello, Method, Part, Refusal, meet, metrics};
+
+/// What the calls of one connection share.
+pub(super) struct Connection {
+    pub(super) door: Door,
+    pub(super) from: SocketAddr,
+    /// Set by the hello.
+    pub(super) caller: OnceLock<Caller>,
+    /// The two sides do not fit, or a stranger did not say hello: what is under way is answered, then it ends.
+    pub(super) end: Notify,
+    pub(super) greeted: Notify,
+    /// Given back when the hello was said.
+    pub(super) stranger: Mutex<Option<OwnedSemaphorePermit>>,
+}
 
 /// An answer as it leaves.
 pub(super) enum Outgoing {
@@ -52,15 +66,15 @@ impl Body for Outgoing {
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Outgoing> {
     match take(&connection, request).await {
         Ok(Answer::Whole(bytes)) => {
-            ::metrics::counter!(metrics::ANSWERED).increment(1);
+            metrics::METERS.answered.increment(1);
             Response::new(Outgoing::Whole(Full::new(bytes)))
         }
         Ok(Answer::Frames(frames)) => {
-            ::metrics::counter!(metrics::ANSWERED).increment(1);
+            metrics::METERS.answered.increment(1);
             Response::new(Outgoing::Frames(frames))
         }
         Err(refusal) => {
-            ::metrics::counter!(metrics::REFUSED).increment(1);
+            metrics::METERS.refused.increment(1);
             if refusal.code.ends_connection() {
                 connection.end.notify_one();
             }

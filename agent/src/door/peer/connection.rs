@@ -11,9 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use super::Caller;
-use super::answer;
-use super::serve::Door;
+use super::answer::{self, Connection};
+use super::door::Door;
 use crate::rpc::{Stream, metrics};
 
 /// Time until the hello: who connects has something to say.
@@ -32,19 +31,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What may wait to be sent, for each call.
 const SEND_BUFFER: usize = 1 << 20;
-
-/// What the calls of one connection share.
-pub(super) struct Connection {
-    pub(super) door: Door,
-    pub(super) from: SocketAddr,
-    /// Set by the hello.
-    pub(super) caller: OnceLock<Caller>,
-    /// The two sides do not fit, or a stranger did not say hello: what is under way is answered, then it ends.
-    pub(super) end: Notify,
-    pub(super) greeted: Notify,
-    /// Given back when the hello was said.
-    pub(super) stranger: Mutex<Option<OwnedSemaphorePermit>>,
-}
 
 /// Serves one connection until either side ends it.
 pub(super) async fn run(
@@ -110,7 +96,7 @@ pub(super) async fn run(
             connection.door.closed(*caller);
         }
         None => {
-            ::metrics::counter!(metrics::REFUSED).increment(1);
+            metrics::METERS.refused.increment(1);
             tracing::debug!(%from, error = ?ended.err(), "a connection ended that was not one of a peer");
         }
     }

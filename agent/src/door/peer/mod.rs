@@ -3,11 +3,14 @@
 //! Whatever else a peer may ask is answered by the [`Rooms`] that the door was given. Foreign bytes, foreign clusters, calls
 //! before the hello and bodies beyond their bound are refused and counted; none of them reaches a room.
 
-#![allow(dead_code)] // the assembly opens this door once a server may have peers
+#![allow(dead_code, unused_imports)] // the assembly opens this door once a server may have peers
 
 mod answer;
 mod connection;
+mod door;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -18,7 +21,8 @@ use uuid::Uuid;
 
 use crate::rpc::{Method, Part, Refusal};
 
-pub(crate) use serve::{Door, serve};
+pub(crate) use door::Door;
+pub(crate) use serve::serve;
 
 /// Who knocked, as it said in its hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
