@@ -9,7 +9,7 @@ use muster_catalog::{Ask, Index};
 use smallvec::SmallVec;
 
 use super::watch::Bell;
-use super::{Act, Desk, DeskError, Who, allow};
+use super::{Act, Desk, DeskError, Travel, Who, allow};
 
 /// How new an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Desk {
     /// agent stops: then the answer is what it is.
     ///
     /// Written as a block, here and below: a function that is `async` holds its arguments twice, and there are thousands of these.
-    pub(crate) fn read<'a, A: Ask + Sync>(
+    pub(crate) fn read<'a, A: Travel + Sync>(
         &'a self,
         who: &'a Who,
         ask: &'a A,
@@ -53,27 +53,43 @@ impl Desk {
     ) -> impl Future<Output = Result<Seen<A::Answer>, DeskError>> + Send + 'a {
         async move {
             allow(who, &Act::Read)?;
-            // The futures of short waits are on the heap, and gone when the long one begins.
-            if consistency != Consistency::Stale && !self.is_caught_up() {
-                Box::pin(self.caught_up()).await?;
+            let question = if self.raft().is_none() { ask.question() } else { None };
+            if let Some(question) = question {
+                return Box::pin(self.carry(who, question, consistency, wait, A::read)).await;
             }
+            // The futures of short waits are on the heap, and gone when the long one begins.
+            let fresh = consistency == Consistency::Stale
+                || (consistency == Consistency::Default && self.is_caught_up())
+                || Box::pin(self.freshen(ask, consistency)).await?;
             if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
                 self.wait_past(ask, wait).await;
             }
-            if consistency == Consistency::Consistent {
-                Box::pin(self.raft().read_index()).await?;
-            }
-            Ok(self.look(ask))
+            let mut seen = self.look(ask);
+            seen.known_leader &= fresh;
+            Ok(seen)
+        }
+    }
+
+    /// Whether the answer is as new as it was asked for; otherwise it is as old as this agent's rows are, and says so. Without a
+    /// leader the catalog is told as far as it is known: a look-up must not need the quorum.
+    async fn freshen<A: Travel>(&self, ask: &A, consistency: Consistency) -> Result<bool, DeskError> {
+        let content = consistency == Consistency::Default && ask.question().is_none() && !self.0.default_reads_fail;
+        let patience = if content { Duration::ZERO } else { self.0.hold };
+        match self.fresh(patience).await {
+            Ok(()) => Ok(true),
+            Err(DeskError::NoLeader) if content && self.reader().load().history().is_some() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
     /// The answer as it stands.
     pub(crate) fn look<A: Ask>(&self, ask: &A) -> Seen<A::Answer> {
+        let age = self.quorum().age();
         let state = self.reader().load();
         Seen {
             index: ask.index(&state).max(1),
-            known_leader: self.raft().leader().is_some(),
-            last_contact_ms: 0, // This server is the only one: it is the leader, or nobody is.
+            known_leader: age.known_leader,
+            last_contact_ms: age.last_contact.map_or(u64::MAX, |age| age.as_millis() as u64),
             answer: ask.look(&state),
         }
     }

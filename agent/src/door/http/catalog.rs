@@ -21,6 +21,7 @@ use super::health::{mesh, service_name};
 use super::json;
 use super::options::{Family, ReadOptions, node_meta, read, tags};
 use super::reply::Reply;
+use crate::desk::Travel;
 
 mod deregister;
 mod register;
@@ -85,6 +86,8 @@ struct ServicesWith {
     filter: Option<Filter>,
     datacenter: SmolStr,
 }
+
+impl Travel for ServicesWith {}
 
 impl Ask for ServicesWith {
     type Answer = Vec<ServiceTags>;

@@ -16,6 +16,7 @@ use super::filter::{Filter, Rows, parse_bool};
 use super::json;
 use super::options::{Family, ReadOptions, node_meta, read, tags};
 use super::reply::Reply;
+use crate::desk::Travel;
 
 const fn get(path: &'static str, handler: &'static [(Method, Handler)]) -> Route {
     Route { path, methods: handler, namespaced: true }
@@ -113,6 +114,8 @@ fn state(door: Arc<Door>, call: Call) -> Answering {
 /// The checks of a status that no check can have; its index is that of all checks.
 struct NoChecks;
 
+impl Travel for NoChecks {}
+
 impl Ask for NoChecks {
     type Answer = Vec<Arc<Row<Check>>>;
     fn topics(&self) -> smallvec::SmallVec<[muster_catalog::Topic; 1]> {
@@ -125,7 +128,7 @@ impl Ask for NoChecks {
 
 fn list<A>(door: Arc<Door>, call: Call, ask: Result<A, HttpError>) -> Answering
 where
-    A: Ask<Answer = Vec<Arc<Row<Check>>>> + Send + Sync + 'static,
+    A: Travel<Answer = Vec<Arc<Row<Check>>>> + Send + Sync + 'static,
 {
     read(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
-use muster_catalog::{Ask, Index, MetaFilter};
+use muster_catalog::{Index, MetaFilter};
 use rand::RngExt;
 use smol_str::SmolStr;
 
@@ -17,7 +17,7 @@ use super::error::HttpError;
 use super::query::Query;
 use super::reply::{Meta, Reply};
 use crate::config::duration;
-use crate::desk::{Consistency, Seen, Wait, Who};
+use crate::desk::{Consistency, Seen, Travel, Wait, Who};
 
 /// How a read is to be answered.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl ReadOptions {
     }
 
     /// Asks the desk; an answer that is older than the bound is asked for again, without `stale`.
-    fn ask<'a, A: Ask + Sync>(
+    fn ask<'a, A: Travel + Sync>(
         &'a self,
         door: &'a Door,
         who: &'a Who,
@@ -135,7 +135,7 @@ pub(super) fn read<A, R>(
     understand: impl FnOnce(&Door, &Call) -> Result<(ReadOptions, A, R), HttpError>,
 ) -> Answering
 where
-    A: Ask<Answer: Send> + Send + Sync + 'static,
+    A: Travel<Answer: Send> + Send + Sync + 'static,
     R: FnOnce(&Door, A::Answer) -> Reply + Send + 'static,
 {
     let (options, ask, render) = match understand(&door, &call) {
