@@ -30,7 +30,7 @@ use crate::key::Keyring;
 use crate::member::{Cause, Event, Kind, Member, Quiet, State};
 use crate::message::{Iam, KeyAct, Request, Response, Waiting};
 use crate::metrics::{Dropped, Meters};
-use crate::packet::{Codec, own_incarnation};
+use crate::packet::{Codec, Packet, own_incarnation};
 use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
 use crate::seal::Seal;
 use crate::wheel::Wheel;
@@ -72,6 +72,8 @@ pub(crate) struct Core {
     contested: Option<Instant>,
     lonely: Duration,
     reap_at: Option<Instant>,
+    /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
+    disowned: BTreeSet<Identity>,
     effects: Effects,
     meters: Meters,
 }
@@ -260,6 +262,7 @@ impl Core {
             contested: None,
             lonely: rounds::LONELY_MIN,
             reap_at: None,
+            disowned: BTreeSet::new(),
             effects: Effects { changed: true, ..Effects::default() },
             meters: Meters::new(),
             config,
@@ -408,11 +411,24 @@ impl Core {
             if let Some(incarnation) = own_incarnation(&packet) {
                 self.incarnation = incarnation;
             }
+            let packet = self.without_disowned(packet);
             if let Some(frame) = self.seal.seal(cluster, &packet) {
                 self.meters.sent(frame.len());
                 self.effects.packets.push((to.addr, frame));
             }
         }
+    }
+
+    /// A packet without the accusations that foca still carries from before this agent was alone.
+    fn without_disowned(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.disowned.is_empty() {
+            return bytes;
+        }
+        let Ok(mut packet) = Packet::decode(&bytes) else { return bytes };
+        let disowned = |node, epoch| self.disowned.iter().any(|identity| identity.node == node && identity.epoch == epoch);
+        packet.updates.retain(|update| update.state() != foca::State::Down || !self.disowned.contains(update.id()));
+        packet.items.retain(|item| !matches!(item, Item::Verdict { node, epoch, .. } if disowned(*node, *epoch)));
+        packet.encode()
     }
 
     fn noted(&mut self, note: OwnedNotification<Identity>, now: Instant) {

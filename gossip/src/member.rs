@@ -163,6 +163,13 @@ pub enum Event {
         /// Why not.
         refusal: Refusal,
     },
+    /// The member that let this agent in cannot reach the address that this agent advertises.
+    Unreachable {
+        /// Who cannot.
+        by: SocketAddr,
+        /// What it tried.
+        advertised: SocketAddr,
+    },
     /// This agent is in no cluster's gossip any more: it must not fight with another holder of its UUID or name.
     Quiet(Quiet),
     /// Every other member is lost; kept peers are dialed until one answers.

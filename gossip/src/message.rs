@@ -114,6 +114,8 @@ pub(crate) enum Response {
     Admitted {
         cluster: Uuid,
         epoch: u64,
+        /// Whether the asked one reaches the address that the joiner advertises.
+        reached: bool,
     },
     /// There is no cluster here yet; these are waiting for one.
     Forming(Vec<Waiting>),
@@ -225,10 +227,11 @@ impl Response {
                 to.push(1);
                 put_iam(iam, &mut to);
             }
-            Self::Admitted { cluster, epoch } => {
+            Self::Admitted { cluster, epoch, reached } => {
                 to.push(2);
                 to.put_uuid(*cluster);
                 to.put_u64(*epoch);
+                to.push((*reached).into());
             }
             Self::Forming(waiting) => {
                 to.push(3);
@@ -271,7 +274,7 @@ impl Response {
         let mut from = Reader::new(bytes);
         let response = match from.u8()? {
             1 => Self::Iam(read_iam(&mut from)?),
-            2 => Self::Admitted { cluster: from.some_uuid()?.ok_or(Malformed)?, epoch: from.u64()? },
+            2 => Self::Admitted { cluster: from.some_uuid()?.ok_or(Malformed)?, epoch: from.u64()?, reached: from.flag()? },
             3 => {
                 let mut waiting = Vec::new();
                 while !from.is_empty() && waiting.len() < WAITING_MAX {
@@ -437,7 +440,7 @@ mod tests {
         }
         for response in [
             Response::Iam(iam()),
-            Response::Admitted { cluster: Uuid::from_u128(2), epoch: 5 },
+            Response::Admitted { cluster: Uuid::from_u128(2), epoch: 5, reached: true },
             Response::Forming(vec![Waiting { identity: iam().identity, record: Bytes::from_static(b"record") }]),
             Response::Same,
             Response::Table(table()),

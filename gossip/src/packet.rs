@@ -5,7 +5,7 @@ use foca::{Header, Member, Message, State};
 
 use crate::identity::{IDENTITY_BYTES_MAX, Identity};
 use crate::item::Item;
-use crate::wire::{Malformed, Reader};
+use crate::wire::{Malformed, Put, Reader};
 
 /// How foca's headers and updates are written: fixed in width, but for IPv4 and IPv6.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,18 @@ impl Packet {
             items.extend(Item::decode(from.block()?)?);
         }
         Ok(Self { header, updates, items })
+    }
+
+    /// The packet with its items, as it travels.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut to = self.encode_for_foca();
+        if self.updates.is_empty() && !self.items.is_empty() {
+            to.put_u16(0);
+        }
+        for item in &self.items {
+            to.put_block(&item.encode());
+        }
+        to
     }
 
     /// The packet as foca takes it, without items.

@@ -169,8 +169,11 @@ pub struct Driver {
 impl Driver {
     /// Gossips on `sockets` until `shutdown` comes or this future is dropped. It does not say good-bye: [`Handle::leave`] does.
     pub async fn run(mut self, sockets: Sockets, shutdown: impl Future<Output = ()>) {
-        let Sockets { udp, tcp, .. } = sockets;
+        let Sockets { udp, tcp, addr } = sockets;
         let shared = self.shared;
+        if !addr.ip().is_loopback() && shared.lock().ring().primary().is_none() {
+            warn!(%addr, "gossip is not encrypted: who reaches this port can join, evict members and read all of it; set `encrypt` (see `keygen`)");
+        }
         let udp = shared.udp.get_or_init(|| udp);
         let mut buffer = vec![0; PACKET_BYTES_MAX + 1];
         let mut served: JoinSet<IpAddr> = JoinSet::new();

@@ -74,18 +74,25 @@ impl Core {
             (Dial::Summon(identity, by), heard) => self.heard_summoned(*identity, *by, &heard, now),
             (Dial::Replaced(_), _) => Step::Done(Done::Well),
             (_, Heard::Refused | Heard::Silent) => Step::Done(Done::Failed),
-            (Dial::Join(_), Heard::Response(response)) => self.heard_join(response, now),
+            (Dial::Join(addr), Heard::Response(response)) => self.heard_join(*addr, response, now),
             (Dial::Exchange(_), Heard::Response(response)) => self.heard_exchange(response, now),
         }
     }
 
-    fn heard_join(&mut self, response: Response, now: Instant) -> Step {
+    fn heard_join(&mut self, peer: SocketAddr, response: Response, now: Instant) -> Step {
         match response {
-            Response::Admitted { cluster, epoch } => match self.cluster {
-                None => Step::Adopt(cluster, epoch),
-                Some(ours) if ours == cluster => self.admitted(epoch, now),
-                Some(ours) => Step::Done(Done::Refused(Refusal::cluster(ours, cluster))),
-            },
+            Response::Admitted { cluster, epoch, reached } => {
+                if !reached {
+                    let advertised = self.me.addr;
+                    warn!(%peer, %advertised, "the member that was joined cannot reach the address this agent advertises: look at advertise_addr, and at what stands between");
+                    self.effects.events.push(Event::Unreachable { by: peer, advertised });
+                }
+                match self.cluster {
+                    None => Step::Adopt(cluster, epoch),
+                    Some(ours) if ours == cluster => self.admitted(epoch, now),
+                    Some(ours) => Step::Done(Done::Refused(Refusal::cluster(ours, cluster))),
+                }
+            }
             Response::Forming(waiting) => {
                 for one in waiting {
                     self.remember_waiting(one, now);
@@ -187,7 +194,9 @@ impl Core {
             Request::Join(claim) => self.asked_join(claim, now),
             Request::Digest { digest, .. } => Reply::Now(self.asked_digest(digest)),
             Request::Exchange { table, .. } => Reply::Now(self.asked_exchange(table, now)),
-            Request::Verify { addr, .. } => Reply::Verify(addr),
+            Request::Verify { addr, .. } if self.book.iter().any(|entry| entry.identity.addr == addr) => Reply::Verify(addr),
+            // Nobody has other people's ports tried by us.
+            Request::Verify { .. } => Reply::Now(Response::Refused(Refusal::new(Why::Other, "no member has that address"))),
             Request::Keys { act, .. } => match self.keys_after(&act) {
                 Ok(ring) if ring == *self.ring() => Reply::Now(Response::Keys(texts(&ring))),
                 Ok(_) => Reply::Keys(act),
@@ -276,7 +285,7 @@ impl Core {
             return Reply::Now(Response::Forming(waiting));
         };
         if boot == self.boot {
-            return Reply::Now(Response::Admitted { cluster, epoch: self.me.epoch }); // it found itself
+            return Reply::Now(Response::Admitted { cluster, epoch: self.me.epoch, reached: true }); // it found itself
         }
         if identity.node == self.me.node {
             return Reply::Now(self.refuse(identity.addr, self.id_taken(identity, self.me.addr)));
@@ -379,7 +388,7 @@ impl Core {
             self.enter(); // it belongs to the cluster, and now there are two
         }
         self.settle(now);
-        Response::Admitted { cluster, epoch }
+        Response::Admitted { cluster, epoch, reached: true }
     }
 
     /// The ring after an act on it.

@@ -37,6 +37,7 @@ impl Core {
             }
         }
         self.waiting.remove(&identity.node);
+        self.disowned.retain(|disowned| disowned.node != identity.node);
         self.effects.changed = true;
         self.event_of(identity.node, Event::Up);
         self.await_record(identity, now);

@@ -21,6 +21,7 @@ impl Core {
         self.effects.changed = true;
         if self.book.alive().next().is_none() {
             self.standing = Standing::Left;
+            self.wheel.clear();
             return;
         }
         self.standing = Standing::Leaving(GOODBYE_ROUNDS);

@@ -128,6 +128,7 @@ impl Core {
     pub(super) fn became_lonely(&mut self, now: Instant) {
         if self.is_inside() {
             self.event(Event::Alone);
+            self.disowned = self.book.failed().map(|entry| entry.identity).collect();
             self.lonely = LONELY_MIN;
             self.wheel.set(Due::Lonely, now, Duration::ZERO);
         }
@@ -183,6 +184,7 @@ impl Core {
     /// Forgets one of the dead.
     pub(super) fn reap(&mut self, node: Uuid, cause: Cause, now: Instant) {
         let Some(entry) = self.book.remove(node) else { return };
+        self.disowned.remove(&entry.identity);
         let forget = Timer::RemoveDown(entry.identity);
         let _ = self.with_foca(Teller::Own, |foca, out| foca.handle_timer(forget, out), now);
         self.effects.changed = true;

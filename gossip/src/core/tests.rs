@@ -5,3 +5,4 @@ mod lives;
 mod net;
 mod noise;
 mod rivals;
+mod sweep;

@@ -315,6 +315,19 @@ async fn refuse_in_clear(shared: &Arc<Shared>, mut stream: TcpStream, peer: Sock
 }
 
 async fn respond(shared: &Arc<Shared>, peer: SocketAddr, request: Request) -> Response {
+    let joiner = match &request {
+        Request::Join(claim) => Some((claim.iam.identity.addr, claim.iam.boot)),
+        _ => None,
+    };
+    let mut response = decide(shared, peer, request).await;
+    if let (Response::Admitted { reached, .. }, Some((addr, boot))) = (&mut response, joiner) {
+        // One that nobody reaches would be buried in seconds: it hears why now.
+        *reached = matches!(knock(shared, addr).await, Reached::Answered(iam) if iam.boot == boot);
+    }
+    response
+}
+
+async fn decide(shared: &Arc<Shared>, peer: SocketAddr, request: Request) -> Response {
     match shared.with(|core, now| core.asked(peer, request, now)) {
         Reply::Now(response) => response,
         Reply::Verify(addr) => Response::Reached(knock(shared, addr).await),

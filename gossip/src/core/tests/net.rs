@@ -205,7 +205,7 @@ impl Net {
             if self.recorded.len() > 2000 {
                 self.recorded.drain(..1000);
             }
-            if self.reaches(at, to).is_ok() && self.rng.random::<f64>() >= self.loss {
+            if self.unreached(at, to).is_none() && self.rng.random::<f64>() >= self.loss {
                 self.count += 1;
                 let delay = Duration::from_micros(self.rng.random_range(200..2000));
                 self.queue.insert((self.now + delay, self.count), (to, packet));
@@ -213,21 +213,21 @@ impl Net {
         }
     }
 
-    fn reaches(&self, from: SocketAddr, to: SocketAddr) -> Result<(), Reached> {
+    fn unreached(&self, from: SocketAddr, to: SocketAddr) -> Option<Reached> {
         if self.gone.contains(&to) || self.gone.contains(&from) || self.groups.get(&from) != self.groups.get(&to) {
-            return Err(Reached::Silent);
+            return Some(Reached::Silent);
         }
-        if self.nodes.contains_key(&to) { Ok(()) } else { Err(Reached::Refused) }
+        (!self.nodes.contains_key(&to)).then_some(Reached::Refused)
     }
 
     fn converse(&mut self, from: SocketAddr, dial: &Dial) -> Done {
         let now = self.now;
         let mut request = self.core(from).open(dial, now);
         loop {
-            let heard = match self.reaches(from, dial.addr()) {
-                Ok(()) => Heard::Response(self.serve(dial.addr(), from, request)),
-                Err(Reached::Refused) => Heard::Refused,
-                Err(_) => Heard::Silent,
+            let heard = match self.unreached(from, dial.addr()) {
+                None => Heard::Response(self.serve(dial.addr(), from, request)),
+                Some(Reached::Refused) => Heard::Refused,
+                Some(_) => Heard::Silent,
             };
             let mut step = self.core(from).heard(dial, heard, now);
             if let Step::Adopt(cluster, epoch) = step {
@@ -254,7 +254,7 @@ impl Net {
                     let here = self.knock(at, holder.addr);
                     let there = check
                         .witness
-                        .filter(|witness| self.reaches(at, *witness).is_ok())
+                        .filter(|witness| self.unreached(at, *witness).is_none())
                         .map(|witness| self.knock(witness, holder.addr));
                     Evidence { holder: *holder, reached: std::iter::once(here).chain(there).collect() }
                 });
@@ -272,15 +272,15 @@ impl Net {
     }
 
     fn knock(&mut self, from: SocketAddr, to: SocketAddr) -> Reached {
-        match self.reaches(from, to) {
-            Ok(()) => {
+        match self.unreached(from, to) {
+            None => {
                 let request = self.nodes[&from].core.knock(self.now);
                 match self.serve(to, from, request) {
                     Response::Iam(iam) => Reached::Answered(iam),
                     _ => Reached::Refused,
                 }
             }
-            Err(reached) => reached,
+            Some(reached) => reached,
         }
     }
 }
