@@ -130,6 +130,7 @@ struct Agent {
 
 impl Agent {
     async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>, telemetry: Telemetry) -> Result<Self> {
+        must_be_alone(&config)?;
         let dir = config.data_dir.as_deref();
         if let Some(dir) = dir {
             home::prepare(dir)?;
@@ -307,12 +308,26 @@ impl Signals {
     }
 }
 
+/// Others are not assembled yet: what needs them is refused, so that nobody waits for a cluster that does not come.
+fn must_be_alone(config: &Config) -> Result<()> {
+    match config {
+        Config { server: false, .. } => Err(anyhow!("this version has no client agents yet: set server = true (flag -server)")),
+        Config { cluster, .. } if cluster.bootstrap_expect > 1 || !cluster.join.retry.is_empty() => {
+            Err(anyhow!("this version joins nobody yet: set bootstrap = true, and no retry_join"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn raft_config(config: &Config, id: Uuid) -> raft::Config {
     let dir = config.data_dir.as_ref().map(|dir| dir.join("raft"));
+    let calm = raft::Config::new(dir, id);
     raft::Config {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
-        ..raft::Config::new(dir, id)
+        heartbeat: config.raft.patience(calm.heartbeat),
+        election: (config.raft.patience(calm.election.0), config.raft.patience(calm.election.1)),
+        ..calm
     }
 }
 
