@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::{Bells, Desk, DeskError, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::desk::{Bells, Cluster, Desk, DeskError, Errand, LocalDesk, LocalSettings, Lone, Peers, PeersError, Policy, Setup};
 use crate::door::http;
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
@@ -124,6 +124,10 @@ struct Agent {
     facts: Arc<http::AgentFacts>,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
+    /// Says that nobody could be joined.
+    gave_up: mpsc::Receiver<loops::GaveUp>,
+    /// Whether it has left its cluster.
+    left: bool,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -136,6 +140,10 @@ impl Agent {
             home::prepare(dir)?;
         }
         let id = home::node_id(dir, config.node_id)?;
+        let mut peers = Peers::open(dir)?;
+        if config.cluster.forget_cluster {
+            peers.forget()?;
+        }
         let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
@@ -156,6 +164,7 @@ impl Agent {
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
+        let (membership, quorum) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
@@ -164,6 +173,7 @@ impl Agent {
             reader,
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
+            cluster: Cluster::new(id, config.addresses.clone(), membership, quorum),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             stop: stopping,
@@ -192,11 +202,18 @@ impl Agent {
         tasks.spawn(loops::reconcile(desk.clone(), members));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
+        let (give_up, gave_up) = mpsc::channel(1);
+        let joined = loops::stay_joined(desk.clone(), joining(&config), peers, SmallRng::seed_from_u64(!seed));
+        tasks.spawn(async move {
+            if let Err(error) = joined.await {
+                let _ = give_up.send(error).await;
+            }
+        });
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tasks.spawn(settle(desk.clone()));
         tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, gave_up, left: false, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -204,6 +221,7 @@ impl Agent {
         loop {
             tokio::select! {
                 failure = self.raft.failed() => return Err(anyhow!(failure)),
+                Some(gave_up) = self.gave_up.recv() => return Err(anyhow!(gave_up)),
                 signal = signals.next() => match signal {
                     Told::Reload => if let Err(faults) = self.reload().await {
                         tracing::error!("the configuration is as it was: {faults}");
@@ -219,6 +237,7 @@ impl Agent {
                     }
                     Some(Errand::Leave(done)) => {
                         tracing::info!("leaving");
+                        self.left = true;
                         let _ = done.send(());
                         return Ok(());
                     }
@@ -267,6 +286,12 @@ impl Agent {
                 tracing::warn!("requests that did not end in time are cut");
             }
             self.desk.local().flush().await;
+            if let Err(error) = self.forget_members() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start may return to the cluster that was left"
+                );
+            }
             self.raft.shutdown().await;
         };
         let again = async { while matches!(signals.next().await, Told::Reload) {} };
@@ -274,6 +299,16 @@ impl Agent {
             _ = tokio::time::timeout(STOP_MAX, ended) => {}
             () = again => tracing::warn!("stopping at once"),
         }
+    }
+}
+
+impl Agent {
+    /// Who has left does not return by itself, unless it is to.
+    fn forget_members(&self) -> Result<(), PeersError> {
+        if self.left && !self.config.cluster.join.rejoin_after_leave {
+            Peers::open(self.config.data_dir.as_deref())?.forget()?;
+        }
+        Ok(())
     }
 }
 
@@ -331,6 +366,11 @@ fn raft_config(config: &Config, id: Uuid) -> raft::Config {
     }
 }
 
+fn joining(config: &Config) -> loops::Joining {
+    let join = &config.cluster.join;
+    loops::Joining { addresses: join.retry.clone(), interval: join.interval, attempts_max: join.attempts_max }
+}
+
 fn telemetry_config(config: &Config) -> telemetry::Config {
     telemetry::Config {
         logs: telemetry::LogsConfig { level: config.log.level.to_owned(), json: config.log.json },
@@ -348,10 +388,6 @@ fn filter(config: &Config) -> telemetry::Filter {
 }
 
 fn http_config(config: &Config) -> http::Config {
-    let server_address = config
-        .addresses
-        .server
-        .map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
     let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
     http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
@@ -373,7 +409,7 @@ fn http_config(config: &Config) -> http::Config {
         } else {
             config.http.max_conns_per_client
         },
-        ..http::Config::new(&config.datacenter, server_address)
+        ..http::Config::new(&config.datacenter)
     }
 }
 

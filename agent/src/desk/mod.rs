@@ -10,16 +10,26 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
+mod cluster;
 pub(crate) mod disk;
 mod local;
 mod order;
+mod peers;
 mod read;
 mod watch;
 mod write;
 
 use crate::raft::{Raft, WriteError};
+#[cfg(test)]
+pub(crate) use cluster::testing;
+#[allow(unused_imports)] // the assembly puts gossip and raft behind the cluster: Membership, Quorum, Server, Servers
+pub(crate) use cluster::{
+    Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Membership, Quorum, Server, ServerName, Servers,
+    Standing, Unmet,
+};
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
+pub(crate) use peers::{Peers, PeersError};
 pub(crate) use read::{Consistency, Seen, Wait};
 pub(crate) use watch::Bells;
 use write::Session;
@@ -99,6 +109,9 @@ pub(crate) enum DeskError {
     /// The reload was refused as a whole; the message lists every fault.
     #[error("{0}")]
     Reload(String),
+    /// About the cluster; what was changed is said there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The agent is stopping.
     #[error("the agent is stopping")]
     Stopping,
@@ -129,6 +142,7 @@ struct Inner {
     bells: Arc<Bells>,
     session: Session,
     local: LocalDesk,
+    cluster: Cluster,
     caught_up: AtomicBool,
     forgetful: bool,
     hold: Duration,
@@ -148,6 +162,8 @@ pub(crate) struct Setup {
     pub(crate) reader: Reader,
     pub(crate) bells: Arc<Bells>,
     pub(crate) local: LocalDesk,
+    /// This agent among others.
+    pub(crate) cluster: Cluster,
     /// Whether nothing is kept on disk.
     pub(crate) forgetful: bool,
     /// How long a question waits for a leader (Consul's `rpc_hold_timeout`).
@@ -160,9 +176,23 @@ pub(crate) struct Setup {
 
 impl Desk {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { name, id, run, raft, reader, bells, local, forgetful, hold, stop, errands } = setup;
+        let Setup { name, id, run, raft, reader, bells, local, cluster, forgetful, hold, stop, errands } = setup;
         let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
-        Self(Arc::new(Inner { name, id, raft, reader, bells, session, local, caught_up, forgetful, hold, stop, errands }))
+        Self(Arc::new(Inner {
+            name,
+            id,
+            raft,
+            reader,
+            bells,
+            session,
+            local,
+            cluster,
+            caught_up,
+            forgetful,
+            hold,
+            stop,
+            errands,
+        }))
     }
 
     /// This node's name.

@@ -346,7 +346,7 @@ mod tests {
     }
 
     fn hosts(allowed: &[&str]) -> Hosts {
-        let mut config = Config::new("dc1", ([127, 0, 0, 1], 8300).into());
+        let mut config = Config::new("dc1");
         config.allowed_hosts = allowed.iter().map(SmolStr::new).collect();
         Hosts::new("Node-1", &config)
     }

@@ -1,16 +1,17 @@
 //! `/v1/status`: who leads, and who could.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::Door;
-use super::call::{Answer, Call, Handler, Route};
-use super::error::HttpError;
+use super::call::{Answer, Answering, Call, Handler, Route};
 use super::json;
 use super::reply::Reply;
 
 pub(super) const ROUTES: &[Route] = &[
     Route { path: "/v1/status/leader", methods: &[(Method::GET, Handler::Now(leader))], namespaced: false },
-    Route { path: "/v1/status/peers", methods: &[(Method::GET, Handler::Now(peers))], namespaced: false },
+    Route { path: "/v1/status/peers", methods: &[(Method::GET, Handler::Soon(peers))], namespaced: false },
 ];
 
 /// The leader's address; empty if there is none, with 200 all the same: scripts wait for it that way.
@@ -22,11 +23,12 @@ fn leader(door: &Door, call: &Call) -> Answer {
     Ok(Reply::json(out))
 }
 
-fn peers(door: &Door, call: &Call) -> Answer {
-    door.must_be_here(call)?;
-    if door.leader_address().is_none() {
-        return Err(HttpError::Server("No cluster leader".into()));
-    }
-    let peers: Vec<String> = door.peer_addresses().iter().map(ToString::to_string).collect();
-    Ok(Reply::json(json::texts(peers.iter().map(String::as_str))))
+fn peers(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        door.must_be_here(&call)?;
+        let servers = door.desk.servers(&{ call }.who).await?.servers;
+        let voters = servers.iter().filter(|server| server.votes);
+        let peers: Vec<String> = voters.filter_map(|server| server.address).map(|address| address.to_string()).collect();
+        Ok(Reply::json(json::texts(peers.iter().map(String::as_str))))
+    })
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::Door;
 use crate::config::{CONSUL_VERSION, Config};
+use crate::desk::Standing;
 use crate::raft::Role;
 
 /// All sections.
@@ -19,7 +20,18 @@ pub(super) fn all(door: &Door, config: &Config) -> Value {
             "cpu_count": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
             "os": std::env::consts::OS,
         },
-        "serf_lan": { "failed": "0", "left": "0", "members": "1" },
+        "serf_lan": serf(door, config),
+    })
+}
+
+fn serf(door: &Door, config: &Config) -> Value {
+    let members = door.desk.cluster().members();
+    let count = |standing| members.iter().filter(|member| member.standing == standing).count().to_string();
+    json!({
+        "encrypted": config.cluster.gossip.key.is_some().to_string(),
+        "failed": count(Standing::Failed),
+        "left": count(Standing::Left),
+        "members": members.len().to_string(),
     })
 }
 
