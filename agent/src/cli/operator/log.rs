@@ -4,26 +4,12 @@ use std::error::Error as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::done::Done;
-use super::error::Error;
-use super::print::{Format, Out};
+use super::super::error::Error;
+use super::super::print::{Format, Out};
 use crate::raft::{Carried, Logged, read_log};
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Command {
-    /// Look at raft
-    #[command(subcommand, arg_required_else_help = true)]
-    Raft(Raft),
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Raft {
-    /// Print the entries of a stopped agent's log: what was written, by whom, why
-    Log(Log),
-}
 
 #[derive(Args, Debug)]
 pub(crate) struct Log {
@@ -36,15 +22,8 @@ pub(crate) struct Log {
     format: Format,
 }
 
-impl Command {
-    pub(crate) fn run(self, out: &mut Out) -> Result<Done, Error> {
-        let Command::Raft(Raft::Log(log)) = self;
-        log.run(out)
-    }
-}
-
 impl Log {
-    fn run(self, out: &mut Out) -> Result<Done, Error> {
+    pub(crate) fn run(self, out: &mut Out) -> Result<(), Error> {
         let mut printed = Ok(());
         let read = read_log(&self.data_dir.join("raft"), |entry| {
             printed = match self.format {
@@ -54,7 +33,7 @@ impl Log {
             if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         printed?;
-        read.map(|()| Done::Well).map_err(|error| {
+        read.map_err(|error| {
             let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
             Error::Usage(format!("{error}{source}"))
         })
