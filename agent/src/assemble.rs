@@ -164,7 +164,7 @@ impl Agent {
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
-        let (membership, quorum) = Lone::new(&config, id, raft.clone());
+        let (membership, voters) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
@@ -173,7 +173,7 @@ impl Agent {
             reader,
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
-            cluster: Cluster::new(id, config.addresses.clone(), membership, quorum),
+            cluster: Cluster::new(id, config.addresses.clone(), membership, voters),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             stop: stopping,

@@ -1,4 +1,4 @@
-//! This agent among others: what doors and loops ask of gossip, and of the servers' quorum.
+//! This agent among others: what doors and loops ask of gossip, and of the servers.
 
 mod error;
 mod keys;
@@ -44,7 +44,7 @@ pub(crate) trait Membership: Send + Sync {
 }
 
 /// The servers as raft knows them: the assembly puts raft behind it, or at a client agent the way to a server.
-pub(crate) trait Quorum: Send + Sync {
+pub(crate) trait Voters: Send + Sync {
     /// Where the leader takes requests, if one is known.
     fn leader(&self) -> Option<SocketAddr>;
     /// All servers.
@@ -111,7 +111,7 @@ struct Inner {
     id: Uuid,
     addresses: Addresses,
     membership: Box<dyn Membership>,
-    quorum: Box<dyn Quorum>,
+    voters: Box<dyn Voters>,
 }
 
 impl Cluster {
@@ -120,9 +120,9 @@ impl Cluster {
         id: Uuid,
         addresses: Addresses,
         membership: impl Membership + 'static,
-        quorum: impl Quorum + 'static,
+        voters: impl Voters + 'static,
     ) -> Self {
-        Self(Arc::new(Inner { id, addresses, membership: Box::new(membership), quorum: Box::new(quorum) }))
+        Self(Arc::new(Inner { id, addresses, membership: Box::new(membership), voters: Box::new(voters) }))
     }
 
     /// Everybody that is known, by name.
@@ -150,12 +150,12 @@ impl Cluster {
 
     /// Where the leader takes requests, if one is known.
     pub(crate) fn leader(&self) -> Option<SocketAddr> {
-        self.0.quorum.leader()
+        self.0.voters.leader()
     }
 
     /// All servers.
     pub(crate) async fn servers(&self) -> Result<Servers, ClusterError> {
-        self.0.quorum.servers().await
+        self.0.voters.servers().await
     }
 
     /// The keys that members have; of this one alone if `local`.
@@ -201,14 +201,14 @@ impl Cluster {
     }
 
     async fn obey(&self, order: ClusterOrder) -> Result<(), ClusterError> {
-        let Inner { membership, quorum, .. } = &*self.0;
+        let Inner { membership, voters, .. } = &*self.0;
         match order {
             ClusterOrder::Join(addresses) => self.join(&addresses).await.map(|_| ()),
             ClusterOrder::ForceLeave { name, prune } => membership.force_leave(name, prune).await,
             ClusterOrder::Key(change, key) => membership.change_keys(change, key).await,
-            ClusterOrder::RemoveServer(name) => quorum.remove(self.server(&name).await?).await,
-            ClusterOrder::TransferLeader(None) => quorum.transfer(None).await,
-            ClusterOrder::TransferLeader(Some(name)) => quorum.transfer(Some(self.server(&name).await?)).await,
+            ClusterOrder::RemoveServer(name) => voters.remove(self.server(&name).await?).await,
+            ClusterOrder::TransferLeader(None) => voters.transfer(None).await,
+            ClusterOrder::TransferLeader(Some(name)) => voters.transfer(Some(self.server(&name).await?)).await,
         }
     }
 

@@ -22,10 +22,10 @@ mod write;
 use crate::raft::{Raft, WriteError};
 #[cfg(test)]
 pub(crate) use cluster::testing;
-#[allow(unused_imports)] // the assembly puts gossip and raft behind the cluster: Membership, Quorum, Server, Servers
+#[allow(unused_imports)] // the assembly puts gossip and raft behind the cluster: Membership, Voters, Server, Servers
 pub(crate) use cluster::{
-    Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Membership, Quorum, Server, ServerName, Servers,
-    Standing, Unmet,
+    Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Membership, Server, ServerName, Servers, Standing,
+    Unmet, Voters,
 };
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};

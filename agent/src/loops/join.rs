@@ -15,6 +15,9 @@ use crate::desk::{Cluster, ClusterError, Desk, Peers};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Changes of membership are gathered for this long before they are kept.
 const KEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause while others are there and none of them is in a cluster yet: servers that wait for each other hear of each
+/// other by these attempts.
+const WAITING_PAUSE: Duration = Duration::from_secs(1);
 
 /// How others are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +82,13 @@ impl Finding {
             }
             let begun = Instant::now();
             let full_pause = pause >= self.joining.interval;
+            let mut longest = self.joining.interval.max(FIRST_PAUSE);
             match self.cluster.join(&places).await {
                 // A list of all servers may stand at each of them: meeting oneself is no failure, and nobody to be with.
-                Ok(_) if self.cluster.is_alone() => tracing::debug!("nobody else is there yet"),
+                Ok(_) if self.cluster.is_alone() => {
+                    longest = WAITING_PAUSE;
+                    tracing::debug!("nobody who was met is in a cluster yet");
+                }
                 Ok(met) => tracing::info!(met, "joined"),
                 Err(last) => {
                     attempts += u32::from(full_pause);
@@ -94,7 +101,7 @@ impl Finding {
                 }
             }
             let until = begun + pause.mul_f64(self.chance.random_range(0.75..1.25));
-            pause = (pause * 2).min(self.joining.interval.max(FIRST_PAUSE));
+            pause = (pause * 2).min(longest);
             // Being met by somebody ends the pause.
             let _ = tokio::time::timeout_at(until, version.changed()).await;
             if self.cluster.is_alone() {

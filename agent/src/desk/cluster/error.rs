@@ -39,7 +39,7 @@ pub(crate) enum ClusterError {
     SeveralServers(Vec<SmolStr>),
     /// Raft did not do it; the text says whether anything was changed.
     #[error("{0}")]
-    Quorum(String),
+    Raft(String),
 }
 
 fn all_unmet(unmet: &[Unmet]) -> String {

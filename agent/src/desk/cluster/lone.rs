@@ -9,7 +9,7 @@ use smol_str::{SmolStr, ToSmolStr as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{ClusterError, KeyChange, Keyring, Member, Membership, Quorum, Server, Servers};
+use super::{ClusterError, KeyChange, Keyring, Member, Membership, Server, Servers, Voters};
 use crate::config::{Config, GossipKey};
 use crate::raft::Raft;
 
@@ -21,18 +21,18 @@ pub(crate) struct Lone {
     version: watch::Sender<u64>,
 }
 
-/// The quorum of that server.
-pub(crate) struct LoneQuorum {
+/// The one voter, which is that server.
+pub(crate) struct LoneVoters {
     member: Member,
     raft: Raft,
 }
 
 impl Lone {
     /// The server of this configuration.
-    pub(crate) fn new(config: &Config, id: Uuid, raft: Raft) -> (Self, LoneQuorum) {
+    pub(crate) fn new(config: &Config, id: Uuid, raft: Raft) -> (Self, LoneVoters) {
         let member = Member::of(config, id);
         let keys = Mutex::new(config.cluster.gossip.key.iter().cloned().collect());
-        (Self { member: member.clone(), keys, version: watch::Sender::new(0) }, LoneQuorum { member, raft })
+        (Self { member: member.clone(), keys, version: watch::Sender::new(0) }, LoneVoters { member, raft })
     }
 }
 
@@ -100,7 +100,7 @@ fn changed(keys: &mut Vec<GossipKey>, change: KeyChange, key: GossipKey) -> Resu
     }
 }
 
-impl Quorum for LoneQuorum {
+impl Voters for LoneVoters {
     fn leader(&self) -> Option<SocketAddr> {
         self.raft.leader().and_then(|_| self.address())
     }
@@ -124,15 +124,15 @@ impl Quorum for LoneQuorum {
     }
 
     fn remove(&self, _server: Server) -> BoxFuture<'_, Result<(), ClusterError>> {
-        async { Err(ClusterError::Quorum("the only server cannot be removed: nobody would hold the catalog".to_owned())) }.boxed()
+        async { Err(ClusterError::Raft("the only server cannot be removed: nobody would hold the catalog".to_owned())) }.boxed()
     }
 
     fn transfer(&self, _to: Option<Server>) -> BoxFuture<'_, Result<(), ClusterError>> {
-        async { Err(ClusterError::Quorum("there is no other server that could lead".to_owned())) }.boxed()
+        async { Err(ClusterError::Raft("there is no other server that could lead".to_owned())) }.boxed()
     }
 }
 
-impl LoneQuorum {
+impl LoneVoters {
     /// Where this server takes requests: the address is told also where its port is off.
     fn address(&self) -> Option<SocketAddr> {
         Some(self.member.server_address().unwrap_or_else(|| SocketAddr::new(self.member.address.ip(), 0)))

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Cluster, ClusterError, KeyChange, Keyring, Member, Membership, Quorum, Server, Servers, Standing};
+use super::{Cluster, ClusterError, KeyChange, Keyring, Member, Membership, Server, Servers, Standing, Voters};
 use crate::config::{AgentFlags, Config, GossipKey, Host, go_style, load};
 
 /// The id of the agent under test.
@@ -134,7 +134,7 @@ impl Membership for Others {
     }
 }
 
-impl Quorum for Others {
+impl Voters for Others {
     fn leader(&self) -> Option<SocketAddr> {
         self.0.servers.lock().unwrap().servers.iter().find(|server| server.leader)?.address
     }

@@ -54,7 +54,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         anti_entropy: AntiEntropy::OwnRows,
     };
     let about = agent_config();
-    let (membership, quorum) = Lone::new(&about, id, raft.clone());
+    let (membership, voters) = Lone::new(&about, id, raft.clone());
     let desk = Desk::new(Setup {
         name: NodeName::new("test-node").expect("a name"),
         id,
@@ -63,7 +63,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
-        cluster: Cluster::new(id, about.addresses.clone(), membership, quorum),
+        cluster: Cluster::new(id, about.addresses.clone(), membership, voters),
         forgetful: false,
         hold: Duration::from_secs(10),
         stop: stopping,

@@ -85,7 +85,7 @@ impl House {
             discard_output: false,
             anti_entropy: AntiEntropy::OwnRows,
         };
-        let (membership, quorum) = Lone::new(&config, id, raft.clone());
+        let (membership, voters) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
@@ -94,7 +94,7 @@ impl House {
             reader,
             bells,
             local: LocalDesk::new(runner, None, Kept::default(), settings),
-            cluster: Cluster::new(id, config.addresses.clone(), membership, quorum),
+            cluster: Cluster::new(id, config.addresses.clone(), membership, voters),
             forgetful: true,
             hold: Duration::from_secs(5),
             stop: stopping,
