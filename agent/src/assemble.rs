@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +20,9 @@ use uuid::Uuid;
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
 use crate::desk::feed::{Pulse, Source};
-use crate::desk::{Bells, Desk, DeskError, Errand, LocalDesk, LocalSettings, Policy, Quorum, Seat, Setup};
+use crate::desk::{
+    Bells, Cluster, Desk, DeskError, Errand, LocalDesk, LocalSettings, Lone, Peers, PeersError, Policy, Quorum, Seat, Setup,
+};
 use crate::door::http;
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
@@ -126,17 +127,26 @@ struct Agent {
     facts: Arc<http::AgentFacts>,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
+    /// Says that nobody could be joined.
+    gave_up: mpsc::Receiver<loops::GaveUp>,
+    /// Whether it has left its cluster.
+    left: bool,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Agent {
     async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>, telemetry: Telemetry) -> Result<Self> {
+        must_be_alone(&config)?;
         let dir = config.data_dir.as_deref();
         if let Some(dir) = dir {
             home::prepare(dir)?;
         }
         let id = home::node_id(dir, config.node_id)?;
+        let mut peers = Peers::open(dir)?;
+        if config.cluster.forget_cluster {
+            peers.forget()?;
+        }
         let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
@@ -159,6 +169,7 @@ impl Agent {
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
+        let (membership, voters) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
@@ -167,10 +178,10 @@ impl Agent {
             reader,
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
+            cluster: Cluster::new(id, config.addresses.clone(), membership, voters),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             default_reads_fail: false,
-            server_address: server_address(&config),
             stop: stopping,
             errands,
         });
@@ -198,11 +209,18 @@ impl Agent {
         tasks.spawn(loops::reconcile(desk.clone(), members));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
+        let (give_up, gave_up) = mpsc::channel(1);
+        let joined = loops::stay_joined(desk.clone(), joining(&config), peers, SmallRng::seed_from_u64(!seed));
+        tasks.spawn(async move {
+            if let Err(error) = joined.await {
+                let _ = give_up.send(error).await;
+            }
+        });
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tasks.spawn(settle(desk.clone()));
         tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, gave_up, left: false, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -210,6 +228,7 @@ impl Agent {
         loop {
             tokio::select! {
                 failure = self.raft.failed() => return Err(anyhow!(failure)),
+                Some(gave_up) = self.gave_up.recv() => return Err(anyhow!(gave_up)),
                 signal = signals.next() => match signal {
                     Told::Reload => if let Err(faults) = self.reload().await {
                         tracing::error!("the configuration is as it was: {faults}");
@@ -225,6 +244,7 @@ impl Agent {
                     }
                     Some(Errand::Leave(done)) => {
                         tracing::info!("leaving");
+                        self.left = true;
                         let _ = done.send(());
                         return Ok(());
                     }
@@ -273,6 +293,12 @@ impl Agent {
                 tracing::warn!("requests that did not end in time are cut");
             }
             self.desk.local().flush().await;
+            if let Err(error) = self.forget_members() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start may return to the cluster that was left"
+                );
+            }
             self.raft.shutdown().await;
         };
         let again = async { while matches!(signals.next().await, Told::Reload) {} };
@@ -280,6 +306,16 @@ impl Agent {
             _ = tokio::time::timeout(STOP_MAX, ended) => {}
             () = again => tracing::warn!("stopping at once"),
         }
+    }
+}
+
+impl Agent {
+    /// Who has left does not return by itself, unless it is to.
+    fn forget_members(&self) -> Result<(), PeersError> {
+        if self.left && !self.config.cluster.join.rejoin_after_leave {
+            Peers::open(self.config.data_dir.as_deref())?.forget()?;
+        }
+        Ok(())
     }
 }
 
@@ -314,13 +350,32 @@ impl Signals {
     }
 }
 
+/// Others are not assembled yet: what needs them is refused, so that nobody waits for a cluster that does not come.
+fn must_be_alone(config: &Config) -> Result<()> {
+    match config {
+        Config { server: false, .. } => Err(anyhow!("this version has no client agents yet: set server = true (flag -server)")),
+        Config { cluster, .. } if cluster.bootstrap_expect > 1 || !cluster.join.retry.is_empty() => {
+            Err(anyhow!("this version joins nobody yet: set bootstrap = true, and no retry_join"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn raft_config(config: &Config, id: Uuid) -> raft::Config {
     let dir = config.data_dir.as_ref().map(|dir| dir.join("raft"));
+    let calm = raft::Config::new(dir, id);
     raft::Config {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
-        ..raft::Config::new(dir, id)
+        heartbeat: config.raft.patience(calm.heartbeat),
+        election: (config.raft.patience(calm.election.0), config.raft.patience(calm.election.1)),
+        ..calm
     }
+}
+
+fn joining(config: &Config) -> loops::Joining {
+    let join = &config.cluster.join;
+    loops::Joining { addresses: join.retry.clone(), interval: join.interval, attempts_max: join.attempts_max }
 }
 
 fn telemetry_config(config: &Config) -> telemetry::Config {
@@ -337,11 +392,6 @@ fn telemetry_config(config: &Config) -> telemetry::Config {
 
 fn filter(config: &Config) -> telemetry::Filter {
     telemetry::Filter::new(config.telemetry.prefix_filter.clone(), config.telemetry.filter_default)
-}
-
-/// Where others reach this agent's RPC.
-fn server_address(config: &Config) -> SocketAddr {
-    (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
 }
 
 fn http_config(config: &Config) -> http::Config {

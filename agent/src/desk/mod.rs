@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods)] // waits for a leader have an end
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,11 +11,13 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
+mod cluster;
 pub(crate) mod disk;
 pub(crate) mod feed;
 pub(crate) mod forward;
 mod local;
 mod order;
+mod peers;
 mod quorum;
 mod read;
 mod rounds;
@@ -26,8 +27,15 @@ mod write;
 
 use crate::raft::{Raft, WriteError};
 use crate::rpc::CallError;
+#[cfg(test)]
+pub(crate) use cluster::testing;
+pub(crate) use cluster::{
+    Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Membership, Server, ServerName, Servers, Standing,
+    Unmet, Voters,
+};
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
+pub(crate) use peers::{Peers, PeersError};
 pub(crate) use quorum::{Quorum, Seat};
 pub(crate) use read::{Consistency, Seen, Wait};
 pub(crate) use travel::Travel;
@@ -118,6 +126,9 @@ pub(crate) enum DeskError {
     /// The reload was refused as a whole; the message lists every fault.
     #[error("{0}")]
     Reload(String),
+    /// About the cluster; what was changed is said there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The agent is stopping.
     #[error("the agent is stopping")]
     Stopping,
@@ -148,11 +159,11 @@ struct Inner {
     bells: Arc<Bells>,
     session: Session,
     local: LocalDesk,
+    cluster: Cluster,
     caught_up: AtomicBool,
     forgetful: bool,
     hold: Duration,
     default_reads_fail: bool,
-    server_address: SocketAddr,
     stop: channel::Receiver<bool>,
     errands: mpsc::Sender<Errand>,
 }
@@ -169,14 +180,14 @@ pub(crate) struct Setup {
     pub(crate) reader: Reader,
     pub(crate) bells: Arc<Bells>,
     pub(crate) local: LocalDesk,
+    /// This agent among others.
+    pub(crate) cluster: Cluster,
     /// Whether nothing is kept on disk.
     pub(crate) forgetful: bool,
     /// How long a question waits for a leader (Consul's `rpc_hold_timeout`).
     pub(crate) hold: Duration,
     /// Whether default reads of the catalog fail without a leader, as Consul's do.
     pub(crate) default_reads_fail: bool,
-    /// Where others reach this agent's RPC, if it is a server.
-    pub(crate) server_address: SocketAddr,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -185,21 +196,8 @@ pub(crate) struct Setup {
 
 impl Desk {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup {
-            name,
-            id,
-            run,
-            quorum,
-            reader,
-            bells,
-            local,
-            forgetful,
-            hold,
-            default_reads_fail,
-            server_address,
-            stop,
-            errands,
-        } = setup;
+        let Setup { name, id, run, quorum, reader, bells, local, cluster, forgetful, hold, default_reads_fail, stop, errands } =
+            setup;
         let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
         let inner = Inner {
             name,
@@ -210,10 +208,10 @@ impl Desk {
             session,
             local,
             caught_up,
+            cluster,
             forgetful,
             hold,
             default_reads_fail,
-            server_address,
             stop,
             errands,
         };

@@ -1,5 +1,6 @@
 //! The HTTP door: Consul's API, over TCP and Unix sockets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ mod json;
 mod kv;
 mod later;
 mod limit;
+mod operator;
 mod options;
 mod path;
 mod query;
@@ -129,6 +131,10 @@ impl Door {
 
     fn datacenter(&self) -> &str {
         &self.config.datacenter
+    }
+
+    fn leader_address(&self) -> Option<SocketAddr> {
+        self.desk.cluster().leader()
     }
 
     /// Refuses what another datacenter would have to answer.

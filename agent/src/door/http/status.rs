@@ -6,7 +6,6 @@ use http::Method;
 
 use super::Door;
 use super::call::{Answering, Call, Handler, Route};
-use super::error::HttpError;
 use super::json;
 use super::reply::Reply;
 
@@ -19,7 +18,8 @@ pub(super) const ROUTES: &[Route] = &[
 fn leader(door: Arc<Door>, call: Call) -> Answering {
     Box::pin(async move {
         door.must_be_here(&call)?;
-        let leader = door.desk.servers(&call.who).await.ok().and_then(|servers| servers.leader);
+        let servers = door.desk.servers(&{ call }.who).await.map_or(Vec::new(), |servers| servers.servers);
+        let leader = servers.iter().find(|server| server.leader).and_then(|server| server.address);
         let mut out = Vec::new();
         json::text(&mut out, &leader.map(|address| address.to_string()).unwrap_or_default());
         Ok(Reply::json(out))
@@ -29,11 +29,9 @@ fn leader(door: Arc<Door>, call: Call) -> Answering {
 fn peers(door: Arc<Door>, call: Call) -> Answering {
     Box::pin(async move {
         door.must_be_here(&call)?;
-        let servers = door.desk.servers(&call.who).await?;
-        if servers.leader.is_none() {
-            return Err(HttpError::Server("No cluster leader".into()));
-        }
-        let peers: Vec<String> = servers.voters.iter().map(ToString::to_string).collect();
+        let servers = door.desk.servers(&{ call }.who).await?.servers;
+        let voters = servers.iter().filter(|server| server.votes);
+        let peers: Vec<String> = voters.filter_map(|server| server.address).map(|address| address.to_string()).collect();
         Ok(Reply::json(json::texts(peers.iter().map(String::as_str))))
     })
 }
