@@ -30,8 +30,8 @@ use crate::rpc::CallError;
 #[cfg(test)]
 pub(crate) use cluster::testing;
 pub(crate) use cluster::{
-    Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Membership, Server, ServerName, Servers, Standing,
-    Unmet, Voters,
+    BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Electorate, Elsewhere, Gossiping, KeyChange, Keyring, Lone, Member,
+    RAFT_TAG, ServerName, Standing, Unmet, carried,
 };
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
@@ -250,6 +250,11 @@ impl Desk {
     /// What this agent was told to run.
     pub(crate) fn local(&self) -> &LocalDesk {
         &self.0.local
+    }
+
+    /// The cluster knows a later life of this agent than it does itself: its commands must not seem older than those.
+    pub(crate) fn raise_epoch(&self, epoch: u64) {
+        self.session().raise(epoch);
     }
 
     fn session(&self) -> &Session {

@@ -1,7 +1,7 @@
 //! A cluster of one: a server that nobody is with.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -15,7 +15,7 @@ use crate::raft::Raft;
 
 /// A server that nobody is with.
 pub(crate) struct Lone {
-    member: Member,
+    member: Mutex<Member>,
     /// The one to send with stands first.
     keys: Mutex<Vec<GossipKey>>,
     version: watch::Sender<u64>,
@@ -32,13 +32,24 @@ impl Lone {
     pub(crate) fn new(config: &Config, id: Uuid, raft: Raft) -> (Self, LoneVoters) {
         let member = Member::of(config, id);
         let keys = Mutex::new(config.cluster.gossip.key.iter().cloned().collect());
-        (Self { member: member.clone(), keys, version: watch::Sender::new(0) }, LoneVoters { member, raft })
+        (Self { member: Mutex::new(member.clone()), keys, version: watch::Sender::new(0) }, LoneVoters { member, raft })
+    }
+}
+
+impl Lone {
+    fn member(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Membership for Lone {
     fn members(&self) -> Vec<Member> {
-        vec![self.member.clone()]
+        vec![self.member().clone()]
+    }
+
+    fn tell(&self, own: &Member) {
+        *self.member() = own.clone();
+        self.version.send_modify(|version| *version += 1);
     }
 
     fn version(&self) -> watch::Receiver<u64> {
@@ -52,7 +63,7 @@ impl Membership for Lone {
 
     fn force_leave(&self, name: SmolStr, _prune: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         // This agent is alive: it stays, as in Consul.
-        let known = self.member.name == name;
+        let known = self.member().name == name;
         async move { if known { Ok(()) } else { Err(ClusterError::NoSuchMember(name)) } }.boxed()
     }
 
