@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use clap::{Args, FromArgMatches};
 use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -47,10 +46,7 @@ const WORKERS_MAX: usize = 4;
 
 /// Runs `muster agent`.
 pub(crate) fn agent(arguments: Vec<OsString>) -> ExitCode {
-    let program = std::iter::once(OsString::from("muster agent"));
-    let command = AgentFlags::augment_args(clap::Command::new("muster agent").about("Runs an agent on this host"));
-    let matches = command.try_get_matches_from(config::go_style(program.chain(arguments)));
-    let flags = match matches.and_then(|matches| AgentFlags::from_arg_matches(&matches)) {
+    let flags = match AgentFlags::parse(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use clap::{Args, FromArgMatches};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
@@ -12,7 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Cluster, ClusterError, KeyChange, Keyring, Member, Membership, Server, Servers, Standing, Voters};
-use crate::config::{AgentFlags, Config, GossipKey, Host, go_style, load};
+use crate::config::{AgentFlags, Config, GossipKey, Host, load};
 
 /// The id of the agent under test.
 pub(crate) const OWN: Uuid = Uuid::from_u128(1);
@@ -34,9 +33,8 @@ struct State {
 /// The configuration that these flags make.
 pub(crate) fn config(flags: &[&str]) -> Config {
     let host = Host { name: "own".to_owned(), addresses: vec![("lo".to_owned(), [127, 0, 0, 1].into())] };
-    let args = ["agent"].iter().chain(flags).map(std::ffi::OsString::from);
-    let matches = AgentFlags::augment_args(clap::Command::new("agent")).try_get_matches_from(go_style(args)).unwrap();
-    load(&AgentFlags::from_arg_matches(&matches).unwrap(), &host).unwrap().config
+    let flags = AgentFlags::parse(flags.iter().map(std::ffi::OsString::from)).unwrap();
+    load(&flags, &host).unwrap().config
 }
 
 /// Somebody at 127.0.0.`number`, whose id is that number.
