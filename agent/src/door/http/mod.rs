@@ -1,6 +1,5 @@
 //! The HTTP door: Consul's API, over TCP and Unix sockets.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +110,7 @@ pub(crate) struct Door {
     config: Config,
     desk: Desk,
     facts: Arc<AgentFacts>,
-    answers: answers::Answers,
+    answers: Arc<answers::Answers>,
     /// Headers of every answer of the API.
     common: HeaderMap,
     hosts: rules::Hosts,
@@ -126,15 +125,11 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: answers::Answers::default(), common, hosts }
+        Self { config, desk, facts, answers: Arc::default(), common, hosts }
     }
 
     fn datacenter(&self) -> &str {
         &self.config.datacenter
-    }
-
-    fn leader_address(&self) -> Option<SocketAddr> {
-        self.desk.cluster().leader()
     }
 
     /// Refuses what another datacenter would have to answer.

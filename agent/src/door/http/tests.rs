@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{AgentFacts, Config, Door, Listener, routes, serve};
 use crate::config::{AgentFlags, Host};
-use crate::desk::{Bells, Cluster, Desk, LocalDesk, LocalSettings, Lone, Policy, Setup, disk};
+use crate::desk::{Bells, Cluster, Desk, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup, disk};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
 
@@ -51,18 +51,19 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         anti_entropy: AntiEntropy::OwnRows,
     };
     let about = agent_config();
-    let (membership, voters) = Lone::new(&about, id, raft.clone());
     let desk = Desk::new(Setup {
         name: NodeName::new("test-node").expect("a name"),
         id,
         run: Run { agent: id, epoch: 1 << 16 },
-        raft,
+        quorum: Quorum::alone(raft, &reader),
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
-        cluster: Cluster::new(id, about.addresses.clone(), membership, voters),
+        cluster: Cluster::new(id, about.addresses.clone(), Lone::new(&about, id)),
         forgetful: false,
         hold: Duration::from_secs(10),
+        default_reads_fail: false,
+        server_address: ([127, 0, 0, 1], 8300).into(),
         stop: stopping,
         errands,
     });

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::super::super::{AgentFacts, Config as DoorConfig, Door, Listener, serve};
 use crate::config::{AgentFlags, Config, Host, load};
 use crate::desk::disk::Kept;
-use crate::desk::{Bells, Cluster, Desk, Errand, LocalDesk, LocalSettings, Lone, Policy, Setup};
+use crate::desk::{Bells, Cluster, Desk, Errand, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup};
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
@@ -83,18 +83,19 @@ impl House {
             discard_output: false,
             anti_entropy: AntiEntropy::OwnRows,
         };
-        let (membership, voters) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
             run: Run { agent: id, epoch: 1 << 16 },
-            raft: raft.clone(),
+            quorum: Quorum::alone(raft.clone(), &reader),
             reader,
             bells,
             local: LocalDesk::new(runner, None, Kept::default(), settings),
-            cluster: Cluster::new(id, config.addresses.clone(), membership, voters),
+            cluster: Cluster::new(id, config.addresses.clone(), Lone::new(&config, id)),
             forgetful: true,
             hold: Duration::from_secs(5),
+            default_reads_fail: false,
+            server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,
         });
