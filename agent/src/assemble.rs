@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -389,11 +388,6 @@ fn telemetry_config(config: &Config) -> telemetry::Config {
 
 fn filter(config: &Config) -> telemetry::Filter {
     telemetry::Filter::new(config.telemetry.prefix_filter.clone(), config.telemetry.filter_default)
-}
-
-/// Where others reach this agent's RPC.
-fn server_address(config: &Config) -> SocketAddr {
-    (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
 }
 
 fn http_config(config: &Config) -> http::Config {

@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods)] // waits for a leader have an end
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -166,7 +165,6 @@ struct Inner {
     forgetful: bool,
     hold: Duration,
     default_reads_fail: bool,
-    server_address: SocketAddr,
     stop: channel::Receiver<bool>,
     errands: mpsc::Sender<Errand>,
 }
@@ -191,8 +189,6 @@ pub(crate) struct Setup {
     pub(crate) hold: Duration,
     /// Whether default reads of the catalog fail without a leader, as Consul's do.
     pub(crate) default_reads_fail: bool,
-    /// Where others reach this agent's RPC, if it is a server.
-    pub(crate) server_address: SocketAddr,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -231,7 +227,6 @@ impl Desk {
             forgetful,
             hold,
             default_reads_fail,
-            server_address,
             stop,
             errands,
         };

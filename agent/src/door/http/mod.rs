@@ -1,5 +1,6 @@
 //! The HTTP door: Consul's API, over TCP and Unix sockets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -95,7 +95,6 @@ impl House {
             forgetful: true,
             hold: Duration::from_secs(5),
             default_reads_fail: false,
-            server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,
         });
