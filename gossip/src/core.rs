@@ -59,6 +59,8 @@ pub(crate) struct Core {
     teller: Teller,
     /// foca's gossip round, while there is nothing to gossip.
     parked: Option<Timer<Identity>>,
+    /// When the last round of gossip was.
+    gossiped: Option<Instant>,
     /// The size of the cluster that foca's settings are made for.
     sized_for: usize,
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
@@ -253,6 +255,7 @@ impl Core {
             rng,
             teller: Teller::Own,
             parked: None,
+            gossiped: None,
             sized_for: 1,
             waiting: BTreeMap::new(),
             summoned: BTreeSet::new(),
@@ -401,7 +404,11 @@ impl Core {
         if (self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0)
             && let Some(timer) = self.parked.take()
         {
-            self.wheel.set(Due::Foca(timer), now, self.config.timing.gossip_interval);
+            // The first round after a pause is soon, but takes along what happens in the same moment.
+            let due = self
+                .gossiped
+                .map_or(Duration::ZERO, |last| (last + self.config.timing.gossip_interval).saturating_duration_since(now));
+            self.wheel.set(Due::Foca(timer), now, due.max(GOSSIP_SOON));
         }
         let Some(cluster) = self.cluster else {
             self.out.packets.clear();
@@ -505,6 +512,9 @@ impl Core {
         true
     }
 }
+
+/// How long the first round of gossip after a pause waits.
+const GOSSIP_SOON: Duration = Duration::from_millis(10);
 
 type FocaHere = Foca<Identity, Codec, SmallRng, Items>;
 

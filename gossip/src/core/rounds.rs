@@ -70,6 +70,9 @@ impl Core {
 
     fn foca_timer(&mut self, timer: Timer<Identity>, now: Instant) {
         let mut buried = None;
+        if matches!(timer, Timer::PeriodicGossip(_)) {
+            self.gossiped = Some(now);
+        }
         if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
             // foca 2.0 tells a member that it is dead whenever this timer finds it, also when it has refuted meanwhile: 20 to 40
             // needless rejoins a minute in a cluster of 1,000 with 5 % loss. So it finds only who is still suspected.
