@@ -11,7 +11,7 @@ mod tables;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::book::{Book, Entry, Timeouts, Told};
 use crate::config::Config;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, Why};
 use crate::identity::Identity;
 use crate::item::{ITEM_BYTES_MAX, Item, Items};
 use crate::key::Keyring;
@@ -73,7 +73,10 @@ pub(crate) struct Core {
     defunct: bool,
     contested: Option<Instant>,
     lonely: Duration,
+    lonely_planned: bool,
     reap_at: Option<Instant>,
+    /// The last refusal that was logged.
+    refused: Option<(Instant, IpAddr, Why)>,
     /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
     disowned: BTreeSet<Identity>,
     effects: Effects,
@@ -264,7 +267,9 @@ impl Core {
             defunct: false,
             contested: None,
             lonely: rounds::LONELY_MIN,
+            lonely_planned: false,
             reap_at: None,
+            refused: None,
             disowned: BTreeSet::new(),
             effects: Effects { changed: true, ..Effects::default() },
             meters: Meters::new(),

@@ -25,8 +25,10 @@ const LONELY_DIALS: usize = 4;
 const RECONNECT_EVERY: Duration = Duration::from_secs(30);
 /// How often tables are compared in a cluster of up to 32; larger ones do it less often, so that the load stays the same.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(30);
-/// How often agents without a cluster ask each other for one.
+/// How often agents without a cluster ask each other for one, in their first seconds.
 const FORM_EVERY: Duration = Duration::from_millis(250);
+/// How often they do later: somebody is missing, and may be for long.
+const FORM_EVERY_LATER: Duration = Duration::from_secs(1);
 /// How long an agent without a cluster is remembered.
 const FORM_MEMORY: Duration = Duration::from_secs(10);
 /// Most kept peers: enough that some live, whatever happened meanwhile.
@@ -39,7 +41,7 @@ impl Core {
         self.wheel.set(Due::Exchange, now, exchange);
         let reconnect = self.jittered(RECONNECT_EVERY);
         self.wheel.set(Due::Reconnect, now, reconnect);
-        self.wheel.set(Due::Lonely, now, Duration::ZERO);
+        self.plan_lonely(now, Duration::ZERO);
         if self.cluster.is_none() {
             self.wheel.set(Due::Form, now, FORM_EVERY);
         }
@@ -133,12 +135,20 @@ impl Core {
             self.event(Event::Alone);
             self.disowned = self.book.failed().map(|entry| entry.identity).collect();
             self.lonely = LONELY_MIN;
-            self.wheel.set(Due::Lonely, now, Duration::ZERO);
+            self.plan_lonely(now, Duration::ZERO);
+        }
+    }
+
+    fn plan_lonely(&mut self, now: Instant, after: Duration) {
+        if !self.lonely_planned {
+            self.lonely_planned = true;
+            self.wheel.set(Due::Lonely, now, after);
         }
     }
 
     /// Nobody else is there: some of those who were are dialed.
     fn lonely_due(&mut self, now: Instant) {
+        self.lonely_planned = false;
         let takes_part = matches!(self.standing, Standing::Inside | Standing::Outside);
         if !takes_part || self.book.alive().next().is_some() {
             self.lonely = LONELY_MIN;
@@ -150,7 +160,7 @@ impl Core {
         self.effects.dials.extend(chosen.into_iter().map(Dial::Join));
         let wait = self.jittered(self.lonely);
         self.lonely = (self.lonely * 2).min(LONELY_MAX);
-        self.wheel.set(Due::Lonely, now, wait);
+        self.plan_lonely(now, wait);
     }
 
     /// Agents that wait for a cluster ask each other for it.
@@ -161,7 +171,8 @@ impl Core {
         self.waiting.retain(|_, (_, heard)| now.saturating_duration_since(*heard) < FORM_MEMORY);
         let addrs: Vec<SocketAddr> = self.waiting.values().map(|(waiting, _)| waiting.identity.addr).collect();
         self.effects.dials.extend(addrs.into_iter().map(Dial::Join));
-        let next = self.jittered(FORM_EVERY);
+        let early = now.saturating_duration_since(self.started) < FORM_MEMORY;
+        let next = self.jittered(if early { FORM_EVERY } else { FORM_EVERY_LATER });
         self.wheel.set(Due::Form, now, next);
     }
 

@@ -285,7 +285,7 @@ async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAdd
         };
         let response = match Request::decode(&message) {
             Ok(request) => respond(shared, peer, request).await,
-            Err(_) => shared.with(|core, _| core.refuse(peer, Refusal::new(Why::Malformed, "the request cannot be read"))),
+            Err(_) => shared.with(|core, now| core.refuse(peer, Refusal::new(Why::Malformed, "the request cannot be read"), now)),
         };
         line.send(&response.encode()).await?;
     }
@@ -296,7 +296,7 @@ async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAdd
 async fn refuse_in_clear(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr, refusal: Refusal) -> io::Result<()> {
     let mut body = Vec::new();
     put_refusal(&refusal, &mut body);
-    shared.with(|core, _| core.refuse(peer, refusal));
+    shared.with(|core, now| core.refuse(peer, refusal, now));
     let head = REFUSAL_MARK | u32::try_from(body.len()).unwrap_or(0);
     within(GREETING_TIMEOUT, async {
         stream.write_all(&head.to_be_bytes()).await?;
