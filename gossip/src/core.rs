@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::book::{Book, Entry, Timeouts, Told};
 use crate::config::Config;
-use crate::error::{Error, Refusal, Why};
+use crate::error::{Error, Refusal};
 use crate::identity::Identity;
 use crate::item::{ITEM_BYTES_MAX, Item, Items};
 use crate::key::Keyring;
@@ -75,8 +75,8 @@ pub(crate) struct Core {
     lonely: Duration,
     lonely_planned: bool,
     reap_at: Option<Instant>,
-    /// The last refusal that was logged.
-    refused: Option<(Instant, IpAddr, Why)>,
+    /// The last refusal that was told here.
+    refused: Option<(Instant, IpAddr, Refusal)>,
     /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
     disowned: BTreeSet<Identity>,
     effects: Effects,

@@ -156,7 +156,7 @@ pub enum Event {
         /// Its holders.
         nodes: [Uuid; 2],
     },
-    /// This agent admitted nobody: somebody asked and was refused.
+    /// Somebody asked to be let in, or for something else, and was refused. The same to the same host is told once in half a minute.
     Refused {
         /// Who asked.
         peer: SocketAddr,

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::config::{Config, Keep};
 use crate::core::{Core, Dial, Standing};
 use crate::error::Error;
+use crate::key::Key;
 use crate::member::{Event, Member};
 use crate::seal::PACKET_BYTES_MAX;
 
@@ -34,6 +35,9 @@ const EVENTS_MAX: usize = 4096;
 const CONNECTIONS_MAX: usize = 256;
 /// Of those, from one host: one host alone cannot take them all.
 const CONNECTIONS_PER_HOST_MAX: usize = 64;
+/// Pieces (of 64 KB) of long messages that all connections together may hold: 32 MB. A connection that needs more is closed; what it
+/// was for is tried again.
+const PIECES_MAX: usize = 512;
 /// Conversations that this agent leads at once; more wait.
 const DIALS_MAX: usize = 16;
 /// Conversations that wait. Beyond them they are dropped: each has a timer that asks again.
@@ -62,8 +66,16 @@ pub fn new(config: Config, seed: u64) -> Result<(Handle, Driver), Error> {
         keep,
         keeping: tokio::sync::Mutex::new(()),
         random,
+        room: Arc::new(Semaphore::new(PIECES_MAX)),
     });
     Ok((Handle::new(shared.clone()), Driver { shared, dials: waiting }))
+}
+
+/// A new gossip key of 32 bytes.
+pub fn keygen() -> Result<Key, Error> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::Setting("the system gives no random numbers"))?;
+    Ok(Key::new(&bytes)?)
 }
 
 /// UDP and TCP on one port.
@@ -110,6 +122,8 @@ struct Shared {
     /// Held while something is kept on disk, so that what is kept last is what is used.
     keeping: tokio::sync::Mutex<()>,
     random: SystemRandom,
+    /// Pieces of messages, beyond the first of each, that may be held at once.
+    room: Arc<Semaphore>,
 }
 
 impl Shared {

@@ -41,8 +41,12 @@ impl Core {
             Dial::Join(_) => Request::Join(self.claim(now)),
             Dial::Exchange(_) => Request::Digest { badge: self.badge(), digest: self.digest() },
             Dial::Rival(..) | Dial::Namesake(..) => self.knock(now),
-            Dial::Summon(identity, _) => Request::Who { asker: self.iam(now), over: Some((identity.epoch, Kind::Told)) },
-            Dial::Replaced(identity) => Request::Who { asker: self.iam(now), over: Some((identity.epoch, Kind::Replaced)) },
+            Dial::Summon(identity, _) => {
+                Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Told)) }
+            }
+            Dial::Replaced(identity) => {
+                Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Replaced)) }
+            }
         }
     }
 
@@ -223,16 +227,16 @@ impl Core {
     /// One message on each side: the refusal travels, and is told here.
     pub(crate) fn refuse(&mut self, peer: SocketAddr, refusal: Refusal, now: Instant) -> Response {
         self.meters.refused(refusal.why);
-        let again = self.refused.is_some_and(|(at, ip, why)| {
-            (ip, why) == (peer.ip(), refusal.why) && now.saturating_duration_since(at) < REFUSAL_PAUSE
+        let again = self.refused.as_ref().is_some_and(|(at, ip, last)| {
+            (*ip, last) == (peer.ip(), &refusal) && now.saturating_duration_since(*at) < REFUSAL_PAUSE
         });
         if again {
             debug!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
         } else {
-            self.refused = Some((now, peer.ip(), refusal.why));
             warn!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
+            self.refused = Some((now, peer.ip(), refusal.clone()));
+            self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
         }
-        self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
         Response::Refused(refusal)
     }
 
@@ -422,7 +426,7 @@ impl Core {
     }
 }
 
-/// How long the same refusal to the same host is not said again in the log: it asks again and again.
+/// How long the same refusal to the same host is not told again here: it asks again and again, and others have news to tell.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Most holders that one claim may set us looking for: one of the UUID, and those of the name.
