@@ -74,6 +74,7 @@ pub(crate) struct Core {
     contested: Option<Instant>,
     lonely: Duration,
     lonely_planned: bool,
+    exchange_planned: bool,
     reap_at: Option<Instant>,
     /// The last refusal that was told here.
     refused: Option<(Instant, IpAddr, Refusal)>,
@@ -105,6 +106,8 @@ enum Due {
     /// A member's record should have come by now.
     Fetch(Uuid, u8),
     Exchange,
+    /// Something changed a moment ago: do others know?
+    ExchangeSoon,
     Reconnect,
     Lonely,
     Reap,
@@ -268,6 +271,7 @@ impl Core {
             contested: None,
             lonely: rounds::LONELY_MIN,
             lonely_planned: false,
+            exchange_planned: false,
             reap_at: None,
             refused: None,
             disowned: BTreeSet::new(),

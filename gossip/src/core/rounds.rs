@@ -25,6 +25,8 @@ const LONELY_DIALS: usize = 4;
 const RECONNECT_EVERY: Duration = Duration::from_secs(30);
 /// How often tables are compared in a cluster of up to 32; larger ones do it less often, so that the load stays the same.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(30);
+/// How long after a change tables are compared: when gossip should have done, as simulated (three seconds).
+const EXCHANGE_SOON: Duration = Duration::from_secs(3);
 /// How often agents without a cluster ask each other for one, in their first seconds.
 const FORM_EVERY: Duration = Duration::from_millis(250);
 /// How often they do later: somebody is missing, and may be for long.
@@ -59,6 +61,10 @@ impl Core {
                 Due::Foca(timer) => self.foca_timer(timer, now),
                 Due::Fetch(node, tries) => self.fetch(node, tries, now),
                 Due::Exchange => self.exchange_due(now),
+                Due::ExchangeSoon => {
+                    self.exchange_planned = false;
+                    self.exchange();
+                }
                 Due::Reconnect => self.reconnect_due(now),
                 Due::Lonely => self.lonely_due(now),
                 Due::Reap => self.reap_due(now),
@@ -106,10 +112,24 @@ impl Core {
         let scale = if size > 32.0 { (size.log2().ceil() - 5.0) as u32 + 1 } else { 1 };
         let next = self.jittered(EXCHANGE_EVERY * scale);
         self.wheel.set(Due::Exchange, now, next);
+        self.exchange();
+    }
+
+    fn exchange(&mut self) {
         if self.is_inside()
             && let Some(addr) = self.book.alive().map(|entry| entry.identity.addr).choose(&mut self.rng)
         {
             self.effects.dials.push(Dial::Exchange(addr));
+        }
+    }
+
+    /// A member came or went: a moment later, tables are compared with somebody. Gossip alone leaves one or the other without
+    /// the news for half a minute.
+    pub(super) fn exchange_soon(&mut self, now: Instant) {
+        if !self.exchange_planned {
+            self.exchange_planned = true;
+            let after = EXCHANGE_SOON.mul_f64(self.rng.random_range(0.5..1.5));
+            self.wheel.set(Due::ExchangeSoon, now, after);
         }
     }
 
