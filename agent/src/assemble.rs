@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, FromArgMatches};
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store};
+use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Reader, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +19,10 @@ use uuid::Uuid;
 
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::{Bells, Desk, DeskError, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::desk::feed::{Pulse, Source};
+use crate::desk::{
+    Bells, Cluster, Desk, DeskError, Errand, LocalDesk, LocalSettings, Lone, Peers, PeersError, Policy, Quorum, Seat, Setup,
+};
 use crate::door::http;
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
@@ -124,23 +127,34 @@ struct Agent {
     facts: Arc<http::AgentFacts>,
     member: watch::Sender<Member>,
     errands: mpsc::Receiver<Errand>,
+    /// Says that nobody could be joined.
+    gave_up: mpsc::Receiver<loops::GaveUp>,
+    /// Whether it has left its cluster.
+    left: bool,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Agent {
     async fn start(flags: AgentFlags, config: Config, files: Vec<PathBuf>, telemetry: Telemetry) -> Result<Self> {
+        must_be_alone(&config)?;
         let dir = config.data_dir.as_deref();
         if let Some(dir) = dir {
             home::prepare(dir)?;
         }
         let id = home::node_id(dir, config.node_id)?;
+        let mut peers = Peers::open(dir)?;
+        if config.cluster.forget_cluster {
+            peers.forget()?;
+        }
         let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
+        let (source, pulsing) = feed_source(&reader);
+        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells, &source)).await?;
+        let _ = pulsing.set(raft.clone());
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
@@ -155,16 +169,19 @@ impl Agent {
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
+        let (membership, voters) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
             run,
-            raft: raft.clone(),
+            quorum: Quorum::new(Seat::Server { raft: raft.clone(), source: source.clone() }, None),
             reader,
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
+            cluster: Cluster::new(id, config.addresses.clone(), membership, voters),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
+            default_reads_fail: false,
             stop: stopping,
             errands,
         });
@@ -178,6 +195,7 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
+        tasks.spawn(source.run(desk.stopping()));
         let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
         let door = Arc::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
         tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
@@ -191,11 +209,18 @@ impl Agent {
         tasks.spawn(loops::reconcile(desk.clone(), members));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
+        let (give_up, gave_up) = mpsc::channel(1);
+        let joined = loops::stay_joined(desk.clone(), joining(&config), peers, SmallRng::seed_from_u64(!seed));
+        tasks.spawn(async move {
+            if let Err(error) = joined.await {
+                let _ = give_up.send(error).await;
+            }
+        });
         tasks.spawn(found(desk.clone(), config.bootstrap));
         tasks.spawn(settle(desk.clone()));
         tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, stop, tasks })
+        Ok(Self { flags, config, desk, raft, dns, telemetry, facts, member, errands: inlet, gave_up, left: false, stop, tasks })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -203,6 +228,7 @@ impl Agent {
         loop {
             tokio::select! {
                 failure = self.raft.failed() => return Err(anyhow!(failure)),
+                Some(gave_up) = self.gave_up.recv() => return Err(anyhow!(gave_up)),
                 signal = signals.next() => match signal {
                     Told::Reload => if let Err(faults) = self.reload().await {
                         tracing::error!("the configuration is as it was: {faults}");
@@ -218,6 +244,7 @@ impl Agent {
                     }
                     Some(Errand::Leave(done)) => {
                         tracing::info!("leaving");
+                        self.left = true;
                         let _ = done.send(());
                         return Ok(());
                     }
@@ -266,6 +293,12 @@ impl Agent {
                 tracing::warn!("requests that did not end in time are cut");
             }
             self.desk.local().flush().await;
+            if let Err(error) = self.forget_members() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the next start may return to the cluster that was left"
+                );
+            }
             self.raft.shutdown().await;
         };
         let again = async { while matches!(signals.next().await, Told::Reload) {} };
@@ -273,6 +306,16 @@ impl Agent {
             _ = tokio::time::timeout(STOP_MAX, ended) => {}
             () = again => tracing::warn!("stopping at once"),
         }
+    }
+}
+
+impl Agent {
+    /// Who has left does not return by itself, unless it is to.
+    fn forget_members(&self) -> Result<(), PeersError> {
+        if self.left && !self.config.cluster.join.rejoin_after_leave {
+            Peers::open(self.config.data_dir.as_deref())?.forget()?;
+        }
+        Ok(())
     }
 }
 
@@ -307,13 +350,32 @@ impl Signals {
     }
 }
 
+/// Others are not assembled yet: what needs them is refused, so that nobody waits for a cluster that does not come.
+fn must_be_alone(config: &Config) -> Result<()> {
+    match config {
+        Config { server: false, .. } => Err(anyhow!("this version has no client agents yet: set server = true (flag -server)")),
+        Config { cluster, .. } if cluster.bootstrap_expect > 1 || !cluster.join.retry.is_empty() => {
+            Err(anyhow!("this version joins nobody yet: set bootstrap = true, and no retry_join"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn raft_config(config: &Config, id: Uuid) -> raft::Config {
     let dir = config.data_dir.as_ref().map(|dir| dir.join("raft"));
+    let calm = raft::Config::new(dir, id);
     raft::Config {
         snapshot_threshold: config.raft.snapshot_threshold,
         trailing_logs: config.raft.trailing_logs,
-        ..raft::Config::new(dir, id)
+        heartbeat: config.raft.patience(calm.heartbeat),
+        election: (config.raft.patience(calm.election.0), config.raft.patience(calm.election.1)),
+        ..calm
     }
+}
+
+fn joining(config: &Config) -> loops::Joining {
+    let join = &config.cluster.join;
+    loops::Joining { addresses: join.retry.clone(), interval: join.interval, attempts_max: join.attempts_max }
 }
 
 fn telemetry_config(config: &Config) -> telemetry::Config {
@@ -333,10 +395,6 @@ fn filter(config: &Config) -> telemetry::Filter {
 }
 
 fn http_config(config: &Config) -> http::Config {
-    let server_address = config
-        .addresses
-        .server
-        .map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
     let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
     http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
@@ -358,7 +416,7 @@ fn http_config(config: &Config) -> http::Config {
         } else {
             config.http.max_conns_per_client
         },
-        ..http::Config::new(&config.datacenter, server_address)
+        ..http::Config::new(&config.datacenter)
     }
 }
 
@@ -380,9 +438,36 @@ fn dns_config(config: &Config) -> muster_dns::Config {
     }
 }
 
-fn ringing(bells: &Arc<Bells>) -> raft::Bells {
-    let (touched, all) = (bells.clone(), bells.clone());
-    raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) }
+/// What followers are served from. It looks at raft, and raft rings it, so it learns of raft when that has started.
+fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
+    let raft: Arc<OnceLock<Raft>> = Arc::default();
+    let pulsing = raft.clone();
+    let pulse = move || match raft.get() {
+        Some(raft) => {
+            let (known_leader, last_contact) = raft.contact();
+            Pulse {
+                known_leader,
+                last_contact: last_contact.unwrap_or(Duration::MAX),
+                caught_up: known_leader && raft.is_level(),
+            }
+        }
+        None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
+    };
+    (Source::new(reader.clone(), pulse), pulsing)
+}
+
+fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {
+    let (touched, all) = ((bells.clone(), source.clone()), (bells.clone(), source.clone()));
+    raft::Bells {
+        touched: Box::new(move |topics| {
+            touched.0.ring(topics);
+            touched.1.changed();
+        }),
+        all: Box::new(move || {
+            all.0.ring_all();
+            all.1.changed();
+        }),
+    }
 }
 
 fn local_settings(config: &Config) -> LocalSettings {
@@ -464,7 +549,9 @@ async fn settle(desk: Desk) {
 
 async fn try_to_found(desk: &Desk, bootstrap: bool) -> Result<(), DeskError> {
     if bootstrap {
-        desk.raft().initialize().await?;
+        if let Some(raft) = desk.raft() {
+            raft.initialize().await?;
+        }
     }
     desk.caught_up().await?;
     if desk.reader().load().history().is_some() {

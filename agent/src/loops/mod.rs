@@ -2,6 +2,7 @@
 
 mod alias;
 mod gauges;
+mod join;
 mod reap;
 mod reconcile;
 mod sync;
@@ -9,6 +10,7 @@ mod verdicts;
 
 pub(crate) use alias::judge_aliases;
 pub(crate) use gauges::show_gauges;
+pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use reap::reap_critical;
 pub(crate) use reconcile::{Member, reconcile};
 pub(crate) use sync::sync;

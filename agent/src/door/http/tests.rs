@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{AgentFacts, Config, Door, Listener, routes, serve};
 use crate::config::{AgentFlags, Host};
-use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Setup, disk};
+use crate::desk::{Bells, Cluster, Desk, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup, disk};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
 
@@ -27,13 +27,12 @@ struct House {
     _dir: tempfile::TempDir,
 }
 
-fn facts() -> Arc<AgentFacts> {
+fn agent_config() -> crate::config::Config {
     let command = AgentFlags::augment_args(clap::Command::new("agent"));
     let matches = command.try_get_matches_from(["agent", "--dev"]).expect("a flag of Consul's");
     let flags = AgentFlags::from_arg_matches(&matches).expect("a flag of Consul's");
     let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
-    let config = crate::config::load(&flags, &host).expect("it needs nothing else").config;
-    Arc::new(AgentFacts::new(config, Metrics::unrecorded(false)))
+    crate::config::load(&flags, &host).expect("it needs nothing else").config
 }
 
 async fn house(change: impl FnOnce(&mut Config)) -> House {
@@ -54,21 +53,25 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         discard_output: false,
         anti_entropy: AntiEntropy::OwnRows,
     };
+    let about = agent_config();
+    let (membership, voters) = Lone::new(&about, id, raft.clone());
     let desk = Desk::new(Setup {
         name: NodeName::new("test-node").expect("a name"),
         id,
         run: Run { agent: id, epoch: 1 << 16 },
-        raft,
+        quorum: Quorum::alone(raft, &reader),
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
+        cluster: Cluster::new(id, about.addresses.clone(), membership, voters),
         forgetful: false,
         hold: Duration::from_secs(10),
+        default_reads_fail: false,
         stop: stopping,
         errands,
     });
     desk.caught_up().await.expect("it leads");
-    let mut config = Config::new("dc1", ([127, 0, 0, 1], 8300).into());
+    let mut config = Config::new("dc1");
     change(&mut config);
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = tcp.local_addr().expect("it is bound");
@@ -76,7 +79,8 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let socket = dir.path().join("http.sock");
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
-    let door = Arc::new(Door::new(config, desk, facts()));
+    let facts = Arc::new(AgentFacts::new(about, Metrics::unrecorded(false)));
+    let door = Arc::new(Door::new(config, desk, facts));
     let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
     House { address, socket, stop, serving, _dir: dir }
 }

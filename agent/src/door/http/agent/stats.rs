@@ -5,21 +5,36 @@ use serde_json::{Value, json};
 
 use super::super::Door;
 use crate::config::{CONSUL_VERSION, Config};
-use crate::raft::Role;
+use crate::desk::Standing;
+use crate::raft::{Raft, Role, Status};
 
 /// All sections.
 pub(super) fn all(door: &Door, config: &Config) -> Value {
-    json!({
+    let mut all = json!({
         "agent": agent(door),
         "build": { "prerelease": "", "revision": "", "version": CONSUL_VERSION },
         "consul": consul(door, config),
-        "raft": raft(door),
         "runtime": {
             "arch": std::env::consts::ARCH,
             "cpu_count": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
             "os": std::env::consts::OS,
         },
-        "serf_lan": { "failed": "0", "left": "0", "members": "1" },
+        "serf_lan": serf(door, config),
+    });
+    if let Some(log) = door.desk.raft() {
+        all["raft"] = raft(&log.status());
+    }
+    all
+}
+
+fn serf(door: &Door, config: &Config) -> Value {
+    let members = door.desk.cluster().members();
+    let count = |standing| members.iter().filter(|member| member.standing == standing).count().to_string();
+    json!({
+        "encrypted": config.cluster.gossip.key.is_some().to_string(),
+        "failed": count(Standing::Failed),
+        "left": count(Standing::Left),
+        "members": members.len().to_string(),
     })
 }
 
@@ -43,14 +58,13 @@ fn consul(door: &Door, config: &Config) -> Value {
         "acl": "disabled",
         "bootstrap": config.bootstrap.to_string(),
         "known_datacenters": "1",
-        "leader": door.desk.raft().is_leader().to_string(),
+        "leader": door.desk.raft().is_some_and(Raft::is_leader).to_string(),
         "leader_addr": door.leader_address().map(|address| address.to_string()).unwrap_or_default(),
         "server": config.server.to_string(),
     })
 }
 
-fn raft(door: &Door) -> Value {
-    let status = door.desk.raft().status();
+fn raft(status: &Status) -> Value {
     let state = match status.role {
         Role::Learner => "Nonvoter",
         Role::Follower => "Follower",
