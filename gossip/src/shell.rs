@@ -58,6 +58,7 @@ pub fn new(config: Config, seed: u64) -> Result<(Handle, Driver), Error> {
     let shared = Arc::new(Shared {
         members: ArcSwap::from_pointee(core.members().into()),
         standing: watch::channel(core.standing().clone()).0,
+        version: watch::channel(0).0,
         core: Mutex::new(core),
         udp: OnceLock::new(),
         events: broadcast::channel(EVENTS_MAX).0,
@@ -115,6 +116,8 @@ struct Shared {
     udp: OnceLock<UdpSocket>,
     members: ArcSwap<Arc<[Member]>>,
     standing: watch::Sender<Standing>,
+    /// How often the list of members changed.
+    version: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
     dials: mpsc::Sender<Dial>,
     wake: Notify,
@@ -140,6 +143,7 @@ impl Shared {
         let effects = core.effects();
         if effects.changed {
             self.members.store(Arc::new(core.members().into()));
+            self.version.send_modify(|version| *version += 1);
             let standing = core.standing();
             self.standing.send_if_modified(|known| {
                 let other = known != standing;
