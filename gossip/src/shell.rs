@@ -175,6 +175,18 @@ impl Shared {
         }
         result
     }
+
+    /// Takes the packets that are there, as many as one turn may.
+    fn take_packets(&self, udp: &UdpSocket, buffer: &mut [u8]) {
+        for _ in 0..PACKETS_PER_TURN {
+            match udp.try_recv_from(buffer) {
+                Ok((length, _)) => self.with(|core, now| core.packet(&buffer[..length], now)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // The system tells of packets that could not be delivered: their members will be silent.
+                Err(error) => debug!(%error, "udp"),
+            }
+        }
+    }
 }
 
 /// Gossips.
@@ -210,20 +222,14 @@ impl Driver {
             }
             tokio::select! {
                 () = &mut shutdown => return,
-                received = udp.recv_from(&mut buffer) => {
-                    let mut received = received;
-                    for _ in 0..PACKETS_PER_TURN {
-                        match received {
-                            Ok((length, _)) => shared.with(|core, now| core.packet(&buffer[..length], now)),
-                            // The system tells of packets that could not be delivered: their members will be silent.
-                            Err(ref error) if error.kind() != std::io::ErrorKind::WouldBlock => debug!(%error, "udp"),
-                            Err(_) => break,
-                        }
-                        received = udp.try_recv_from(&mut buffer);
-                    }
-                }
+                readable = udp.readable() => match readable {
+                    Ok(()) => shared.take_packets(udp, &mut buffer),
+                    Err(error) => debug!(%error, "udp"),
+                },
                 () = &mut sleep, if deadline.is_some() => {
                     deadline = None;
+                    // What came in while this agent slept is older than what is due now.
+                    shared.take_packets(udp, &mut buffer);
                     shared.with(Core::tick);
                 }
                 () = shared.wake.notified() => {}

@@ -25,6 +25,8 @@ const LONELY_DIALS: usize = 4;
 const RECONNECT_EVERY: Duration = Duration::from_secs(30);
 /// How often tables are compared in a cluster of up to 32; larger ones do it less often, so that the load stays the same.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(30);
+/// A timer so late tells that this agent was asleep: stopped, suspended, or starved of CPU.
+const ASLEEP: Duration = Duration::from_secs(1);
 /// How long after a change tables are compared: when gossip should have done, as simulated (three seconds).
 const EXCHANGE_SOON: Duration = Duration::from_secs(3);
 /// How often agents without a cluster ask each other for one, in their first seconds.
@@ -56,9 +58,9 @@ impl Core {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
-        while let Some(due) = self.wheel.take(now) {
+        while let Some((due, late)) = self.wheel.take(now) {
             match due {
-                Due::Foca(timer) => self.foca_timer(timer, now),
+                Due::Foca(timer) => self.foca_timer(timer, late, now),
                 Due::Fetch(node, tries) => self.fetch(node, tries, now),
                 Due::Exchange => self.exchange_due(now),
                 Due::ExchangeSoon => {
@@ -76,7 +78,7 @@ impl Core {
         self.settle(now);
     }
 
-    fn foca_timer(&mut self, timer: Timer<Identity>, now: Instant) {
+    fn foca_timer(&mut self, timer: Timer<Identity>, late: Duration, now: Instant) {
         let mut buried = None;
         if matches!(timer, Timer::PeriodicGossip(_)) {
             self.gossiped = Some(now);
@@ -88,6 +90,12 @@ impl Core {
                 member.id() == member_id && member.incarnation() == *incarnation && member.state() == Swim::Suspect
             });
             if !suspected {
+                return;
+            }
+            if late > ASLEEP {
+                // This agent slept while the suspected might have refuted: it gets its time again.
+                let patience = self.config.timing.foca(self.sized_for, Duration::ZERO).suspect_to_down_after;
+                self.wheel.set(Due::Foca(timer), now, patience);
                 return;
             }
             buried = Some(*member_id);

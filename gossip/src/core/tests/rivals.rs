@@ -83,6 +83,27 @@ fn one_that_was_paused_begins_another_life_when_it_wakes() {
 }
 
 #[test]
+fn one_that_sleeps_buries_nobody_when_it_wakes() {
+    for seed in 70..76 {
+        let mut net = Net::cluster(seed, 8);
+        // It has just begun to suspect others when it is stopped.
+        net.groups.insert(addr(4), 1);
+        net.run(secs(4));
+        net.pause(addr(4));
+        net.groups.clear();
+        net.run(secs(30));
+        net.resume(addr(4));
+        net.until(secs(60), |net| net.all_see(8)).expect("it is back");
+        net.run(secs(60));
+        assert!(net.all_see(8));
+        for n in 0..8 {
+            let buried = |event: &Event| matches!(event, Event::Down(member) if member.name() != "node-4");
+            assert_eq!(net.events(addr(n), buried), 0, "seed {seed}, at {n}");
+        }
+    }
+}
+
+#[test]
 fn renewals_are_paced() {
     let mut net = Net::cluster(44, 4);
     for n in 0..100 {
