@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
 
-use super::metrics;
+use super::{beside, metrics};
 
 /// How often a follower hears of its server, changes or not.
 pub(crate) const BEAT: Duration = Duration::from_secs(1);
@@ -244,7 +244,7 @@ impl Source {
     }
 
     fn encode(&self, batch: &Batch) -> Made {
-        let frames: Arc<[Bytes]> = batch.frames().collect();
+        let frames: Arc<[Bytes]> = beside(batch.rows(), || batch.frames().collect());
         let bytes = frames.iter().map(Bytes::len).sum();
         metrics::SOURCE.encoded.increment(1);
         metrics::SOURCE.encoded_bytes.increment(bytes as u64);

@@ -43,6 +43,7 @@ struct Server {
     store: Mutex<Store>,
     source: Source,
     caught_up: Arc<AtomicBool>,
+    known_leader: Arc<AtomicBool>,
 }
 
 /// The log.
@@ -125,18 +126,18 @@ impl Log {
 impl Server {
     fn new(tasks: &mut JoinSet<()>) -> Arc<Self> {
         let store = Store::new();
-        let caught_up = Arc::new(AtomicBool::new(true));
+        let (caught_up, known_leader) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
         let pulse = {
-            let caught_up = caught_up.clone();
+            let (caught_up, known_leader) = (caught_up.clone(), known_leader.clone());
             move || Pulse {
-                known_leader: true,
+                known_leader: known_leader.load(Ordering::Relaxed),
                 last_contact: Duration::from_millis(3),
                 caught_up: caught_up.load(Ordering::Relaxed),
             }
         };
         let source = Source::new(store.reader(), pulse);
         tasks.spawn(source.clone().run(pending()));
-        Arc::new(Self { store: Mutex::new(store), source, caught_up })
+        Arc::new(Self { store: Mutex::new(store), source, caught_up, known_leader })
     }
 
     /// Applies the log up to this index.
@@ -493,6 +494,23 @@ async fn a_silent_server_is_left_and_the_age_is_told() {
     let age = following.age().last_contact.expect("it was heard");
     assert!(age >= Duration::from_secs(3), "{age:?}");
     assert_eq!(following.position().index, log.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_cut_off_is_left_for_another() {
+    let (mut tasks, log) = (JoinSet::new(), Log::new());
+    let servers = [Server::new(&mut tasks), Server::new(&mut tasks)];
+    log.write(registration(1, Status::Passing));
+    servers.iter().for_each(|server| server.catch_up(&log));
+    let agent = Agent::start(&mut tasks, &servers, None, 1);
+    agent.reaches(&servers[0]).await;
+    eventually("a leader is known", || agent.following.age().known_leader).await;
+    servers[0].known_leader.store(false, Ordering::Relaxed);
+    eventually("none is known", || !agent.following.age().known_leader).await;
+    servers[1].write(&log, registration(1, Status::Critical));
+    agent.servers.lock().expect("nobody panics").rotate_left(1);
+    agent.reaches(&servers[1]).await;
+    assert_eq!(agent.firsts().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
