@@ -9,6 +9,7 @@ mod desk;
 mod door;
 mod loops;
 mod raft;
+mod rpc;
 mod telemetry;
 
 /// Runs what the process' arguments ask for.

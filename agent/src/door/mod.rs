@@ -1,3 +1,4 @@
 //! The doors: where somebody knocks.
 
 pub(crate) mod http;
+pub(crate) mod peer;

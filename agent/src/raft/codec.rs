@@ -129,15 +129,16 @@ struct RaftIdBody {
     id: Uuid,
 }
 
-#[derive(Serialize, Deserialize)]
-struct VoteBody {
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct VoteBody {
     term: u64,
     voted_for: Uuid,
+    #[serde(default)]
     committed: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct LogIdBody {
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct LogIdBody {
     term: u64,
     index: u64,
 }
@@ -151,14 +152,14 @@ struct EntryBody {
 /// By name, so that a kind of entry that is not known here is an error and never taken for another.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum PayloadBody {
+pub(super) enum PayloadBody {
     Blank,
     Command(Bytes),
     Membership(MembershipBody),
 }
 
 #[derive(Serialize, Deserialize)]
-struct MembershipBody {
+pub(super) struct MembershipBody {
     /// One set of voters; two while a change is under way.
     configs: Vec<BTreeSet<Uuid>>,
     /// Voters and learners.
@@ -166,7 +167,7 @@ struct MembershipBody {
 }
 
 #[derive(Serialize, Deserialize)]
-struct PeerBody {
+pub(super) struct PeerBody {
     uuid: Uuid,
 }
 
@@ -188,14 +189,11 @@ pub(super) fn open_raft_id(record: &[u8]) -> Result<RaftId, Fault> {
 }
 
 pub(super) fn seal_vote(vote: &Vote) -> Vec<u8> {
-    let body = VoteBody { term: vote.leader_id.term, voted_for: vote.leader_id.voted_for.0, committed: vote.committed };
-    seal(Kind::Vote, 0, &body)
+    seal(Kind::Vote, 0, &VoteBody::from(*vote))
 }
 
 pub(super) fn open_vote(record: &[u8]) -> Result<Vote, Fault> {
-    let body: VoteBody = open(Kind::Vote, 0, record)?;
-    let leader_id = openraft::impls::leader_id_std::LeaderId { term: body.term, voted_for: RaftId(body.voted_for) };
-    Ok(Vote { leader_id, committed: body.committed })
+    open(Kind::Vote, 0, record).map(|body: VoteBody| body.into())
 }
 
 pub(super) fn seal_log_id(kind: Kind, id: LogId) -> Vec<u8> {
@@ -207,23 +205,13 @@ pub(super) fn open_log_id(kind: Kind, record: &[u8]) -> Result<LogId, Fault> {
 }
 
 pub(super) fn seal_entry(entry: &Entry) -> Vec<u8> {
-    let payload = match &entry.payload {
-        EntryPayload::Blank => PayloadBody::Blank,
-        EntryPayload::Normal(Payload(bytes)) => PayloadBody::Command(bytes.clone()),
-        EntryPayload::Membership(membership) => PayloadBody::Membership(MembershipBody::from(membership)),
-    };
     let id = entry.log_id();
-    seal(Kind::Entry, id.index, &EntryBody { term: *id.leader_id, payload })
+    seal(Kind::Entry, id.index, &EntryBody { term: *id.leader_id, payload: PayloadBody::from(&entry.payload) })
 }
 
 pub(super) fn open_entry(index: u64, record: &[u8]) -> Result<Entry, Fault> {
     let body: EntryBody = open(Kind::Entry, index, record)?;
-    let payload = match body.payload {
-        PayloadBody::Blank => EntryPayload::Blank,
-        PayloadBody::Command(bytes) => EntryPayload::Normal(Payload(bytes)),
-        PayloadBody::Membership(membership) => EntryPayload::Membership(membership.try_into()?),
-    };
-    Ok(Entry::new(LogId::new_term_index(body.term, index), payload))
+    Ok(Entry::new(LogId::new_term_index(body.term, index), body.payload.try_into()?))
 }
 
 pub(super) fn seal_snapshot_meta(meta: &SnapshotMeta) -> Vec<u8> {
@@ -239,6 +227,41 @@ pub(super) fn open_snapshot_meta(record: &[u8]) -> Result<SnapshotMeta, Fault> {
     let body: SnapshotMetaBody = open(Kind::SnapshotMeta, 0, record)?;
     let membership = StoredMembership::new(body.membership_at.map(LogId::from), body.membership.try_into()?);
     Ok(SnapshotMeta { last_log_id: body.last.map(LogId::from), last_membership: membership })
+}
+
+impl From<Vote> for VoteBody {
+    fn from(vote: Vote) -> Self {
+        Self { term: vote.leader_id.term, voted_for: vote.leader_id.voted_for.0, committed: vote.committed }
+    }
+}
+
+impl From<VoteBody> for Vote {
+    fn from(body: VoteBody) -> Self {
+        let leader_id = openraft::impls::leader_id_std::LeaderId { term: body.term, voted_for: RaftId(body.voted_for) };
+        Vote { leader_id, committed: body.committed }
+    }
+}
+
+impl From<&EntryPayload<Payload, RaftId, Peer>> for PayloadBody {
+    fn from(payload: &EntryPayload<Payload, RaftId, Peer>) -> Self {
+        match payload {
+            EntryPayload::Blank => PayloadBody::Blank,
+            EntryPayload::Normal(Payload(bytes)) => PayloadBody::Command(bytes.clone()),
+            EntryPayload::Membership(membership) => PayloadBody::Membership(MembershipBody::from(membership)),
+        }
+    }
+}
+
+impl TryFrom<PayloadBody> for EntryPayload<Payload, RaftId, Peer> {
+    type Error = Fault;
+
+    fn try_from(body: PayloadBody) -> Result<Self, Fault> {
+        Ok(match body {
+            PayloadBody::Blank => EntryPayload::Blank,
+            PayloadBody::Command(bytes) => EntryPayload::Normal(Payload(bytes)),
+            PayloadBody::Membership(membership) => EntryPayload::Membership(membership.try_into()?),
+        })
+    }
 }
 
 impl From<LogId> for LogIdBody {

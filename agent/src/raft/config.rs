@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::error::StartError;
 use super::space::DISK_RESERVE;
+use crate::rpc::Pool;
 
 /// Log entries that are purged together, at the least: openraft's default of 1 makes each a commit of its own.
 const PURGE_BATCH: u64 = 1024;
@@ -30,6 +31,8 @@ pub struct Config {
     pub snapshot_threshold: u64,
     /// Entries kept behind a snapshot, for peers that are a little behind.
     pub trailing_logs: u64,
+    /// How other servers are reached; `None` for a server on its own.
+    pub peers: Option<Pool>,
     /// Free space on the disk below which writes are refused.
     pub disk_reserve: u64,
 }
@@ -44,6 +47,7 @@ impl Config {
             election: (Duration::from_millis(400), Duration::from_millis(600)),
             snapshot_threshold: 16384,
             trailing_logs: 10240,
+            peers: None,
             disk_reserve: DISK_RESERVE,
         }
     }

@@ -2,25 +2,28 @@
 #![allow(clippy::disallowed_methods)] // writes are timed
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use muster_catalog::{Index, Outcome, Proposal, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
-use openraft::{RaftMetrics, ReadPolicy, ServerState};
-use tokio::sync::{Semaphore, oneshot, watch};
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{RaftMetrics, ServerState};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
 use super::config::Config;
 use super::error::{Failure, StartError, WriteError};
 use super::machine::Bells;
 use super::metrics;
+use super::snapshot::Gathering;
 use super::space::Space;
-use super::status::{Status, leader};
+use super::status::{Status, known, leader};
 use super::thread::{self, Running};
-use super::types::{Answer, Payload, Peer, RaftId, Types};
+use super::types::{Answer, Payload, RaftId, Types};
 
 /// Largest encoded command. Consul's keys are at most 512 KB; a registration with everything in it stays far below.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
@@ -32,13 +35,26 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// What the smallest write counts for: 4096 of them fill [`IN_FLIGHT_BYTES_MAX`], about what openraft takes in one append.
 const IN_FLIGHT_STEP: usize = 4 << 10;
 
+/// How long a write waits while leadership is handed over; it takes some milliseconds.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Silence after which no leader is known any more: an election by timers is over in that time.
+const SILENCE_MAX: Duration = Duration::from_millis(1500);
+
 /// The handle; clones are the same raft. Callable from any runtime.
 #[derive(Clone)]
 pub struct Raft {
     pub(super) running: Arc<Running>,
     node: Uuid,
+    dir: Option<Arc<Path>>,
     space: Arc<Space>,
     pub(super) in_flight: Arc<Semaphore>,
+    /// True while leadership is handed over: new writes wait, for a moment.
+    pub(super) pause: Arc<watch::Sender<bool>>,
+    /// A leader's snapshot on its way in.
+    pub(super) gathering: Arc<tokio::sync::Mutex<Option<Gathering>>>,
+    /// When a leader was last heard of.
+    heard: Arc<Mutex<Option<Instant>>>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -54,6 +70,7 @@ impl Raft {
         let (ready, started) = oneshot::channel();
         let (ended, stopped) = watch::channel(false);
         let (node, space) = (config.node, Space::new(config.dir.clone(), config.disk_reserve));
+        let dir = config.dir.as_deref().map(Arc::from);
         let run = move || {
             thread::serve(config, store, bells, ready);
             ended.send_replace(true);
@@ -63,25 +80,18 @@ impl Raft {
         let started = started.await.unwrap_or_else(|_| Err(StartError::Engine("its thread panicked".to_owned())));
         let running = started?;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / IN_FLIGHT_STEP));
-        Ok(Self { running: Arc::new(running), node, space: Arc::new(space), in_flight, stopped })
+        let (pause, gathering, heard) = (Arc::new(watch::Sender::new(false)), Arc::default(), Arc::default());
+        Ok(Self { running: Arc::new(running), node, dir, space: Arc::new(space), in_flight, pause, gathering, heard, stopped })
     }
 
     /// This voter.
-    #[cfg(test)]
     pub fn id(&self) -> RaftId {
         self.running.id
     }
 
     /// Founds a cluster of this one server, if its log has never seen anything; otherwise does nothing. Returns whether it did.
     pub async fn initialize(&self) -> Result<bool, WriteError> {
-        if !self.running.pristine {
-            return Ok(false);
-        }
-        match self.running.engine.initialize(BTreeMap::from([(self.running.id, Peer { uuid: self.node })])).await {
-            Ok(()) => Ok(true),
-            Err(RaftError::APIError(InitializeError::NotAllowed(_) | InitializeError::NotInMembers(_))) => Ok(false),
-            Err(RaftError::Fatal(_)) => Err(WriteError::Stopped),
-        }
+        self.found(&BTreeMap::from([(self.running.id, self.node)])).await
     }
 
     /// Refuses with [`WriteError::DiskFull`] while writes would be.
@@ -99,42 +109,75 @@ impl Raft {
     ///
     /// Whoever drops the future does not take the command back.
     pub async fn write(&self, proposal: &Proposal) -> Result<(Index, Outcome), WriteError> {
+        self.write_encoded(proposal.encode().into()).await
+    }
+
+    /// As [`Raft::write`], of a command that is encoded already.
+    pub async fn write_encoded(&self, bytes: Bytes) -> Result<(Index, Outcome), WriteError> {
         metrics::METERS.apply.increment(1);
         let started = Instant::now();
         self.room()?;
-        let bytes = proposal.encode();
+        self.go().await;
+        let _in_flight = self.admit(&bytes)?;
+        let written = self.running.engine.client_write(Payload(bytes)).await.map_err(|error| match error {
+            RaftError::APIError(error) => refused(&error),
+            RaftError::Fatal(_) => WriteError::Stopped,
+        })?;
+        metrics::METERS.commit_time.record(started.elapsed().as_secs_f64() * 1e3);
+        outcome(written.data)
+    }
+
+    /// Proposes many commands at once, in this order; each gets its own answer, in the same order.
+    pub async fn write_many(&self, commands: Vec<Bytes>) -> Vec<Result<(Index, Outcome), WriteError>> {
+        metrics::METERS.apply.increment(commands.len() as u64);
+        let started = Instant::now();
+        if let Err(full) = self.room() {
+            return vec![Err(full); commands.len()];
+        }
+        let mut answers: Vec<Result<(Index, Outcome), WriteError>> = Vec::with_capacity(commands.len());
+        self.go().await;
+        let (mut permits, mut admitted) = (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
+        for bytes in commands {
+            answers.push(Err(WriteError::Stopped)); // until another answer comes
+            match self.admit(&bytes) {
+                Ok(permit) => {
+                    permits.push(permit);
+                    admitted.push((answers.len() - 1, Payload(bytes)));
+                }
+                Err(error) => *answers.last_mut().expect("it was just pushed") = Err(error),
+            }
+        }
+        let (places, payloads): (Vec<usize>, Vec<Payload>) = admitted.into_iter().unzip();
+        let Ok(mut written) = self.running.engine.client_write_many(payloads).await else { return answers };
+        for place in places {
+            answers[place] = match written.next().await {
+                Some(Ok(Ok(written))) => outcome(written.response),
+                Some(Ok(Err(error))) => Err(refused(&error)),
+                Some(Err(_)) | None => Err(WriteError::Stopped),
+            };
+        }
+        metrics::METERS.commit_time.record(started.elapsed().as_secs_f64() * 1e3);
+        answers
+    }
+
+    /// Returns at once, or when leadership has been handed over.
+    async fn go(&self) {
+        if *self.pause.borrow() {
+            let waited = async { self.pause.subscribe().wait_for(|paused| !paused).await.is_ok() };
+            tokio::time::timeout(PAUSE_MAX, waited).await.ok(); // a write that comes too early is told who leads
+        }
+    }
+
+    /// Whether there is room for one more command under way.
+    fn admit(&self, bytes: &Bytes) -> Result<SemaphorePermit<'_>, WriteError> {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(WriteError::TooLarge { bytes: bytes.len(), max: ENTRY_BYTES_MAX });
         }
         let steps = bytes.len().div_ceil(IN_FLIGHT_STEP).max(1) as u32;
-        let Ok(_in_flight) = self.in_flight.try_acquire_many(steps) else {
+        self.in_flight.try_acquire_many(steps).map_err(|_| {
             ::metrics::counter!(metrics::BUSY).increment(1);
-            return Err(WriteError::Busy);
-        };
-        let written = self.running.engine.client_write(Payload(bytes.into())).await.map_err(|error| match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => WriteError::NotLeader { leader: known(&to) },
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => WriteError::Undecided,
-            RaftError::APIError(_) | RaftError::Fatal(_) => WriteError::Stopped,
-        })?;
-        metrics::METERS.commit_time.record(started.elapsed().as_secs_f64() * 1e3);
-        // only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip
-        let Answer(Some(answer)) = written.data else { return Err(WriteError::Undecided) };
-        Ok(answer)
-    }
-
-    /// The index that a read must have seen to be behind no acknowledged write; asks a majority that this server still leads.
-    pub async fn read_index(&self) -> Result<Index, WriteError> {
-        match self.running.engine.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-            Err(RaftError::APIError(error)) => {
-                let leader = match &error {
-                    LinearizableReadError::ForwardToLeader(to) => known(to),
-                    _ => None,
-                };
-                Err(WriteError::NotLeader { leader })
-            }
-            Err(RaftError::Fatal(_)) => Err(WriteError::Stopped),
-        }
+            WriteError::Busy
+        })
     }
 
     /// Returns once this server leads and everything in its log is applied: no read after this is behind what was acknowledged
@@ -153,6 +196,41 @@ impl Raft {
         leader(&self.running.engine.metrics().borrow_watched())
     }
 
+    /// No other server has a vote: what this one has applied is all there is.
+    pub fn is_alone(&self) -> bool {
+        if self.running.rounds.is_none() {
+            return true; // started without peers
+        }
+        let metrics = self.running.engine.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().get_joint_config();
+        matches!(voters.as_slice(), [all] if all.len() == 1 && all.contains(&self.running.id))
+    }
+
+    /// Whether a leader is known, and how long ago it was last heard of: 0 on the leader itself while a majority hears it.
+    pub fn contact(&self) -> (bool, Option<Duration>) {
+        let metrics = self.running.engine.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state == ServerState::Leader {
+            let acked = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
+            let hears = self.running.rounds.is_none() || acked.is_none_or(|ago| ago < SILENCE_MAX);
+            return (hears, if hears { Some(Duration::ZERO) } else { acked });
+        }
+        let heard = self.heard.lock().expect("no holder panics: a moment is stored").map(|at| at.elapsed());
+        (metrics.current_leader.is_some() && heard.is_some_and(|ago| ago < SILENCE_MAX), heard)
+    }
+
+    /// Everything that is known to be committed is applied.
+    pub fn is_level(&self) -> bool {
+        let committed = self.running.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index);
+        self.applied_index() >= committed
+    }
+
+    /// A leader has just been heard.
+    pub(super) fn hears(&self) {
+        *self.heard.lock().expect("no holder panics: a moment is stored") = Some(Instant::now());
+    }
+
     /// This server leads.
     pub fn is_leader(&self) -> bool {
         self.running.engine.is_leader()
@@ -160,7 +238,7 @@ impl Raft {
 
     /// Last entry applied to the catalog.
     pub fn applied_index(&self) -> Index {
-        self.running.applied.load(Ordering::Acquire)
+        self.running.applied.get()
     }
 
     /// All of it, of one moment.
@@ -179,6 +257,16 @@ impl Raft {
         self.running.alarm.raised().await
     }
 
+    /// Returns when readers see this entry.
+    pub async fn applied(&self, index: Index) {
+        self.running.applied.reaches(index).await;
+    }
+
+    /// Where its files lie; `None` in memory.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
     /// Ends raft; returns when its threads have ended and its files are closed. Writes under way are answered `Stopped`.
     pub async fn shutdown(self) {
         self.running.stop.send_replace(true);
@@ -187,6 +275,15 @@ impl Raft {
     }
 }
 
-fn known(to: &ForwardToLeader<Types>) -> Option<(RaftId, Uuid)> {
-    Some((to.leader_id?, to.leader_node?.uuid))
+fn refused(error: &ClientWriteError<Types>) -> WriteError {
+    match error {
+        ClientWriteError::ForwardToLeader(to) => WriteError::NotLeader { leader: known(to) },
+        ClientWriteError::LogEntryDiscarded(_) => WriteError::Undecided,
+        _ => WriteError::Stopped,
+    }
+}
+
+/// Only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip.
+fn outcome(Answer(outcome): Answer) -> Result<(Index, Outcome), WriteError> {
+    outcome.ok_or(WriteError::Undecided)
 }

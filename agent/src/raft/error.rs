@@ -149,6 +149,73 @@ pub enum WriteError {
     Stopped,
 }
 
+/// A change of the servers, or of the leader, that did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// Nothing was changed: another server leads, or none. Ask that one, or wait.
+    #[error("this server is not the leader")]
+    NotLeader {
+        /// The leader as far as known: its voter and its node.
+        leader: Option<(RaftId, Uuid)>,
+    },
+    /// Leadership was lost while the change was under way; whether it happens is not known yet. Look at the servers later.
+    #[error("leadership was lost while the servers were changed; whether the change happens is not known yet")]
+    Undecided,
+    /// Nothing was changed: another change is under way, or the change makes no sense. The text says which.
+    #[error("the servers were not changed: {what}")]
+    Refused {
+        /// What the engine said.
+        what: String,
+    },
+    /// Nothing was changed: that server has less of the log than it had. Its data directory is to be moved away.
+    #[error(
+        "server {id} of node {node} has less log than it was seen to have: its data directory is an old copy. Stop it, move          the directory away and start it again"
+    )]
+    LostLog {
+        /// Its raft id.
+        id: RaftId,
+        /// Its node.
+        node: Uuid,
+    },
+    /// It learns, but has no vote yet: it did not catch up in time. Asking again goes on from there.
+    #[error("server {id} of node {node} has not caught up yet")]
+    Slow {
+        /// Its raft id.
+        id: RaftId,
+        /// Its node.
+        node: Uuid,
+    },
+    /// Nothing was changed: without these servers too few would be left that answer.
+    #[error("of the {left} voters that would be left only {answering} answer: writes would stop")]
+    Quorum {
+        /// Voters that would be left.
+        left: usize,
+        /// Those of them that answer.
+        answering: usize,
+    },
+    /// Nothing was changed: the leader does not take itself out. Hand leadership over, and ask the next leader.
+    #[error("this server leads: hand leadership over first")]
+    IsLeader,
+    /// Nothing was changed: there is no such voter beside the leader.
+    #[error("there is no voter to hand leadership to{}", .id.map(|id| format!(": {id}")).unwrap_or_default())]
+    NoSuchVoter {
+        /// The one that was asked for.
+        id: Option<RaftId>,
+    },
+    /// Nothing was changed: no voter that may lead answers and has all of the log. Later one may.
+    #[error("no other voter has caught up with the leader")]
+    NobodyLevel,
+    /// Leadership was given up, and nobody was seen to take it in time: the timers elect somebody.
+    #[error("leadership was handed to {to}, which was not seen to take it in time")]
+    TransferTimeout {
+        /// Whom it was handed to.
+        to: RaftId,
+    },
+    /// Raft has ended.
+    #[error("raft has stopped")]
+    Stopped,
+}
+
 /// Why raft stopped for good. The process ends and is started again: what was acknowledged is on disk.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {

@@ -9,7 +9,7 @@ use std::io;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
 use openraft::entry::RaftEntry as _;
@@ -90,7 +90,23 @@ impl Log {
     }
 }
 
+/// Where the log ends; it keeps nothing open.
+#[derive(Clone)]
+pub(super) struct LastLog(Weak<Shared>);
+
+impl LastLog {
+    /// The last entry, flushed or not; `None` if there is none, or the log is closed.
+    pub(super) fn get(&self) -> Option<LogId> {
+        self.0.upgrade()?.view().last
+    }
+}
+
 impl LogStore {
+    /// Tells where the log ends.
+    pub(super) fn last(&self) -> LastLog {
+        LastLog(Arc::downgrade(&self.shared))
+    }
+
     /// Commits made so far.
     #[cfg(test)]
     pub(super) fn commits(&self) -> u64 {

@@ -13,12 +13,16 @@ use muster_catalog::{Applied, DecodeError, Index, Proposal, State, Store, Topic}
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::Notify;
 
 use super::alarm::Alarm;
 use super::error::Failure;
 use super::metrics;
 use super::snapshot::{Kept, Shelf, SnapshotData};
 use super::types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types};
+
+/// The engine over this state machine.
+pub(super) type Engine = openraft::Raft<Types, Machine>;
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
 
@@ -46,11 +50,41 @@ pub(super) struct Machine {
     store: Store,
     last: Option<LogId>,
     /// Index of the last entry that readers see.
-    pub(super) applied: Arc<AtomicU64>,
+    pub(super) applied: Arc<Position>,
     membership: StoredMembership,
     bells: Bells,
     shelf: Arc<Shelf>,
     alarm: Alarm,
+}
+
+/// How far readers see.
+#[derive(Debug, Default)]
+pub(super) struct Position {
+    index: AtomicU64,
+    moved: Notify,
+}
+
+impl Position {
+    pub(super) fn get(&self) -> Index {
+        self.index.load(Ordering::Acquire)
+    }
+
+    fn set(&self, index: Index) {
+        self.index.store(index, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
+    /// Returns when readers see this entry.
+    pub(super) async fn reaches(&self, index: Index) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.get() >= index {
+                return;
+            }
+            moved.await;
+        }
+    }
 }
 
 /// What was applied and is not published yet.
@@ -77,7 +111,8 @@ impl Machine {
             last = meta.last_log_id;
             membership = meta.last_membership;
         }
-        let applied = Arc::new(AtomicU64::new(last.map_or(0, |id| id.index)));
+        let applied = Arc::new(Position::default());
+        applied.set(last.map_or(0, |id| id.index));
         Self { store, last, applied, membership, bells, shelf, alarm }
     }
 
@@ -131,7 +166,7 @@ impl Machine {
             return;
         }
         self.store.publish();
-        self.applied.store(self.store.state().last_applied(), Ordering::Release);
+        self.applied.set(self.store.state().last_applied());
         if !batch.touched.is_empty() {
             (self.bells.touched)(&batch.touched);
         }
@@ -200,7 +235,7 @@ impl RaftStateMachine<Types> for Machine {
         blocking(move || shelf.keep(kept, copy)).await?;
         self.store.install(state);
         self.last = meta.last_log_id;
-        self.applied.store(self.store.state().last_applied(), Ordering::Release);
+        self.applied.set(self.store.state().last_applied());
         self.membership = meta.last_membership.clone();
         (self.bells.all)();
         Ok(())

@@ -1,32 +1,115 @@
-//! The seam to the other servers: what raft says to a peer, over a connection that looks its address up each time it is made.
+//! The seam to the other servers: what raft says to a peer, over connections that look its address up each time they are made.
 //!
-//! With one server there is nobody to call, and no transport yet: every call says so. A pre-vote is never granted by a call
-//! that did not happen (openraft's default would grant it).
+//! Heartbeats, entries and votes have a connection of their own, and so have snapshots: nothing long delays a heartbeat. A
+//! pre-vote is never granted by a call that did not happen (openraft's default would grant it).
 
 use std::future::Future;
+use std::time::Duration;
 
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use bytes::Bytes;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
-use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+    VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
-use super::snapshot::SnapshotData;
+use super::seen::SeenLogs;
+use super::snapshot::{Pieces, SnapshotData};
 use super::types::{Peer, RaftId, Types, Vote};
+use super::wire::{Piece, PieceAnswer, Wire};
+use crate::rpc::{CallError, Method, Pool, Target};
+
+/// Time for entries to be written at a peer. openraft would give them one heartbeat: a disk that takes longer once would be
+/// taken for a peer that is gone.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for a piece of a snapshot.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the last piece: the peer reads all of it, checks it and writes it once more.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes connections; asked again for each vote round, heartbeat stream and snapshot.
-#[derive(Debug, Clone)]
-pub(super) struct Network;
+#[derive(Clone)]
+pub(super) struct Network {
+    /// `None` where there are no peers: a server on its own.
+    pool: Option<Pool>,
+    seen: SeenLogs,
+}
+
+impl Network {
+    pub(super) fn new(pool: Option<Pool>, seen: SeenLogs) -> Self {
+        Self { pool, seen }
+    }
+}
 
 /// A handle to one peer.
-#[derive(Debug)]
 pub(super) struct Connection {
-    target: RaftId,
-    peer: Peer,
+    network: Network,
+    id: RaftId,
+    target: Target,
+}
+
+/// A call without an answer, as openraft wants to hear it.
+enum NoAnswer {
+    /// Try again after a pause.
+    Unreachable(Unreachable<Types>),
+    /// The connection broke: try again.
+    Broken(NetworkError<Types>),
+}
+
+impl From<CallError> for NoAnswer {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::MaybeSent { .. } => NoAnswer::Broken(NetworkError::from_string(error)),
+            error => NoAnswer::Unreachable(Unreachable::from_string(error)),
+        }
+    }
+}
+
+impl From<NoAnswer> for RPCError<Types> {
+    fn from(no: NoAnswer) -> Self {
+        match no {
+            NoAnswer::Unreachable(error) => RPCError::Unreachable(error),
+            NoAnswer::Broken(error) => RPCError::Network(error),
+        }
+    }
+}
+
+impl From<NoAnswer> for StreamingError<Types> {
+    fn from(no: NoAnswer) -> Self {
+        match no {
+            NoAnswer::Unreachable(error) => StreamingError::Unreachable(error),
+            NoAnswer::Broken(error) => StreamingError::Network(error),
+        }
+    }
 }
 
 impl Connection {
-    fn unreachable(&self) -> Unreachable<Types> {
-        Unreachable::new(&AnyError::error(format!("server {} of node {}: no peer transport yet", self.target, self.peer)))
+    fn unreachable(&self, what: &str) -> NoAnswer {
+        NoAnswer::Unreachable(Unreachable::from_string(format!("server {} of node {}: {what}", self.id, self.target.node)))
+    }
+
+    async fn ask<A: Wire>(&self, method: Method, body: Vec<u8>, limit: Duration) -> Result<A, NoAnswer> {
+        let Some(pool) = &self.network.pool else {
+            return Err(self.unreachable("this server was started without peers"));
+        };
+        let answer = pool.call(self.target, method, body, limit).await?;
+        A::decode(&answer).map_err(|fault| self.unreachable(&format!("its answer is not understood: {fault}")))
+    }
+
+    /// Only a peer that says so has granted a vote: whatever else happens is no answer.
+    async fn ask_vote(
+        &self,
+        method: Method,
+        rpc: &VoteRequest<Types>,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let answer = self.ask(method, rpc.encode(), option.hard_ttl()).await;
+        answer.map_err(|no| match no {
+            NoAnswer::Broken(error) => RPCError::Unreachable(Unreachable::new(&error)),
+            no => no.into(),
+        })
     }
 }
 
@@ -34,7 +117,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: RaftId, node: &Peer) -> Connection {
-        Connection { target, peer: *node }
+        Connection { network: self.clone(), id: target, target: Target { node: node.uuid, raft: Some(target.0) } }
     }
 }
 
@@ -43,27 +126,58 @@ impl RaftNetworkV2<Types> for Connection {
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<Types>,
+        rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        let answer = self.ask(Method::Append, rpc.encode(), APPEND_TIMEOUT).await?;
+        match self.network.seen.judge(self.id, self.target.node, &rpc, &answer) {
+            Ok(()) => Ok(answer),
+            Err(lost) => Err(self.unreachable(&lost.to_string()).into()),
+        }
     }
 
-    async fn vote(&mut self, _rpc: VoteRequest<Types>, _option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+    async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(Method::Vote, &rpc, &option).await
     }
 
-    async fn pre_vote(&mut self, _rpc: VoteRequest<Types>, _option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(Method::PreVote, &rpc, &option).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: openraft::type_config::alias::SnapshotOf<Types, SnapshotData>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: openraft::type_config::alias::SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let sending = async {
+            let failed = |error: std::io::Error| self.unreachable(&format!("the snapshot cannot be read: {error}"));
+            let mut pieces = Pieces::of(snapshot.meta, snapshot.snapshot).await.map_err(failed)?;
+            loop {
+                let (offset, data, last) = pieces.next().await.map_err(failed)?;
+                let limit = if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT };
+                let piece = Piece::new(vote, pieces.head.clone(), offset, Bytes::from(data), last);
+                let answer: PieceAnswer = self.ask(Method::Snapshot, piece.encode(), limit).await?;
+                match answer.vote() {
+                    Some(vote) => return Ok(SnapshotResponse::new(vote)),
+                    None if last => return Err(self.unreachable("it took the whole snapshot and said nothing").into()),
+                    None => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => sent,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        Ok(self.ask(Method::TransferLeader, req.encode(), option.hard_ttl()).await?)
     }
 }

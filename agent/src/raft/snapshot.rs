@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use muster_catalog::State;
 
 use super::codec;
@@ -19,6 +20,12 @@ use super::types::SnapshotMeta;
 
 const PREFIX: &str = "snapshot-";
 const UNFINISHED: &str = "snapshot.new";
+/// Where a peer's snapshot is gathered; its name is taken away as soon as it is open, so that a crash leaves nothing.
+const INCOMING: &str = "snapshot.incoming";
+/// Bytes of a snapshot in one call: enough that a round trip costs little, and all that one transfer holds in memory.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// Longest snapshot that is taken into memory, by a server that keeps nothing on disk.
+const IN_MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// Longest head that is read: raft's part holds a few voters, so this only stops a damaged length.
 const HEAD_BYTES_MAX: u64 = 1 << 20;
 
@@ -110,21 +117,144 @@ impl SnapshotData {
             Self::Memory(_) => return Err(SnapshotFault::Head("a state in memory has no head".to_owned())),
             Self::File(file) => file,
         };
-        let mut from = BufReader::new(Cursor { file, at: 0 });
-        let mut head = Vec::new();
-        // the record's own length says how much of it there is: take its fixed part first
-        from.by_ref().take(codec::HEAD as u64).read_to_end(&mut head)?;
-        let body = codec::body_len(&head).map_err(|fault| SnapshotFault::Head(fault.to_string()))?;
-        from.by_ref().take(body.min(HEAD_BYTES_MAX)).read_to_end(&mut head)?;
-        let meta = codec::open_snapshot_meta(&head).map_err(|fault| SnapshotFault::Head(fault.to_string()))?;
-        let state = State::read_from(&mut from)?;
-        if from.read(&mut [0])? != 0 {
-            return Err(SnapshotFault::Head("bytes follow its end".to_owned()));
+        read_from(&mut BufReader::new(Cursor { file, at: 0 }))
+    }
+}
+
+/// Reads head and state, to the end of what there is.
+fn read_from(mut from: &mut impl Read) -> Result<(SnapshotMeta, State), SnapshotFault> {
+    let mut head = Vec::new();
+    // the record's own length says how much of it there is: take its fixed part first
+    from.by_ref().take(codec::HEAD as u64).read_to_end(&mut head)?;
+    let body = codec::body_len(&head).map_err(|fault| SnapshotFault::Head(fault.to_string()))?;
+    from.by_ref().take(body.min(HEAD_BYTES_MAX)).read_to_end(&mut head)?;
+    let meta = codec::open_snapshot_meta(&head).map_err(|fault| SnapshotFault::Head(fault.to_string()))?;
+    let state = State::read_from(&mut from)?;
+    if from.read(&mut [0])? != 0 {
+        return Err(SnapshotFault::Head("bytes follow its end".to_owned()));
+    }
+    if Some(state.last_applied()) != meta.last_log_id.map(|id| id.index) {
+        return Err(SnapshotFault::Head("head and state are of different entries".to_owned()));
+    }
+    Ok((meta, state))
+}
+
+/// A snapshot on its way out, piece by piece.
+pub(super) struct Pieces {
+    /// Its head, as sealed in the file.
+    pub(super) head: Bytes,
+    from: Source,
+    at: u64,
+}
+
+enum Source {
+    File(Arc<File>),
+    Memory(Arc<Vec<u8>>),
+}
+
+impl Pieces {
+    pub(super) async fn of(meta: SnapshotMeta, data: SnapshotData) -> io::Result<Self> {
+        let head = Bytes::from(codec::seal_snapshot_meta(&meta));
+        let from = match data {
+            SnapshotData::File(file) => Source::File(file),
+            SnapshotData::Memory(state) => {
+                let mut bytes = head.to_vec();
+                let written = tokio::task::spawn_blocking(move || state.write_to(&mut bytes).map(|()| bytes)).await;
+                Source::Memory(Arc::new(written.map_err(io::Error::other)??))
+            }
+        };
+        Ok(Self { head, from, at: 0 })
+    }
+
+    /// Where the next piece begins, its bytes, and whether it is the last one.
+    pub(super) async fn next(&mut self) -> io::Result<(u64, Vec<u8>, bool)> {
+        let at = self.at;
+        let data = match &self.from {
+            Source::Memory(bytes) => {
+                let start = bytes.len().min(at as usize);
+                bytes[start..bytes.len().min(start + PIECE_BYTES)].to_vec()
+            }
+            Source::File(file) => {
+                let file = file.clone();
+                let read = move || {
+                    let mut piece = Vec::new();
+                    Cursor { file: &file, at }.take(PIECE_BYTES as u64).read_to_end(&mut piece).map(|_| piece)
+                };
+                tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??
+            }
+        };
+        self.at += data.len() as u64;
+        let last = data.len() < PIECE_BYTES;
+        Ok((at, data, last))
+    }
+}
+
+/// A snapshot on its way in. What comes is checked when it is whole.
+pub(super) struct Gathering {
+    pub(super) head: Bytes,
+    into: Sink,
+    at: u64,
+}
+
+enum Sink {
+    File(Arc<File>),
+    Memory(Vec<u8>),
+}
+
+impl Gathering {
+    /// Begins one that is announced with this head.
+    pub(super) fn begin(dir: Option<&Path>, head: Bytes) -> io::Result<Self> {
+        let into = match dir {
+            None => Sink::Memory(Vec::new()),
+            Some(dir) => {
+                let path = dir.join(INCOMING);
+                let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).mode(0o600).open(&path)?;
+                fs::remove_file(&path)?;
+                Sink::File(Arc::new(file))
+            }
+        };
+        Ok(Self { head, into, at: 0 })
+    }
+
+    /// Takes the next piece; one that does not follow the last is an error, and the sender begins again.
+    pub(super) async fn take(&mut self, offset: u64, data: Bytes) -> io::Result<()> {
+        if offset != self.at {
+            let what = format!("a piece from byte {offset} of a snapshot, where {} is due", self.at);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
-        if Some(state.last_applied()) != meta.last_log_id.map(|id| id.index) {
-            return Err(SnapshotFault::Head("head and state are of different entries".to_owned()));
+        let length = data.len() as u64;
+        match &mut self.into {
+            Sink::Memory(bytes) => {
+                if offset + length > IN_MEMORY_BYTES_MAX {
+                    return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too long to be kept in memory"));
+                }
+                bytes.extend_from_slice(&data);
+            }
+            Sink::File(file) => {
+                let file = file.clone();
+                let write = move || file.write_all_at(&data, offset);
+                tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+            }
         }
-        Ok((meta, state))
+        self.at += length;
+        Ok(())
+    }
+
+    /// All of it is there: reads and checks it. openraft takes an error of installing for a broken disk and ends, so what is
+    /// damaged must not get that far.
+    pub(super) async fn finish(self) -> io::Result<(SnapshotMeta, State)> {
+        let read = move || {
+            let (announced, read) = match self.into {
+                Sink::File(file) => (self.head, SnapshotData::File(file).read()),
+                Sink::Memory(bytes) => (self.head, read_from(&mut bytes.as_slice())),
+            };
+            let (meta, state) = read.map_err(io::Error::other)?;
+            if codec::seal_snapshot_meta(&meta) != announced {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not the one that was announced"));
+            }
+            Ok((meta, state))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
     }
 }
 

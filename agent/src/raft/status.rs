@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_catalog::Index;
+use openraft::errors::ForwardToLeader;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use uuid::Uuid;
 
@@ -88,4 +89,9 @@ pub(super) fn leader(m: &RaftMetrics<Types>) -> Option<(RaftId, Uuid)> {
     let id = m.current_leader?;
     let peer = m.membership_config.membership().get_node(&id)?;
     Some((id, peer.uuid))
+}
+
+/// The leader that an error names.
+pub(super) fn known(to: &ForwardToLeader<Types>) -> Option<(RaftId, Uuid)> {
+    Some((to.leader_id?, to.leader_node?.uuid))
 }

@@ -1,7 +1,7 @@
 //! Raft as a whole, on real disks: what is acknowledged stays, what cannot go on says so.
 #![allow(clippy::disallowed_methods)] // tests wait and measure
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use muster_catalog::{Cause, CauseKind, Command, Kv, KvVerb, Outcome, Proposal, Reader, Run, Store, Topic};
 use openraft::async_runtime::watch::WatchReceiver as _;
+use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -17,6 +18,8 @@ use super::engine::ENTRY_BYTES_MAX;
 use super::error::{Failure, StartError};
 use super::types::Payload;
 use super::*;
+
+mod cluster;
 
 const NODE: Uuid = Uuid::from_u128(0xA);
 const PATIENCE: Duration = Duration::from_secs(30);

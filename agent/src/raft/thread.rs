@@ -2,31 +2,44 @@
 #![allow(clippy::disallowed_methods)] // the restore is timed
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use muster_catalog::Store;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::alarm::Alarm;
 use super::config::Config;
 use super::error::{Failure, StartError};
-use super::log::{Dir, Log};
-use super::machine::{Bells, Machine};
+use super::evidence::{Evidence, NOTICES_MAX, Notice};
+use super::links::Links;
+use super::log::{Dir, LastLog, Log};
+use super::machine::{Bells, Engine, Machine, Position};
 use super::metrics;
 use super::network::Network;
+use super::peers::Peers;
+use super::rounds::{READERS_MAX, Reader, serve_rounds};
+use super::seen::SeenLogs;
 use super::snapshot::Shelf;
-use super::types::{RaftId, Types};
-
-pub(super) type Engine = openraft::Raft<Types, Machine>;
+use super::types::RaftId;
 
 /// What the handle needs of a raft that runs.
 pub(super) struct Running {
     pub(super) engine: Engine,
     pub(super) id: RaftId,
     pub(super) pristine: bool,
-    pub(super) applied: Arc<AtomicU64>,
+    pub(super) applied: Arc<Position>,
+    /// Where the log ends.
+    pub(super) last: LastLog,
+    /// What was seen of other servers' logs.
+    pub(super) seen: SeenLogs,
+    /// Which of them answer.
+    pub(super) links: Links,
+    /// To the task that judges whether the leader is gone; `None` without peers.
+    pub(super) notices: Option<mpsc::Sender<Notice>>,
+    /// To the task that asks the leader for read indexes; `None` without peers.
+    pub(super) rounds: Option<mpsc::Sender<Reader>>,
     pub(super) alarm: Alarm,
     /// Set, or dropped with the last handle: the thread ends.
     pub(super) stop: watch::Sender<bool>,
@@ -54,9 +67,18 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
     let applied = machine.applied.clone();
     let (stop, mut stopping) = watch::channel(false);
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
+    let seen = SeenLogs::default();
+    let network = Network::new(config.peers.clone(), seen.clone());
+    let (last, links) = (log.store.last(), Links::default());
+    let peers = config.peers.as_ref().map(|pool| {
+        pool.identity().set_raft(id.0);
+        let kept = config.dir.as_deref().map(|dir| Peers::open(dir, pool.book()));
+        (pool.clone(), kept)
+    });
+    let knows_peers = peers.as_ref().is_some_and(|(_, kept)| kept.as_ref().is_some_and(|kept| !kept.nodes().is_empty()));
     runtime.block_on(async {
         let engine = match config.engine() {
-            Ok(settings) => Engine::new(id, Arc::new(settings), Network, log.store, machine).await,
+            Ok(settings) => Engine::new(id, Arc::new(settings), network, log.store, machine).await,
             Err(error) => {
                 ready.send(Err(error)).ok();
                 return;
@@ -70,13 +92,36 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
                 return;
             }
         };
-        let running = Running { engine: engine.clone(), id, pristine, applied, alarm: alarm.clone(), stop };
+        let mut company = JoinSet::new();
+        let (mut notices, mut rounds) = (None, None);
+        if let Some((pool, kept)) = peers {
+            let (tell, waiting) = mpsc::channel(NOTICES_MAX);
+            company.spawn(Evidence::new(engine.clone(), pool.clone(), last.clone(), tell.clone()).gather(waiting));
+            company.spawn(links.clone().keep(engine.clone(), pool.clone(), kept));
+            let (ask, asked) = mpsc::channel(READERS_MAX);
+            company.spawn(serve_rounds(engine.clone(), pool, asked));
+            (notices, rounds) = (Some(tell), Some(ask));
+        }
+        let running = Running {
+            engine: engine.clone(),
+            id,
+            pristine: pristine && !knows_peers,
+            applied,
+            last: last.clone(),
+            seen,
+            links,
+            notices,
+            rounds,
+            alarm: alarm.clone(),
+            stop,
+        };
         if ready.send(Ok(running)).is_ok() {
             tokio::select! {
                 _ = stopping.wait_for(|stop| *stop) => {} // or all handles are gone
                 () = died(&engine, &alarm) => {}
             }
         }
+        drop(company);
         engine.shutdown().await.ok(); // it cannot be joined twice, and nobody else does
     });
     // ends every task of raft's, and with them the handles of the log

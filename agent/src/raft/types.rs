@@ -30,6 +30,16 @@ pub(super) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Type
 pub struct RaftId(pub(super) Uuid);
 
 impl RaftId {
+    /// As peers tell it.
+    pub fn of(raft: Uuid) -> Self {
+        Self(raft)
+    }
+
+    /// As it is told to peers.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+
     /// A fresh id for a log file that is about to be made.
     pub(super) fn random() -> Self {
         Self(Uuid::new_v4())

@@ -1,0 +1,104 @@
+//! One connection of a peer, from its hello to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::{sleep, timeout};
+
+use super::answer::{self, Connection};
+use super::door::Door;
+use crate::rpc::{Stream, metrics};
+
+/// Time until the hello: who connects has something to say.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for answers under way when a connection is to end.
+const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
+/// Calls at once on one connection: what a caller may have unanswered (`rpc/pool.rs`).
+const STREAMS_MAX: u32 = 1024;
+/// Longest headers of a call: a path, a deadline.
+const HEADERS_BYTES_MAX: u32 = 8 << 10;
+/// Silence after which a peer is asked whether it lives, and the time for its answer.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// What a peer may send before it is read: of one body, of a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What may wait to be sent, for each call.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// Serves one connection until either side ends it.
+pub(super) async fn run(
+    door: Door,
+    stream: Stream,
+    from: SocketAddr,
+    place: OwnedSemaphorePermit,
+    stranger: OwnedSemaphorePermit,
+) {
+    let closing = door.shared.closing.clone();
+    let connection = Arc::new(Connection {
+        door,
+        from,
+        caller: OnceLock::new(),
+        end: Notify::new(),
+        greeted: Notify::new(),
+        stranger: Mutex::new(Some(stranger)),
+    });
+    let shared = connection.clone();
+    let service = service_fn(move |request| {
+        let answering = answer::answer(shared.clone(), request);
+        async move { Ok::<_, Infallible>(answering.await) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = Box::pin(served);
+    let no_hello = async {
+        tokio::select! {
+            () = sleep(HELLO_TIMEOUT) => {}
+            () = connection.greeted.notified() => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = served.as_mut() => Some(ended),
+        () = connection.end.notified() => None,
+        () = no_hello => None,
+        () = closing.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            served.as_mut().graceful_shutdown();
+            timeout(CLOSING_DEADLINE, served.as_mut()).await.unwrap_or(Ok(()))
+        }
+    };
+    match connection.caller.get() {
+        Some(caller) => {
+            if let Err(error) = ended {
+                tracing::debug!(peer = %caller.node, %from, %error, "connection ended");
+            }
+            if let (Some(raft), Some(id)) = (&connection.door.raft, caller.raft) {
+                raft.peer_closed(id);
+            }
+            connection.door.closed(*caller);
+        }
+        None => {
+            metrics::METERS.refused.increment(1);
+            tracing::debug!(%from, error = ?ended.err(), "a connection ended that was not one of a peer");
+        }
+    }
+    drop(place);
+}

@@ -1,0 +1,72 @@
+//! What the connections of peers share: who we are, what answers them, and how many they are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::{Caller, Rooms};
+use crate::raft::Raft;
+use crate::rpc::{Identity, Told};
+
+/// Connections at once: some thousand client agents with a connection or two each. More wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16 << 10;
+/// Connections at once that have not said hello: strangers must not take the places of peers.
+const STRANGERS_MAX: usize = 256;
+/// What calls are answered with. Clones are the same door.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(super) identity: Identity,
+    /// `None` on clients: they have no log.
+    pub(super) raft: Option<Raft>,
+    pub(super) rooms: Arc<dyn Rooms>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the connections of one door share.
+pub(super) struct Shared {
+    pub(super) places: Arc<Semaphore>,
+    pub(super) strangers: Arc<Semaphore>,
+    pub(super) told: Told,
+    /// How many connections of each node stand.
+    pub(super) open: Mutex<BTreeMap<Uuid, usize>>,
+    pub(super) closing: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Door {
+    /// A door of this agent's.
+    pub(crate) fn new(identity: Identity, raft: Option<Raft>, rooms: Arc<dyn Rooms>) -> Self {
+        let shared = Shared {
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            told: Told::default(),
+            open: Mutex::default(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self { identity, raft, rooms, shared: Arc::new(shared) }
+    }
+
+    /// One more connection of this node stands.
+    pub(super) fn opened(&self, caller: Caller) {
+        *self.shared.open.lock().expect("no holder panics: a map of numbers").entry(caller.node).or_default() += 1;
+    }
+
+    /// One less. The last one is told to the rooms.
+    pub(super) fn closed(&self, caller: Caller) {
+        let mut open = self.shared.open.lock().expect("no holder panics: a map of numbers");
+        let left = open.get_mut(&caller.node).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            open.remove(&caller.node);
+            drop(open);
+            self.rooms.closed(caller);
+        }
+    }
+}

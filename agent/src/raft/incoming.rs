@@ -1,0 +1,116 @@
+//! What other servers ask of raft here: decoded, handed to the engine, and the engine's word encoded.
+
+use std::io;
+
+use bytes::Bytes;
+use openraft::Snapshot;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::Fatal;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use uuid::Uuid;
+
+use super::codec::Fault;
+use super::engine::Raft;
+use super::evidence::{self, Gone, Notice};
+use super::snapshot::{Gathering, SnapshotData};
+use super::types::{RaftId, Types, Vote};
+use super::wire::{Piece, PieceAnswer, Wire};
+use crate::rpc::{Code, Method, Refusal};
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Refusal::new(Code::Body, format!("the body was not understood: {fault}"))
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Stopping, format!("raft has stopped here: {error}"))
+}
+
+impl Raft {
+    /// Answers a call of another server, of this raft id.
+    pub(crate) async fn answer(&self, by: Uuid, method: Method, body: Bytes) -> Result<Bytes, Refusal> {
+        let engine = &self.running.engine;
+        let answer = match method {
+            Method::Append => {
+                let rpc = AppendEntriesRequest::decode(&body)?;
+                drop(body); // the entries were copied out of it
+                let answer = engine.append_entries(rpc).await.map_err(stopped)?;
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    self.hears(); // and not when its vote was refused: then it leads no more
+                }
+                answer.encode()
+            }
+            Method::Vote => engine.vote(VoteRequest::decode(&body)?).await.map_err(stopped)?.encode(),
+            Method::PreVote => engine.pre_vote(VoteRequest::decode(&body)?).await.map_err(stopped)?.encode(),
+            Method::TransferLeader => {
+                let rpc = TransferLeaderRequest::decode(&body)?;
+                let done: Result<_, Fatal<Types>> = engine.handle_transfer_leader(rpc).await;
+                done.map_err(stopped)?.encode()
+            }
+            Method::LeaderGone => {
+                self.notice(evidence::told(by, Gone::decode(&body)?));
+                Vec::new()
+            }
+            Method::Snapshot => self.take_piece(Piece::decode(&body)?).await?.encode(),
+            method => return Err(Refusal::new(Code::Method, format!("raft does not answer {}", method.path()))),
+        };
+        Ok(answer.into())
+    }
+
+    /// A connection of this voter's closed: if it is the leader's, that may be its end.
+    pub(crate) fn peer_closed(&self, raft: Uuid) {
+        self.notice(Notice::Closed(RaftId(raft)));
+    }
+
+    /// One that finds no room is lost: then the timers decide.
+    fn notice(&self, notice: Notice) {
+        if let Some(notices) = &self.running.notices {
+            notices.try_send(notice).ok();
+        }
+    }
+
+    /// Takes a piece of a snapshot; with the last one it is installed. There is one leader, so there is one snapshot under way;
+    /// a first piece begins anew.
+    async fn take_piece(&self, piece: Piece) -> Result<PieceAnswer, Refusal> {
+        let vote = piece.vote();
+        let ours = self.vote();
+        if !vote.committed {
+            return Err(Refusal::new(Code::Body, "a snapshot comes from a leader that was elected"));
+        }
+        if ours > vote {
+            return Ok(PieceAnswer::new(Some(ours))); // of a leader that is none any more
+        }
+        let failed = |error: io::Error| Refusal::new(Code::Failed, format!("the snapshot was not taken: {error}"));
+        let Ok(mut slot) = self.gathering.try_lock() else {
+            return Err(Refusal::new(Code::Busy, "another piece of a snapshot is being written"));
+        };
+        if piece.offset == 0 {
+            *slot = Some(Gathering::begin(self.dir(), piece.head.clone()).map_err(failed)?);
+        }
+        let gathering = slot.as_mut().filter(|gathering| gathering.head == piece.head);
+        let Some(gathering) = gathering else {
+            return Err(Refusal::new(Code::Failed, "the snapshot was not begun here"));
+        };
+        if let Err(error) = gathering.take(piece.offset, piece.data).await {
+            *slot = None;
+            return Err(failed(error));
+        }
+        if !piece.last {
+            return Ok(PieceAnswer::new(None));
+        }
+        let Some(gathering) = slot.take() else { return Err(Refusal::new(Code::Failed, "the snapshot was not begun here")) };
+        drop(slot);
+        let (meta, state) = gathering.finish().await.map_err(failed)?;
+        let index = meta.last_log_id.map(|id| id.index);
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Memory(Box::new(state)) };
+        let installed = self.running.engine.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        tracing::info!(index, "a snapshot of the leader was taken");
+        Ok(PieceAnswer::new(Some(installed.vote)))
+    }
+
+    /// The newest vote that this server has given or heard of.
+    pub(super) fn vote(&self) -> Vote {
+        self.running.engine.metrics().borrow_watched().vote
+    }
+}
