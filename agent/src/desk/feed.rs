@@ -3,6 +3,7 @@
 //! A feed is a stream of frames (`muster_catalog::Batch`, `muster_catalog::Beat`); what carries it is nobody's matter here.
 #![allow(dead_code, unused_imports)] // the assembly and the doors between agents will call it
 
+mod dial;
 mod disk;
 mod follow;
 mod metrics;
@@ -10,6 +11,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dial::over;
 pub(crate) use disk::DiskCopy;
 pub(crate) use follow::{Age, Feed, FollowError, Follower, Following};
 pub(crate) use source::{BEAT, Pulse, Source};

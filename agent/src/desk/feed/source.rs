@@ -68,8 +68,10 @@ struct Inner {
 
 #[derive(Default)]
 struct Ring {
-    /// What the newest batch leads to; `None` while nobody follows.
-    head: Option<Arc<State>>,
+    /// The catalog of which the ring tells everything; `None` while nobody follows.
+    base: Option<Arc<State>>,
+    /// Where the newest batch ends. The base may be further on: then nothing changed in between that is fed.
+    head: Index,
     /// Each begins where the one before it ends.
     batches: VecDeque<Made>,
     bytes: usize,
@@ -139,8 +141,9 @@ impl Source {
                 () = &mut stop => break,
                 () = sleep_until(at), if due => {
                     due = false;
-                    at = Instant::now() + GATHER;
-                    self.make(false);
+                    if self.make(false) {
+                        at = Instant::now() + GATHER;
+                    }
                 }
                 () = self.0.wake.notified(), if !due => due = true,
                 _ = beat.tick() => self.beat().await,
@@ -188,24 +191,25 @@ impl Source {
         Arc::clone(&self.0.reader.load())
     }
 
-    /// Closes a batch with what was published since the last one. One without rows is made only if it is asked for: the position
-    /// alone can wait for the next beat. Called by [`Source::run`] alone.
-    fn make(&self, also_empty: bool) {
+    /// Closes a batch with what was published since the last one, and says whether there is anything in it. One without rows is made
+    /// only if it is asked for: the position alone can wait for the next beat. Called by [`Source::run`] alone.
+    fn make(&self, also_empty: bool) -> bool {
         let now = self.published();
-        let head = {
+        let (base, head) = {
             let mut ring = self.ring();
             if ring.followers == 0 {
                 ring.forget();
-                return;
+                return false;
             }
-            ring.head.get_or_insert_with(|| now.clone()).clone()
+            ring.begin(&now)
         };
-        if head.position() == now.position() {
-            return;
-        }
-        match now.changes_from(&head) {
-            Some(batch) if batch.is_empty() && !also_empty => return,
-            Some(batch) => {
+        match now.changes_from(&base) {
+            Some(batch) if batch.is_empty() && (!also_empty || batch.position().index == head) => {
+                self.ring().base = Some(now);
+                return false;
+            }
+            Some(mut batch) => {
+                batch.reach_back(head);
                 let made = self.encode(&batch);
                 self.ring().push(made, now);
             }
@@ -213,10 +217,11 @@ impl Source {
             None => {
                 let mut ring = self.ring();
                 ring.forget();
-                ring.head = Some(now);
+                ring.begin(&now);
             }
         }
         self.tell();
+        true
     }
 
     async fn beat(&self) {
@@ -256,39 +261,40 @@ impl Source {
     /// What was made since the head for those in a hurry; `None` if there is nothing.
     fn ahead(&self, at: Position) -> Option<Made> {
         let now = self.published();
-        let head = {
+        let (base, head) = {
             let ring = self.ring();
             if let Some(made) = ring.ahead.as_ref().filter(|made| made.to == now.position()) {
                 return Some(made.clone()).filter(|made| made.to.index > at.index);
             }
-            ring.head.clone()?
+            (ring.base.clone()?, ring.head)
         };
-        let batch = now.changes_from(&head).filter(|batch| batch.position().index > at.index)?;
+        let mut batch = now.changes_from(&base).filter(|batch| batch.position().index > at.index)?;
+        batch.reach_back(head);
         let made = self.encode(&batch);
         let mut ring = self.ring();
-        if ring.head.as_ref().is_some_and(|now| now.position() == head.position()) {
+        if ring.head == head {
             ring.ahead = Some(made.clone());
         }
         Some(made)
     }
 
-    /// Out of the tables as they were at the head, from where the ring goes on; `None` if the follower is to wait.
-    async fn scan(&self, at: Position, head: Arc<State>) -> Option<Made> {
-        let same_history = at.history == head.history();
-        if head.history().is_none() || (same_history && at.index >= head.last_applied()) {
+    /// Out of the tables as they were where the ring goes on; `None` if the follower is to wait.
+    async fn scan(&self, at: Position, base: Arc<State>) -> Option<Made> {
+        let same_history = at.history == base.history();
+        if base.history().is_none() || (same_history && at.index >= base.last_applied()) {
             return None;
         }
         if !same_history && at.history.is_some() && !(self.0.pulse)().caught_up {
             return None; // It may be this server that has not heard of the newer history yet.
         }
-        let everything = !head.reaches_back_to(at);
+        let everything = !base.reaches_back_to(at);
         let mut scan = self.0.scan.lock().await;
         if let Some(scan) = scan.as_ref().filter(|scan| self.serves(&scan.made, at, everything)) {
             return Some(scan.made.clone());
         }
         metrics::SOURCE.scans.increment(1);
         let source = self.clone();
-        let collect = move || match head.since(at) {
+        let collect = move || match base.since(at) {
             Resume::Changes(batch) | Resume::Snapshot(batch) => Some(source.encode(&batch)),
             Resume::Behind => None,
         };
@@ -309,14 +315,22 @@ impl Source {
 
 impl Ring {
     fn forget(&mut self) {
-        (self.head, self.ahead, self.bytes) = (None, None, 0);
+        (self.base, self.ahead, self.bytes) = (None, None, 0);
         self.batches.clear();
     }
 
-    fn push(&mut self, made: Made, head: Arc<State>) {
+    /// Begins to tell of what comes after this state, unless it has begun; where it is.
+    fn begin(&mut self, now: &Arc<State>) -> (Arc<State>, Index) {
+        if self.base.is_none() {
+            self.head = now.last_applied();
+        }
+        (self.base.get_or_insert_with(|| now.clone()).clone(), self.head)
+    }
+
+    fn push(&mut self, made: Made, base: Arc<State>) {
         self.bytes += made.bytes;
+        (self.head, self.base, self.ahead) = (made.to.index, Some(base), None);
         self.batches.push_back(made);
-        (self.head, self.ahead) = (Some(head), None);
         while self.bytes > RING_BYTES_MAX || self.batches.len() > RING_BATCHES_MAX {
             let Some(oldest) = self.batches.pop_front() else { return };
             self.bytes -= oldest.bytes;
@@ -325,18 +339,18 @@ impl Ring {
 
     /// Whether somebody at this position needs nothing but what is in the ring.
     fn continues(&self, at: Position) -> bool {
-        let Some(head) = self.head.as_ref().map(|head| head.position()) else { return false };
-        let start = self.batches.front().map_or(Some(head.index), |oldest| oldest.from);
-        at.history == head.history && Some(at.index) >= start
+        let Some(base) = &self.base else { return false };
+        let start = self.batches.front().map_or(Some(self.head), |oldest| oldest.from);
+        at.history == base.history() && Some(at.index) >= start
     }
 
     fn next(&self, at: Position) -> Next {
         if self.closed {
             return Next::End;
         }
-        let Some(head) = &self.head else { return Next::Wait };
+        let Some(base) = &self.base else { return Next::Wait };
         if !self.continues(at) {
-            return Next::Scan(head.clone());
+            return Next::Scan(base.clone());
         }
         let place = self.batches.partition_point(|made| made.to.index <= at.index);
         self.batches.get(place).map_or(Next::Wait, |made| Next::Batch(made.clone()))
@@ -363,8 +377,7 @@ impl Line {
         let beats = {
             let mut ring = source.ring();
             ring.followers += 1;
-            let now = source.published();
-            ring.head.get_or_insert(now);
+            ring.begin(&source.published());
             ring.beats
         };
         metrics::SOURCE.followers.increment(1.0);
@@ -385,7 +398,7 @@ impl Line {
             };
             let made = match next {
                 Next::Batch(made) => Some(made),
-                Next::Scan(head) => self.source.scan(self.at, head).await,
+                Next::Scan(base) => self.source.scan(self.at, base).await,
                 Next::Wait if self.hurries => {
                     self.hurries = false;
                     self.source.ahead(self.at)
