@@ -46,6 +46,8 @@ pub(crate) struct Pulse {
 }
 
 type AskPulse = Box<dyn Fn() -> Pulse + Send + Sync>;
+/// Puts a frame into the form in which it leaves: once, for all.
+type Frame = fn(&[u8]) -> Bytes;
 
 /// Where followers are served. Clones are the same.
 #[derive(Clone)]
@@ -54,6 +56,7 @@ pub(crate) struct Source(Arc<Inner>);
 struct Inner {
     reader: Reader,
     pulse: AskPulse,
+    frame: Frame,
     ring: Mutex<Ring>,
     /// Held while the tables are looked through: one at a time, and those who wait take what it found.
     scan: tokio::sync::Mutex<Option<Scan>>,
@@ -109,11 +112,12 @@ enum Next {
 }
 
 impl Source {
-    /// Serves out of what `reader` sees.
-    pub(crate) fn new(reader: Reader, pulse: impl Fn() -> Pulse + Send + Sync + 'static) -> Self {
+    /// Serves out of what `reader` sees, each frame as `frame` makes it.
+    pub(crate) fn new(reader: Reader, pulse: impl Fn() -> Pulse + Send + Sync + 'static, frame: Frame) -> Self {
         Self(Arc::new(Inner {
             reader,
             pulse: Box::new(pulse),
+            frame,
             ring: Mutex::new(Ring::default()),
             scan: tokio::sync::Mutex::new(None),
             news: watch::Sender::new(0),
@@ -153,7 +157,7 @@ impl Source {
         self.tell();
     }
 
-    /// The frames for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
+    /// The frames, ready to be sent, for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
     /// them slowly gets fewer and larger batches.
     pub(crate) fn subscribe(&self, node: Uuid, at: Position) -> impl Stream<Item = Bytes> + Send + use<> {
         futures_util::stream::unfold(Line::new(self.clone(), node, at), |mut line| async move {
@@ -245,11 +249,12 @@ impl Source {
         let Pulse { known_leader, last_contact, .. } = (self.0.pulse)();
         let state = self.0.reader.load();
         let last_contact_ms = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
-        Beat { applied: state.last_applied(), time_ms: state.time_ms(), known_leader, last_contact_ms }.frame()
+        let beat = Beat { applied: state.last_applied(), time_ms: state.time_ms(), known_leader, last_contact_ms };
+        (self.0.frame)(&beat.frame())
     }
 
     fn encode(&self, batch: &Batch) -> Made {
-        let frames: Arc<[Bytes]> = beside(batch.rows(), || batch.frames().collect());
+        let frames: Arc<[Bytes]> = beside(batch.rows(), || batch.frames().map(|frame| (self.0.frame)(&frame)).collect());
         let bytes = frames.iter().map(Bytes::len).sum();
         metrics::SOURCE.encoded.increment(1);
         metrics::SOURCE.encoded_bytes.increment(bytes as u64);

@@ -135,7 +135,7 @@ impl Server {
                 caught_up: caught_up.load(Ordering::Relaxed),
             }
         };
-        let source = Source::new(store.reader(), pulse);
+        let source = Source::new(store.reader(), pulse, Bytes::copy_from_slice);
         tasks.spawn(source.clone().run(pending()));
         Arc::new(Self { store: Mutex::new(store), source, caught_up, known_leader })
     }
@@ -424,6 +424,28 @@ async fn who_asks_for_the_read_index_is_not_kept_waiting() {
         agent.reaches(&server).await;
         assert_eq!(agent.firsts()[0], None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_between_changes_are_passed_over_with_the_next_one() {
+    let (mut tasks, log) = (JoinSet::new(), Log::new());
+    let server = Server::new(&mut tasks);
+    server.write(&log, registration(1, Status::Passing));
+    let agent = Agent::start(&mut tasks, from_ref(&server), None, 1);
+    agent.reaches(&server).await;
+    let before = server.source.encoded();
+    for n in 0..300 {
+        let verb = if n % 3 == 2 {
+            KvVerb::Delete { cas: None }
+        } else {
+            KvVerb::Set { value: format!("{n}").into(), flags: 0, cas: None }
+        };
+        server.write(&log, Command::Kv(Kv { key: format!("k{}", n / 3).into(), verb }));
+    }
+    server.write(&log, registration(1, Status::Critical));
+    agent.reaches(&server).await;
+    assert!(server.source.encoded() - before <= 3, "one change, and a beat or two");
+    assert_eq!(agent.firsts(), [None]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
