@@ -449,7 +449,7 @@ fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
         }
         None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
     };
-    (Source::new(reader.clone(), pulse), pulsing)
+    (Source::new(reader.clone(), pulse, crate::rpc::frame), pulsing)
 }
 
 fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {
