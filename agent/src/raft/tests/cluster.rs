@@ -345,8 +345,15 @@ async fn a_wiped_disk_is_a_new_voter_that_takes_the_place_of_the_old_one() {
     // the old voter is looked for at that address: the new one refuses, and says which it is
     let leader = cluster.leader().unwrap();
     let target = crate::rpc::Target { node, raft: Some(old.uuid()) };
-    let refused = leader.pool.call(target, Method::Ping, Vec::new(), PATIENCE).await.unwrap_err().to_string();
-    assert!(refused.contains(&old.to_string()) && refused.contains(&new.to_string()), "{refused}");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let refused = leader.pool.call(target, Method::Ping, Vec::new(), PATIENCE).await.unwrap_err().to_string();
+        if refused.contains(&old.to_string()) && refused.contains(&new.to_string()) {
+            break;
+        }
+        assert!(Instant::now() < until, "{refused}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
     leader.raft.add_server(new, node, &BTreeSet::new()).await.unwrap();
     cluster.all_have("a", "before").await;
     let voters: BTreeSet<RaftId> =
@@ -373,6 +380,9 @@ async fn a_restored_old_directory_counts_for_nothing() {
     cluster.dirs.insert(node, old);
     cluster.start(node).await;
     let leader = cluster.leader().unwrap().raft.clone();
+    // the leader sees it, and so does the server itself, which asks what was seen of it before it votes
+    let failure = timeout(PATIENCE, cluster.members.last().unwrap().raft.failed()).await.expect("it stops");
+    assert!(matches!(&failure, Failure::OldCopy { .. }) && failure.to_string().contains("old copy"), "{failure}");
     eventually("the leader sees it", || leader.servers().iter().any(|server| server.id == id && server.lost_log)).await;
     let refused = leader.add_server(id, node, &BTreeSet::new()).await.unwrap_err();
     assert!(refused.to_string().contains("old copy"), "{refused}");
