@@ -206,19 +206,37 @@ def writes(run):
 
 
 def readers(run):
-    """Blocked readers: what one costs, and who wakes."""
-    place, (services, each) = run.place("readers"), (50, 20 if run.quick else 100)
+    """Blocked readers: what one costs on a new connection and on one that was used before, and who wakes."""
+    services, each = 50, 20 if run.quick else 100
+    what, rows = f"{services * each} blocked readers, RSS each with its connection", []
+    for used, which in ((False, "a new one"), (True, "one that had an answer before")):
+        kilobytes, woken, strangers = blocked(run, services, each, used)
+        rows += [run.row(f"{what}, {which}", kilobytes, "KB", 10),
+                 run.row("of them woken by a change of their service", woken, f"of {each}", each, most=False),
+                 run.row("others woken by it", strangers, "", 0)]
+    return rows
+
+
+def blocked(run, services, each, used):
+    """(KB of a reader, how many of those concerned were woken, how many others)."""
+    place = run.place("readers")
     agent = Agent(run.binary, f"{place}/agent")
     wire.pump(HTTP, (three_each(service, k) for service in range(services) for k in range(3)))
     time.sleep(1.5)
+    paths = [f"/v1/health/service/svc-{service:04d}?passing" for service in range(services)]
+    indexes, first = [], wire.Connection(HTTP)
+    for path in paths:
+        first.ask("GET", path)
+        indexes.append(first.index)
+    first.close()
     before = agent.child.rss_mb()
     waiting = {service: [] for service in range(services)}
     for number in range(each):
         for service, connections in waiting.items():
             connection = wire.Connection(HTTP, f"127.0.{number}.{service + 1}")
-            path = f"/v1/health/service/svc-{service:04d}?passing"
-            connection.ask("GET", path)
-            connection.send(wire.request("GET", f"{path}&index={connection.index}&wait=300s"))
+            if used:
+                connection.ask("GET", paths[service])
+            connection.send(wire.request("GET", f"{paths[service]}&index={indexes[service]}&wait=300s"))
             connections.append(connection)
     time.sleep(2)
     count = services * each
@@ -230,9 +248,7 @@ def readers(run):
         for connection in connections:
             connection.close()
     agent.stop()
-    return [run.row(f"{count} blocked readers, RSS each with its connection", kilobytes, "KB", 10),
-            run.row("of them woken by a change of their service", woken, f"of {each}", each, most=False),
-            run.row("others woken by it", strangers, "", 0)]
+    return kilobytes, woken, strangers
 
 
 def fan_out(run):

@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, FromArgMatches};
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Run, Store};
+use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Reader, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +20,8 @@ use uuid::Uuid;
 
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::{Bells, Desk, DeskError, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::desk::feed::{Pulse, Source};
+use crate::desk::{Bells, Desk, DeskError, Errand, LocalDesk, LocalSettings, Policy, Quorum, Seat, Setup};
 use crate::door::http;
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
@@ -140,7 +142,9 @@ impl Agent {
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells)).await?;
+        let (source, pulsing) = feed_source(&reader);
+        let raft = Raft::start(raft_config(&config, id), store, ringing(&bells, &source)).await?;
+        let _ = pulsing.set(raft.clone());
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
@@ -159,12 +163,14 @@ impl Agent {
             name: config.node_name.clone(),
             id,
             run,
-            raft: raft.clone(),
+            quorum: Quorum::new(Seat::Server { raft: raft.clone(), source: source.clone() }, None),
             reader,
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
+            default_reads_fail: false,
+            server_address: server_address(&config),
             stop: stopping,
             errands,
         });
@@ -178,6 +184,7 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
+        tasks.spawn(source.run(desk.stopping()));
         let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
         let door = Arc::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
         tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
@@ -332,11 +339,12 @@ fn filter(config: &Config) -> telemetry::Filter {
     telemetry::Filter::new(config.telemetry.prefix_filter.clone(), config.telemetry.filter_default)
 }
 
+/// Where others reach this agent's RPC.
+fn server_address(config: &Config) -> SocketAddr {
+    (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
+}
+
 fn http_config(config: &Config) -> http::Config {
-    let server_address = config
-        .addresses
-        .server
-        .map_or_else(|| (config.addresses.advertise, 0).into(), |server| (config.addresses.advertise, server.port()).into());
     let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
     http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
@@ -358,7 +366,7 @@ fn http_config(config: &Config) -> http::Config {
         } else {
             config.http.max_conns_per_client
         },
-        ..http::Config::new(&config.datacenter, server_address)
+        ..http::Config::new(&config.datacenter)
     }
 }
 
@@ -380,9 +388,36 @@ fn dns_config(config: &Config) -> muster_dns::Config {
     }
 }
 
-fn ringing(bells: &Arc<Bells>) -> raft::Bells {
-    let (touched, all) = (bells.clone(), bells.clone());
-    raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) }
+/// What followers are served from. It looks at raft, and raft rings it, so it learns of raft when that has started.
+fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
+    let raft: Arc<OnceLock<Raft>> = Arc::default();
+    let pulsing = raft.clone();
+    let pulse = move || match raft.get() {
+        Some(raft) => {
+            let (known_leader, last_contact) = raft.contact();
+            Pulse {
+                known_leader,
+                last_contact: last_contact.unwrap_or(Duration::MAX),
+                caught_up: known_leader && raft.is_level(),
+            }
+        }
+        None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
+    };
+    (Source::new(reader.clone(), pulse), pulsing)
+}
+
+fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {
+    let (touched, all) = ((bells.clone(), source.clone()), (bells.clone(), source.clone()));
+    raft::Bells {
+        touched: Box::new(move |topics| {
+            touched.0.ring(topics);
+            touched.1.changed();
+        }),
+        all: Box::new(move || {
+            all.0.ring_all();
+            all.1.changed();
+        }),
+    }
 }
 
 fn local_settings(config: &Config) -> LocalSettings {
@@ -464,7 +499,9 @@ async fn settle(desk: Desk) {
 
 async fn try_to_found(desk: &Desk, bootstrap: bool) -> Result<(), DeskError> {
     if bootstrap {
-        desk.raft().initialize().await?;
+        if let Some(raft) = desk.raft() {
+            raft.initialize().await?;
+        }
     }
     desk.caught_up().await?;
     if desk.reader().load().history().is_some() {

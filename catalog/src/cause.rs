@@ -31,7 +31,7 @@ pub enum CauseKind {
 }
 
 /// Who changed a row, how, when and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause {
     /// The agent, client address or member that acted; at most [`REASON_BYTES_MAX`] bytes.
     #[serde(deserialize_with = "bounded")]

@@ -27,9 +27,10 @@ pub(crate) enum Gone {
 pub(crate) struct Graves {
     by_row: OrdMap<Gone, Index>,
     by_index: OrdMap<(Index, Gone), ()>,
-    /// The highest index of a tombstone that was dropped to keep the bound.
+    /// The highest index of a tombstone of a node, a service or a check that was dropped to keep the bound: a follower that is
+    /// behind it cannot be told what it missed.
     trimmed: Index,
-    /// The same, of keys alone: the floor of the index of every prefix that has rows or tombstones, so that none falls.
+    /// The same, of keys: the floor of the index of every prefix that has rows or tombstones, so that none falls.
     trimmed_key: Index,
 }
 
@@ -43,10 +44,8 @@ impl Graves {
             let Some(((index, gone), ())) = self.by_index.get_min().cloned() else { return };
             self.by_index.remove(&(index, gone.clone()));
             self.by_row.remove(&gone);
-            self.trimmed = self.trimmed.max(index);
-            if matches!(gone, Gone::Key(_)) {
-                self.trimmed_key = self.trimmed_key.max(index);
-            }
+            let trimmed = if matches!(gone, Gone::Key(_)) { &mut self.trimmed_key } else { &mut self.trimmed };
+            *trimmed = index.max(*trimmed);
         }
     }
 
@@ -65,6 +64,13 @@ impl Graves {
             .take_while(|(gone, _)| matches!(gone, Gone::Key(key) if key.starts_with(prefix)))
             .map(|(_, index)| *index)
             .max()
+    }
+
+    /// The tombstones from after this index on.
+    pub(crate) fn after(&self, index: Index) -> impl Iterator<Item = &Gone> {
+        // The least row there is, at the next index: `Node` comes first, and no name is empty.
+        let from = (index.saturating_add(1), Gone::Node(NodeName::least()));
+        self.by_index.range(from..).map(|((_, gone), ())| gone)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Index, &Gone)> {
@@ -97,7 +103,7 @@ mod tests {
         assert_eq!(graves.by_row.len(), GRAVES_MAX);
         assert_eq!(graves.by_index.len(), GRAVES_MAX);
         assert_eq!(graves.last_key_under("a/"), None);
-        assert_eq!(graves.trimmed(), (1, 1));
+        assert_eq!(graves.trimmed(), (0, 1));
         graves.fill(&Gone::Key("b/1".into()));
         assert_eq!(graves.last_key_under("b/"), None);
     }

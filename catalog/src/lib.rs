@@ -7,12 +7,14 @@ mod cause;
 mod command;
 mod definition;
 mod error;
+mod feed;
 mod grave;
 mod local;
 mod meta;
 mod name;
 mod past;
 mod query;
+mod rebuild;
 mod removal;
 mod row;
 mod session;
@@ -30,7 +32,8 @@ pub use definition::{
     AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
     Probe, TcpProbe,
 };
-pub use error::{DecodeError, SnapshotError};
+pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
+pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
 pub use local::{
     AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
@@ -49,5 +52,5 @@ pub use row::{
 };
 pub use state::{Bucket, State, state_named};
 pub use status::{Health, Status, worst};
-pub use store::{Applied, Reader, Store};
+pub use store::{Applied, Reader, Store, Touched};
 pub use topic::Topic;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -26,26 +27,56 @@ pub struct RemovalMark {
     pub history: Option<Uuid>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Row {
+/// Which row of an owner's a mark is about.
+pub(crate) type MarkKey = (Uuid, MarkedRow);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MarkedRow {
     Service(ServiceId),
     Check(CheckId),
 }
 
-fn row(removed: &Removed) -> (Row, u64) {
+fn row(removed: &Removed) -> (MarkedRow, u64) {
     match removed {
-        Removed::Service(id, generation) => (Row::Service(id.clone()), *generation),
-        Removed::Check(id, generation) => (Row::Check(id.clone()), *generation),
+        Removed::Service(id, generation) => (MarkedRow::Service(id.clone()), *generation),
+        Removed::Check(id, generation) => (MarkedRow::Check(id.clone()), *generation),
     }
 }
 
 /// The replicated table of marks.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Removals(OrdMap<(Uuid, Row), Arc<RemovalMark>>);
+pub(crate) struct Removals(OrdMap<MarkKey, Arc<RemovalMark>>);
 
 impl Removals {
     pub(crate) fn mark(&mut self, mark: RemovalMark) {
-        self.0.insert((mark.owner, row(&mark.removed).0), Arc::new(mark));
+        self.keep(Arc::new(mark));
+    }
+
+    pub(crate) fn keep(&mut self, mark: Arc<RemovalMark>) {
+        self.0.insert((mark.owner, row(&mark.removed).0), mark);
+    }
+
+    pub(crate) fn drop_mark(&mut self, key: &MarkKey) {
+        self.0.remove(key);
+    }
+
+    /// Drops all that were made after an index.
+    pub(crate) fn drop_after(&mut self, index: Index) {
+        let later: Vec<_> = self.0.iter().filter(|(_, mark)| mark.index > index).map(|(key, _)| key.clone()).collect();
+        later.iter().for_each(|key| self.drop_mark(key));
+    }
+
+    /// The marks that are new or other than they were, and those that are gone.
+    pub(crate) fn changes_from(&self, old: &Self) -> (Vec<Arc<RemovalMark>>, Vec<MarkKey>) {
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        for change in old.0.diff(&self.0) {
+            match change {
+                DiffItem::Add(_, mark) | DiffItem::Update { new: (_, mark), .. } => new.push(mark.clone()),
+                DiffItem::Remove(key, _) => gone.push(key.clone()),
+            }
+        }
+        (new, gone)
     }
 
     /// Whether an offer may pass: a mark of its own or a later generation holds it back.
@@ -76,12 +107,12 @@ impl Removals {
 
     pub(crate) fn of(&self, owner: Uuid) -> impl Iterator<Item = &RemovalMark> {
         self.0
-            .range((owner, Row::Service(ServiceId::least()))..)
+            .range((owner, MarkedRow::Service(ServiceId::least()))..)
             .take_while(move |((of, _), _)| *of == owner)
             .map(|(_, mark)| &**mark)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &RemovalMark> {
-        self.0.values().map(|mark| &**mark)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<RemovalMark>> {
+        self.0.values()
     }
 }

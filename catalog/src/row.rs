@@ -37,6 +37,21 @@ pub struct Row<T> {
     pub create_index: Index,
     /// Where it was last really changed.
     pub modify_index: Index,
+    /// Where its owner or generation changed after that, while nothing did that a reader can see; 0 for nowhere. A follower that
+    /// resumes before it needs the row all the same.
+    #[serde(default, skip_serializing_if = "is_nowhere")]
+    pub owner_index: Index,
+}
+
+fn is_nowhere(index: &Index) -> bool {
+    *index == 0
+}
+
+impl<T> Row<T> {
+    /// Where anything of it last changed.
+    pub(crate) fn touched_index(&self) -> Index {
+        self.modify_index.max(self.owner_index)
+    }
 }
 
 impl<T> Deref for Row<T> {

@@ -1,20 +1,20 @@
-//! The whole state as a stream of records, with a checksum: what snapshots, and later feeds, carry.
+//! The whole state as a stream of records, with a checksum: what a server keeps and sends to another.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::error::SnapshotError;
 use crate::grave::Gone;
-use crate::name::{NodeName, ServiceName};
+use crate::name::NodeName;
 use crate::past::{Change, Subject};
+use crate::rebuild::{NodeRecord, ServiceIndexes};
 use crate::removal::RemovalMark;
-use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
+use crate::row::{Entry, Index};
 use crate::session::LogSession;
-use crate::state::{Bucket, Host, State, TableIndexes};
+use crate::state::{State, TableIndexes};
 
 const MAGIC: &[u8; 8] = b"mustersn";
 const VERSION: u16 = 1;
@@ -51,21 +51,6 @@ struct Head {
 }
 
 #[derive(Serialize, Deserialize)]
-struct NodeRecord {
-    row: Row<Node>,
-    index: Index,
-    checks_index: Index,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ServiceIndexes {
-    name: ServiceName,
-    rows_index: Index,
-    checks_index: Index,
-    index: Index,
-}
-
-#[derive(Serialize, Deserialize)]
 struct ChangeRecord {
     node: NodeName,
     subject: Subject,
@@ -87,8 +72,7 @@ impl State {
         };
         out.record(tag::HEAD, &head)?;
         for host in self.nodes.values() {
-            let record = NodeRecord { row: (*host.row).clone(), index: host.index, checks_index: host.checks_index };
-            out.record(tag::NODE, &record)?;
+            out.record(tag::NODE, &NodeRecord::from(&**host))?;
         }
         for row in self.services.values() {
             out.record(tag::SERVICE, &**row)?;
@@ -99,13 +83,7 @@ impl State {
         let mut buckets: Vec<_> = self.buckets.iter().collect();
         buckets.sort_unstable_by_key(|(name, _)| *name); // One state, one stream: the hash map has another order in each process.
         for (_, bucket) in buckets {
-            let record = ServiceIndexes {
-                name: bucket.name.clone(),
-                rows_index: bucket.rows_index,
-                checks_index: bucket.checks_index,
-                index: bucket.index,
-            };
-            out.record(tag::SERVICE_INDEXES, &record)?;
+            out.record(tag::SERVICE_INDEXES, &ServiceIndexes::from(&**bucket))?;
         }
         for entry in self.keys.values() {
             out.record(tag::KEY, &**entry)?;
@@ -114,7 +92,7 @@ impl State {
             out.record(tag::GRAVE, &grave)?;
         }
         for mark in self.removals.iter() {
-            out.record(tag::REMOVAL, mark)?;
+            out.record(tag::REMOVAL, &**mark)?;
         }
         for run in self.runs.iter() {
             out.record(tag::RUN, &run)?;
@@ -154,22 +132,9 @@ impl State {
                     state.indexes = head.indexes;
                     state.graves.set_trimmed(head.trimmed);
                 }
-                tag::NODE => {
-                    let NodeRecord { row, index, checks_index } = from.body()?;
-                    let node = row.node.folded();
-                    if let Some(id) = row.id {
-                        state.node_ids.insert(id, node.clone());
-                    }
-                    state.nodes.insert(node, Arc::new(Host { row: Arc::new(row), checks: SmallVec::new(), index, checks_index }));
-                }
-                tag::SERVICE => {
-                    let row: Row<Service> = from.body()?;
-                    state.services.insert((row.node.folded(), row.id.clone()), Arc::new(row));
-                }
-                tag::CHECK => {
-                    let row: Row<Check> = from.body()?;
-                    state.checks.insert((row.node.folded(), row.id.clone()), Arc::new(row));
-                }
+                tag::NODE => state.add_node(from.body()?),
+                tag::SERVICE => state.add_service(from.body()?),
+                tag::CHECK => state.add_check(from.body()?),
                 tag::SERVICE_INDEXES => indexes.push(from.body()?),
                 tag::KEY => {
                     let entry: Entry = from.body()?;
@@ -194,35 +159,6 @@ impl State {
         from.finish()?;
         state.assemble(indexes);
         Ok(state)
-    }
-
-    /// Makes instances and buckets out of the rows.
-    fn assemble(&mut self, indexes: Vec<ServiceIndexes>) {
-        let mut own: std::collections::BTreeMap<_, SmallVec<[Arc<Row<Check>>; 2]>> = std::collections::BTreeMap::new();
-        for ((node, _), check) in &self.checks {
-            match &check.service_id {
-                Some(id) => own.entry((node.clone(), id.clone())).or_default().push(check.clone()),
-                None => {
-                    if let Some(host) = self.nodes.get_mut(node) {
-                        Arc::make_mut(host).checks.push(check.clone());
-                    }
-                }
-            }
-        }
-        let mut buckets: std::collections::BTreeMap<ServiceName, Bucket> = std::collections::BTreeMap::new();
-        for (key, service) in &self.services {
-            let Some(host) = self.nodes.get(&key.0) else { continue };
-            let checks = own.remove(key).unwrap_or_default().into_iter().chain(host.checks.iter().cloned());
-            let instance = Instance::new(host.row.clone(), service.clone(), checks);
-            let name = service.name.folded();
-            buckets.entry(name).or_insert_with(|| Bucket::new(service.name.clone(), 0)).instances.push_back(Arc::new(instance));
-        }
-        for ServiceIndexes { name, rows_index, checks_index, index } in indexes {
-            if let Some(bucket) = buckets.get_mut(&name.folded()) {
-                *bucket = Bucket { name, rows_index, checks_index, index, instances: std::mem::take(&mut bucket.instances) };
-            }
-        }
-        self.buckets = buckets.into_iter().map(|(name, bucket)| (name, Arc::new(bucket))).collect();
     }
 }
 
@@ -323,8 +259,8 @@ mod tests {
     use crate::cause::{Cause, CauseKind};
     use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
     use crate::meta::Meta;
-    use crate::name::{CheckId, ServiceId};
-    use crate::row::Weights;
+    use crate::name::{CheckId, ServiceId, ServiceName};
+    use crate::row::{Check, Node, Service, Weights};
     use crate::status::Status;
     use crate::store::Store;
 

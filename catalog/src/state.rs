@@ -29,6 +29,8 @@ pub struct State {
     pub(crate) services: OrdMap<(NodeName, ServiceId), Arc<Row<Service>>>,
     pub(crate) checks: OrdMap<(NodeName, CheckId), Arc<Row<Check>>>,
     pub(crate) buckets: HashMap<ServiceName, Arc<Bucket>>,
+    /// The buckets by their last change: what a follower needs of them since then, without a look at all.
+    pub(crate) buckets_by_index: OrdMap<(Index, ServiceName), ()>,
     pub(crate) keys: OrdMap<Arc<str>, Arc<Entry>>,
     pub(crate) indexes: TableIndexes,
     pub(crate) graves: Graves,
@@ -44,7 +46,7 @@ impl std::fmt::Debug for State {
 }
 
 /// A node with what a look at it needs at once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) row: Arc<Row<Node>>,
     /// Checks of the node itself, by id.
@@ -254,6 +256,25 @@ impl State {
     /// The kept changes of a service or a check, oldest first, present or gone.
     pub fn past(&self, node: &NodeName, subject: &crate::past::Subject) -> &[crate::past::Change] {
         self.past.of(node, subject)
+    }
+
+    /// A bucket's last change is at another index than it was; `None` where there is no bucket.
+    pub(crate) fn note_bucket(&mut self, name: &ServiceName, was: Option<Index>, is: Option<Index>) {
+        if was == is {
+            return;
+        }
+        if let Some(was) = was {
+            self.buckets_by_index.remove(&(was, name.clone()));
+        }
+        if let Some(is) = is {
+            self.buckets_by_index.insert((is, name.clone()), ());
+        }
+    }
+
+    /// The buckets that changed after this index.
+    pub(crate) fn buckets_after(&self, index: Index) -> impl Iterator<Item = &Arc<Bucket>> {
+        let from = (index.saturating_add(1), ServiceName::least());
+        self.buckets_by_index.range(from..).filter_map(|((_, name), ())| self.buckets.get(name))
     }
 
     /// The instance of a service on a node (folded name).

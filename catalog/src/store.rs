@@ -15,8 +15,11 @@ use crate::session::Admission;
 use crate::state::State;
 use crate::topic::Topic;
 
+mod enter;
 mod keys;
 mod nodes;
+mod place;
+pub use enter::Touched;
 pub(crate) use nodes::SERF_HEALTH;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ const LEADER_WAIT: Duration = Duration::from_secs(10);
 pub(super) async fn tell_ready(desk: Desk) {
     tokio::select! {
         () = desk.stopping() => return,
-        _ = tokio::time::timeout(LEADER_WAIT, desk.raft().settled()) => {}
+        _ = tokio::time::timeout(LEADER_WAIT, desk.caught_up()) => {}
     }
     tell(&[NotifyState::Ready]);
 }

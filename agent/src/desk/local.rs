@@ -19,6 +19,7 @@ use super::disk::{self, Disk, Note};
 use super::order::Order;
 use super::{Act, Desk, DeskError, Policy, Unknown, Who, allow};
 use crate::config::duration;
+use crate::raft::Raft;
 
 /// How long an order waits for the catalog to have it. The order itself is carried out before; a client that reads
 /// its own write a moment later is what this is for.
@@ -442,7 +443,7 @@ impl Desk {
         let local = self.local();
         allow(who, &Act::Order(&order, &local.settings().policy))?;
         if !matches!(order, Order::Report { .. } | Order::Reload | Order::Leave) {
-            self.raft().room()?; // before anything is changed here: it could neither be kept nor told to the catalog
+            self.raft().map_or(Ok(()), Raft::room)?; // before anything is changed here: it could neither be kept nor told to the catalog
         }
         let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
         match order {

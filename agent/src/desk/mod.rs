@@ -1,9 +1,11 @@
 //! The desk: where commands, questions and orders arrive, and rights are asked.
+#![allow(clippy::disallowed_methods)] // waits for a leader have an end
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use muster_catalog::{Command, NodeName, Reader, Run};
 use smol_str::SmolStr;
@@ -11,18 +13,24 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
 pub(crate) mod disk;
-#[allow(dead_code)] // `propose` sends where this agent does not lead; the door for peers takes what is sent
+pub(crate) mod feed;
 pub(crate) mod forward;
 mod local;
 mod order;
+mod quorum;
 mod read;
+mod rounds;
+mod travel;
 mod watch;
 mod write;
 
 use crate::raft::{Raft, WriteError};
+use crate::rpc::CallError;
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
+pub(crate) use quorum::{Quorum, Seat};
 pub(crate) use read::{Consistency, Seen, Wait};
+pub(crate) use travel::Travel;
 pub(crate) use watch::Bells;
 use write::Session;
 
@@ -92,6 +100,15 @@ pub(crate) enum DeskError {
     /// The catalog refused what this agent itself told it.
     #[error("the catalog refused it")]
     Refused(#[source] muster_catalog::Refusal),
+    /// Nothing was read: this agent's copy has not reached what was acknowledged, and no server answered instead. Later may do.
+    #[error("this agent's copy of the catalog is behind the servers'")]
+    Behind,
+    /// The last of the servers that were asked gave no answer.
+    #[error("no server answered")]
+    Away(#[source] CallError),
+    /// A server's answer was not understood: it is of another version.
+    #[error("the answer of a server was not understood")]
+    Foreign,
     /// The write did not become durable, or it is not known whether it did.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -126,7 +143,7 @@ pub(crate) struct Desk(Arc<Inner>);
 struct Inner {
     name: NodeName,
     id: Uuid,
-    raft: Raft,
+    quorum: Quorum,
     reader: Reader,
     bells: Arc<Bells>,
     session: Session,
@@ -134,6 +151,8 @@ struct Inner {
     caught_up: AtomicBool,
     forgetful: bool,
     hold: Duration,
+    default_reads_fail: bool,
+    server_address: SocketAddr,
     stop: channel::Receiver<bool>,
     errands: mpsc::Sender<Errand>,
 }
@@ -146,7 +165,7 @@ pub(crate) struct Setup {
     pub(crate) id: Uuid,
     /// This run.
     pub(crate) run: Run,
-    pub(crate) raft: Raft,
+    pub(crate) quorum: Quorum,
     pub(crate) reader: Reader,
     pub(crate) bells: Arc<Bells>,
     pub(crate) local: LocalDesk,
@@ -154,6 +173,10 @@ pub(crate) struct Setup {
     pub(crate) forgetful: bool,
     /// How long a question waits for a leader (Consul's `rpc_hold_timeout`).
     pub(crate) hold: Duration,
+    /// Whether default reads of the catalog fail without a leader, as Consul's do.
+    pub(crate) default_reads_fail: bool,
+    /// Where others reach this agent's RPC, if it is a server.
+    pub(crate) server_address: SocketAddr,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -162,9 +185,39 @@ pub(crate) struct Setup {
 
 impl Desk {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { name, id, run, raft, reader, bells, local, forgetful, hold, stop, errands } = setup;
+        let Setup {
+            name,
+            id,
+            run,
+            quorum,
+            reader,
+            bells,
+            local,
+            forgetful,
+            hold,
+            default_reads_fail,
+            server_address,
+            stop,
+            errands,
+        } = setup;
         let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
-        Self(Arc::new(Inner { name, id, raft, reader, bells, session, local, caught_up, forgetful, hold, stop, errands }))
+        let inner = Inner {
+            name,
+            id,
+            quorum,
+            reader,
+            bells,
+            session,
+            local,
+            caught_up,
+            forgetful,
+            hold,
+            default_reads_fail,
+            server_address,
+            stop,
+            errands,
+        };
+        Self(Arc::new(inner))
     }
 
     /// This node's name.
@@ -182,8 +235,14 @@ impl Desk {
         &self.0.reader
     }
 
-    pub(crate) fn raft(&self) -> &Raft {
-        &self.0.raft
+    /// The way to the servers.
+    pub(crate) fn quorum(&self) -> &Quorum {
+        &self.0.quorum
+    }
+
+    /// The log; a client has none.
+    pub(crate) fn raft(&self) -> Option<&Raft> {
+        self.0.quorum.raft()
     }
 
     pub(crate) fn bells(&self) -> &Arc<Bells> {
@@ -217,6 +276,16 @@ impl Desk {
         }
     }
 
+    /// The agent stops: reads that wait are to be answered.
+    fn stops(&self) -> bool {
+        *self.0.stop.borrow()
+    }
+
+    /// Wakes every read that waits; those that find the agent stopping are answered.
+    pub(crate) fn wake_readers(&self) {
+        self.0.bells.ring_all();
+    }
+
     async fn reload(&self) -> Result<(), DeskError> {
         let (done, is_done) = oneshot::channel();
         self.run(Errand::Reload(done), is_done).await?.map_err(DeskError::Reload)
@@ -240,17 +309,47 @@ impl Desk {
         }
     }
 
-    /// Returns once everything that was acknowledged before this start is applied, so that no answer is behind it.
+    /// Whether no answer from here can be behind what was acknowledged, without asking anybody: the only voter has all there is.
+    fn is_caught_up(&self) -> bool {
+        self.0.caught_up.load(Ordering::Acquire) && self.raft().is_some_and(Raft::is_alone)
+    }
+
+    /// Returns once no answer from here is behind what was acknowledged before the call; at the latest after Consul's
+    /// `rpc_hold_timeout`.
     pub(crate) async fn caught_up(&self) -> Result<(), DeskError> {
-        if self.0.caught_up.load(Ordering::Acquire) {
+        self.fresh(self.0.hold).await
+    }
+
+    /// As [`Desk::caught_up`]; tries for this long, and at least once.
+    async fn fresh(&self, patience: Duration) -> Result<(), DeskError> {
+        if self.is_caught_up() {
             return Ok(());
         }
-        let settled = tokio::select! {
-            biased;
-            settled = tokio::time::timeout(self.0.hold, self.raft().settled()) => settled,
-            () = self.stopping() => return Err(DeskError::Stopping),
+        let until = Instant::now() + patience;
+        let tried = async {
+            let mut pause = FRESH_RETRY;
+            loop {
+                let tried = match self.raft() {
+                    Some(raft) if raft.is_alone() => self.settled(raft, patience).await,
+                    _ => self.level(until).await,
+                };
+                match tried {
+                    Err(DeskError::NoLeader) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
+                    tried => return tried,
+                }
+                pause = (pause * 2).min(FRESH_RETRY_MAX);
+            }
         };
-        match settled {
+        tokio::select! {
+            biased;
+            tried = tried => tried,
+            () = self.stopping() => Err(DeskError::Stopping),
+        }
+    }
+
+    /// The only voter knows what is committed once it has applied an entry of its own term.
+    async fn settled(&self, raft: &Raft, patience: Duration) -> Result<(), DeskError> {
+        match tokio::time::timeout(patience.max(ROUND_MAX), raft.settled()).await {
             Ok(Ok(())) => {
                 self.0.caught_up.store(true, Ordering::Release);
                 Ok(())
@@ -258,4 +357,22 @@ impl Desk {
             Ok(Err(_)) | Err(_) => Err(DeskError::NoLeader),
         }
     }
+
+    /// Asks how far it must be, and waits until it is there.
+    async fn level(&self, until: Instant) -> Result<(), DeskError> {
+        let left = || until.saturating_duration_since(Instant::now());
+        let index = match tokio::time::timeout(left().max(ROUND_MAX), self.quorum().read_index()).await {
+            Ok(Ok(index)) => index,
+            Ok(Err(WriteError::Busy)) => return Err(WriteError::Busy.into()),
+            Ok(Err(_)) | Err(_) => return Err(DeskError::NoLeader),
+        };
+        if self.quorum().sees(index, left().max(ROUND_MAX)).await { Ok(()) } else { Err(DeskError::Behind) }
+    }
 }
+
+/// First and longest pause before it is asked again how far a read must have seen.
+const FRESH_RETRY: Duration = Duration::from_millis(2);
+const FRESH_RETRY_MAX: Duration = Duration::from_millis(50);
+/// How long a read that would rather have an old answer than none waits for a leader's word, and for its copy to get there:
+/// several times what a change of leaders by evidence takes.
+const ROUND_MAX: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@ use muster_catalog::{Ask, Index};
 use smallvec::SmallVec;
 
 use super::watch::Bell;
-use super::{Act, Desk, DeskError, Who, allow};
+use super::{Act, Desk, DeskError, Travel, Who, allow};
 
 /// How new an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,66 +42,88 @@ pub(crate) struct Seen<T> {
 impl Desk {
     /// Answers a question. A waiting one takes the bell, looks, and sleeps until it rings, its time is over, or the
     /// agent stops: then the answer is what it is.
-    pub(crate) async fn read<A: Ask>(
-        &self,
-        who: &Who,
-        ask: &A,
+    ///
+    /// Written as a block, here and below: a function that is `async` holds its arguments twice, and there are thousands of these.
+    pub(crate) fn read<'a, A: Travel + Sync>(
+        &'a self,
+        who: &'a Who,
+        ask: &'a A,
         consistency: Consistency,
-        wait: Option<Wait>,
-    ) -> Result<Seen<A::Answer>, DeskError> {
-        allow(who, &Act::Read)?;
-        if consistency != Consistency::Stale {
-            self.caught_up().await?;
+        wait: Option<&'a Wait>,
+    ) -> impl Future<Output = Result<Seen<A::Answer>, DeskError>> + Send + 'a {
+        async move {
+            allow(who, &Act::Read)?;
+            let question = if self.raft().is_none() { ask.question() } else { None };
+            if let Some(question) = question {
+                return Box::pin(self.carry(who, question, consistency, wait, A::read)).await;
+            }
+            // The futures of short waits are on the heap, and gone when the long one begins.
+            let fresh = consistency == Consistency::Stale
+                || (consistency == Consistency::Default && self.is_caught_up())
+                || Box::pin(self.freshen(ask, consistency)).await?;
+            if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
+                self.wait_past(ask, wait).await;
+            }
+            let mut seen = self.look(ask);
+            seen.known_leader &= fresh;
+            Ok(seen)
         }
-        if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
-            self.wait_past(ask, wait).await;
+    }
+
+    /// Whether the answer is as new as it was asked for; otherwise it is as old as this agent's rows are, and says so. Without a
+    /// leader the catalog is told as far as it is known: a look-up must not need the quorum.
+    async fn freshen<A: Travel>(&self, ask: &A, consistency: Consistency) -> Result<bool, DeskError> {
+        let content = consistency == Consistency::Default && ask.question().is_none() && !self.0.default_reads_fail;
+        let patience = if content { Duration::ZERO } else { self.0.hold };
+        match self.fresh(patience).await {
+            Ok(()) => Ok(true),
+            Err(DeskError::NoLeader) if content && self.reader().load().history().is_some() => Ok(false),
+            Err(error) => Err(error),
         }
-        if consistency == Consistency::Consistent {
-            self.raft().read_index().await?;
-        }
-        Ok(self.look(ask))
     }
 
     /// The answer as it stands.
     pub(crate) fn look<A: Ask>(&self, ask: &A) -> Seen<A::Answer> {
+        let age = self.quorum().age();
         let state = self.reader().load();
         Seen {
             index: ask.index(&state).max(1),
-            known_leader: self.raft().leader().is_some(),
-            last_contact_ms: 0, // This server is the only one: it is the leader, or nobody is.
+            known_leader: age.known_leader,
+            last_contact_ms: age.last_contact.map_or(u64::MAX, |age| age.as_millis() as u64),
             answer: ask.look(&state),
         }
     }
 
-    async fn wait_past<A: Ask>(&self, ask: &A, wait: Wait) {
-        if self.is_past(ask, wait.seen) {
-            return;
-        }
-        let waiting = self.bells().wait();
-        let bells: SmallVec<[Bell; 1]> = ask.topics().iter().map(|topic| self.bells().take(topic)).collect();
-        let mut over = pin!(tokio::time::sleep(wait.timeout));
-        let mut stop = pin!(self.stopping());
-        loop {
-            let mut rings: SmallVec<[_; 1]> = bells.iter().map(|bell| Box::pin(bell.rung())).collect();
-            for ring in &mut rings {
-                ring.as_mut().enable();
-            }
+    fn wait_past<'a, A: Ask + Sync>(&'a self, ask: &'a A, wait: &'a Wait) -> impl Future<Output = ()> + Send + 'a {
+        async move {
             if self.is_past(ask, wait.seen) {
                 return;
             }
-            let rung = poll_fn(|context| {
-                if over.as_mut().poll(context).is_ready() || stop.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(false);
+            let waiting = self.bells().wait();
+            let bells: SmallVec<[Bell; 1]> = ask.topics().iter().map(|topic| self.bells().take(topic)).collect();
+            let mut over = pin!(tokio::time::sleep(wait.timeout));
+            loop {
+                let mut rings: SmallVec<[_; 1]> = bells.iter().map(|bell| Box::pin(bell.rung())).collect();
+                for ring in &mut rings {
+                    ring.as_mut().enable();
                 }
-                if rings.iter_mut().any(|ring| ring.as_mut().poll(context).is_ready()) {
-                    return Poll::Ready(true);
+                if self.is_past(ask, wait.seen) || self.stops() {
+                    return;
                 }
-                Poll::Pending
-            });
-            if !rung.await {
-                return;
+                let rung = poll_fn(|context| {
+                    if over.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(false);
+                    }
+                    if rings.iter_mut().any(|ring| ring.as_mut().poll(context).is_ready()) {
+                        return Poll::Ready(true);
+                    }
+                    Poll::Pending
+                });
+                if !rung.await {
+                    return;
+                }
+                waiting.woken();
             }
-            waiting.woken();
         }
     }
 

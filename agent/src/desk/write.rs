@@ -2,15 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use muster_catalog::{COMMANDS_IN_FLIGHT_MAX, Cause, CauseKind, Command, Index, Outcome, Proposal, Refusal, Run};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::forward::write_forwarded;
 use super::{Act, Desk, DeskError, Who, allow};
+use crate::rpc::{self, Code};
 
 /// How often a command is tried again in a new session when its own turned out to be unknown.
 const REOPENINGS_MAX: u32 = 3;
+
+/// How much longer a write takes until this agent's own readers see it, at most.
+const OWN_WRITE_MAX: Duration = Duration::from_millis(100);
 
 /// This run's session of the log.
 #[derive(Debug)]
@@ -115,6 +122,13 @@ impl Desk {
         }
     }
 
+    /// Writes commands that another agent sent here, if this server leads.
+    pub(crate) async fn write_for_another(&self, body: Bytes) -> Result<Bytes, rpc::Refusal> {
+        let Some(raft) = self.raft() else { return Err(rpc::Refusal::new(Code::Method, "this node is no server")) };
+        let now_ms = self.clock_ms().max(self.reader().load().time_ms());
+        write_forwarded(raft, body, now_ms).await
+    }
+
     async fn propose(&self, ticket: &Ticket<'_>, command: Command, cause: &Cause) -> Result<(Index, Outcome), DeskError> {
         let proposal = Proposal {
             request: Uuid::new_v4(),
@@ -125,7 +139,10 @@ impl Desk {
             cause: cause.clone(),
             command,
         };
-        Ok(self.raft().write(&proposal).await?)
+        let (index, outcome) = self.quorum().write(proposal.encode().into(), self.0.hold).await?;
+        // Who asked may read here next; a copy that is slower than this is not waited for.
+        self.quorum().sees(index, OWN_WRITE_MAX).await;
+        Ok((index, outcome))
     }
 
     /// Opens the session of this run in the log, once.

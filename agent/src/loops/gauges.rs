@@ -23,7 +23,8 @@ pub(crate) async fn show_gauges(desk: Desk, datacenter: String) {
         }
         let state = desk.reader().load().clone();
         publish_catalog(&state, &datacenter);
-        let status = desk.raft().status();
+        let Some(raft) = desk.raft() else { continue };
+        let status = raft.status();
         let leads = f64::from(u8::from(status.role == raft::Role::Leader));
         metrics::gauge!("raft.applied_index").set(status.applied_index as f64);
         metrics::gauge!("raft.last_index").set(status.last_log_index as f64);

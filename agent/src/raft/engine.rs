@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,6 +38,9 @@ const IN_FLIGHT_STEP: usize = 4 << 10;
 /// How long a write waits while leadership is handed over; it takes some milliseconds.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Silence after which no leader is known any more: an election by timers is over in that time.
+const SILENCE_MAX: Duration = Duration::from_millis(1500);
+
 /// The handle; clones are the same raft. Callable from any runtime.
 #[derive(Clone)]
 pub struct Raft {
@@ -50,6 +53,8 @@ pub struct Raft {
     pub(super) pause: Arc<watch::Sender<bool>>,
     /// A leader's snapshot on its way in.
     pub(super) gathering: Arc<tokio::sync::Mutex<Option<Gathering>>>,
+    /// When a leader was last heard of.
+    heard: Arc<Mutex<Option<Instant>>>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -75,8 +80,8 @@ impl Raft {
         let started = started.await.unwrap_or_else(|_| Err(StartError::Engine("its thread panicked".to_owned())));
         let running = started?;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / IN_FLIGHT_STEP));
-        let (pause, gathering) = (Arc::new(watch::Sender::new(false)), Arc::default());
-        Ok(Self { running: Arc::new(running), node, dir, space: Arc::new(space), in_flight, pause, gathering, stopped })
+        let (pause, gathering, heard) = (Arc::new(watch::Sender::new(false)), Arc::default(), Arc::default());
+        Ok(Self { running: Arc::new(running), node, dir, space: Arc::new(space), in_flight, pause, gathering, heard, stopped })
     }
 
     /// This voter.
@@ -189,6 +194,41 @@ impl Raft {
     /// The leader's voter and node, if one is known.
     pub fn leader(&self) -> Option<(RaftId, Uuid)> {
         leader(&self.running.engine.metrics().borrow_watched())
+    }
+
+    /// No other server has a vote: what this one has applied is all there is.
+    pub fn is_alone(&self) -> bool {
+        if self.running.rounds.is_none() {
+            return true; // started without peers
+        }
+        let metrics = self.running.engine.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().get_joint_config();
+        matches!(voters.as_slice(), [all] if all.len() == 1 && all.contains(&self.running.id))
+    }
+
+    /// Whether a leader is known, and how long ago it was last heard of: 0 on the leader itself while a majority hears it.
+    pub fn contact(&self) -> (bool, Option<Duration>) {
+        let metrics = self.running.engine.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state == ServerState::Leader {
+            let acked = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
+            let hears = self.running.rounds.is_none() || acked.is_none_or(|ago| ago < SILENCE_MAX);
+            return (hears, if hears { Some(Duration::ZERO) } else { acked });
+        }
+        let heard = self.heard.lock().expect("no holder panics: a moment is stored").map(|at| at.elapsed());
+        (metrics.current_leader.is_some() && heard.is_some_and(|ago| ago < SILENCE_MAX), heard)
+    }
+
+    /// Everything that is known to be committed is applied.
+    pub fn is_level(&self) -> bool {
+        let committed = self.running.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index);
+        self.applied_index() >= committed
+    }
+
+    /// A leader has just been heard.
+    pub(super) fn hears(&self) {
+        *self.heard.lock().expect("no holder panics: a moment is stored") = Some(Instant::now());
     }
 
     /// This server leads.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use openraft::Snapshot;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use uuid::Uuid;
 
 use super::codec::Fault;
@@ -35,7 +35,11 @@ impl Raft {
             Method::Append => {
                 let rpc = AppendEntriesRequest::decode(&body)?;
                 drop(body); // the entries were copied out of it
-                engine.append_entries(rpc).await.map_err(stopped)?.encode()
+                let answer = engine.append_entries(rpc).await.map_err(stopped)?;
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    self.hears(); // and not when its vote was refused: then it leads no more
+                }
+                answer.encode()
             }
             Method::Vote | Method::PreVote if !self.running.gate.is_open() => {
                 return Err(Refusal::new(

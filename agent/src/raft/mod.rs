@@ -52,5 +52,5 @@ pub use links::{Missing, Server};
 pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
 pub(crate) use rounds::decode as decode_read_index;
-pub use status::Role;
+pub use status::{Role, Status};
 pub use types::RaftId;

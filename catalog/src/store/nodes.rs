@@ -7,14 +7,15 @@ use smol_str::SmolStr;
 use uuid::Uuid;
 
 use super::Change;
+use super::place::{OwnChecks, put_sorted};
 use crate::cause::CauseKind;
 use crate::command::{Deregister, Offer, Outcome, Refusal, Register, Removed, Target};
 use crate::grave::Gone;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::past::Subject;
 use crate::removal::RemovalMark;
-use crate::row::{Check, Instance, Node, Row, Service};
-use crate::state::{Bucket, Host};
+use crate::row::{Check, Node, Row, Service};
+use crate::state::Host;
 use crate::status::{Health, Status};
 use crate::topic::Topic;
 
@@ -143,6 +144,7 @@ impl Change<'_> {
             cause: self.cause.clone(),
             create_index: old.as_ref().map_or(self.index, |old| old.row.create_index),
             modify_index: self.index,
+            owner_index: 0,
         });
         let host = match old {
             Some(old) => Host { row, ..(*old).clone() },
@@ -161,51 +163,19 @@ impl Change<'_> {
         }
     }
 
-    /// The checks of one service, as its instance has them.
-    fn own_checks(&self, node: &NodeName, service: &Row<Service>) -> SmallVec<[Arc<Row<Check>>; 2]> {
-        let name = service.name.folded();
-        let Some(instance) = self.state.instance(name.as_str(), node, &service.id) else { return SmallVec::new() };
-        instance.checks.iter().filter(|check| check.service_id.is_some()).cloned().collect()
-    }
-
-    fn put_instance(
-        &mut self,
-        node: &NodeName,
-        service: Arc<Row<Service>>,
-        own: SmallVec<[Arc<Row<Check>>; 2]>,
-        rows: bool,
-        checks: bool,
-    ) {
+    fn put_instance(&mut self, node: &NodeName, service: Arc<Row<Service>>, own: OwnChecks, rows: bool, checks: bool) {
         let name = service.name.folded();
         let index = self.index;
-        let Some(bucket) = self.place(node, service, own) else { return };
-        bucket.index = index;
+        let Some(bucket) = self.state.place(node, service, own, index) else { return };
+        let was = std::mem::replace(&mut bucket.index, index);
         if rows {
             bucket.rows_index = index;
         }
         if checks {
             bucket.checks_index = index;
         }
+        self.state.note_bucket(&name, Some(was), Some(index));
         self.touch_service(name, rows, checks);
-    }
-
-    /// Makes an instance anew and puts it where it is read; no index moves.
-    fn place(&mut self, node: &NodeName, service: Arc<Row<Service>>, own: SmallVec<[Arc<Row<Check>>; 2]>) -> Option<&mut Bucket> {
-        let host = self.state.nodes.get(node)?;
-        let instance = Instance::new(host.row.clone(), service.clone(), own.into_iter().chain(host.checks.iter().cloned()));
-        let name = service.name.folded();
-        if !self.state.buckets.contains_key(&name) {
-            let bucket = Bucket::new(service.name.clone(), self.index);
-            self.state.buckets.insert(name.clone(), Arc::new(bucket));
-        }
-        let bucket = Arc::make_mut(self.state.buckets.get_mut(&name).expect("it was put there above"));
-        match bucket.position(node, &service.id) {
-            Ok(at) => {
-                bucket.instances.set(at, Arc::new(instance));
-            }
-            Err(at) => bucket.instances.insert(at, Arc::new(instance)),
-        }
-        Some(bucket)
     }
 
     fn touch_service(&mut self, name: ServiceName, rows: bool, checks: bool) {
@@ -224,15 +194,15 @@ impl Change<'_> {
         let key = (node.clone(), value.id.clone());
         let old = self.state.services.get(&key).cloned();
         let (owner, generation) = keeper(old.as_deref(), owner, generation);
-        let own = old.as_ref().map_or_else(SmallVec::new, |old| self.own_checks(node, old));
+        let own = old.as_ref().map_or_else(SmallVec::new, |old| self.state.own_checks(node, old));
         let mut moved = false;
         if let Some(old) = &old {
             if old.value == value {
                 if (old.owner, old.generation) != (owner, generation) {
-                    // Nobody who reads can tell, so no index moves.
-                    let row = Arc::new(Row { owner, generation, ..(**old).clone() });
+                    // Nobody who reads can tell, so no index that readers see moves.
+                    let row = Arc::new(Row { owner, generation, owner_index: self.index, ..(**old).clone() });
                     self.state.services.insert(key, row.clone());
-                    self.place(node, row, own);
+                    self.state.place(node, row, own, self.index);
                 }
                 return;
             }
@@ -251,6 +221,7 @@ impl Change<'_> {
             cause: cause.clone(),
             create_index: old.map_or(self.index, |old| old.create_index),
             modify_index: self.index,
+            owner_index: 0,
         });
         self.state.services.insert(key, row.clone());
         self.state.graves.fill(&Gone::Service(node.clone(), id.clone()));
@@ -298,19 +269,21 @@ impl Change<'_> {
             cause: cause.clone(),
             create_index: old.as_ref().map_or(self.index, |old| old.create_index),
             modify_index: self.index,
+            owner_index: 0,
         };
         if same {
-            // The owner or the generation alone: nobody who reads can tell, so no index moves.
+            // The owner or the generation alone: nobody who reads can tell, so no index that readers see moves.
             if let Some(old) = &old {
                 row.node = old.node.clone();
                 row.cause = old.cause.clone();
                 row.modify_index = old.modify_index;
+                row.owner_index = self.index;
             }
             let row = Arc::new(row);
             self.state.checks.insert(key, row.clone());
             match self.with_check(node, row) {
                 Some((service, own)) => {
-                    self.place(node, service, own);
+                    self.state.place(node, service, own, self.index);
                 }
                 None => {
                     self.stale.get_or_insert_with(|| (node.clone(), Seen::ByNobody));
@@ -360,14 +333,14 @@ impl Change<'_> {
             return None;
         };
         let service = self.state.services.get(&(node.clone(), id.clone()))?.clone();
-        let mut own = self.own_checks(node, &service);
+        let mut own = self.state.own_checks(node, &service);
         put_sorted(&mut own, row);
         Some((service, own))
     }
 
     /// All instances of a node, with their own checks.
     fn parts_on(&self, node: &NodeName) -> Vec<Parts> {
-        self.state.services_of(node).map(|service| (service.clone(), self.own_checks(node, service))).collect()
+        self.state.services_of(node).map(|service| (service.clone(), self.state.own_checks(node, service))).collect()
     }
 
     /// Takes a check from where instances read it.
@@ -375,7 +348,7 @@ impl Change<'_> {
         match &row.service_id {
             Some(id) => {
                 let Some(service) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return };
-                let mut own = self.own_checks(node, &service);
+                let mut own = self.state.own_checks(node, &service);
                 own.retain(|check| check.id != row.id);
                 self.put_instance(node, service, own, false, true);
             }
@@ -395,7 +368,7 @@ impl Change<'_> {
             match seen {
                 Seen::ByReaders => self.put_instance(&node, service, own, false, false),
                 Seen::ByNobody => {
-                    self.place(&node, service, own);
+                    self.state.place(&node, service, own, self.index);
                 }
             }
         }
@@ -441,7 +414,7 @@ impl Change<'_> {
     fn remove_service(&mut self, node: &NodeName, id: &ServiceId, by: Option<Option<Uuid>>) {
         let Some(row) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return };
         self.leave_mark(&row, by, |generation| Removed::Service(id.clone(), generation));
-        for check in self.own_checks(node, &row) {
+        for check in self.state.own_checks(node, &row) {
             self.bury_check(node, &check);
         }
         self.take_instance(node, &row);
@@ -476,12 +449,15 @@ impl Change<'_> {
             let gone = bucket.instances.remove(at);
             had_checks = gone.checks.iter().any(|check| check.service_id.is_some());
         }
+        let was = bucket.index;
         bucket.index = self.index;
         bucket.rows_index = self.index;
         if had_checks {
             bucket.checks_index = self.index;
         }
-        if bucket.instances.is_empty() {
+        let is = (!bucket.instances.is_empty()).then_some(self.index);
+        self.state.note_bucket(&name, Some(was), is);
+        if is.is_none() {
             self.state.buckets.remove(&name);
             self.state.indexes.services_removed = self.index;
             had_checks = true; // Its index is another one now, so whoever waits for its checks must look.
@@ -520,16 +496,8 @@ pub(super) enum Seen {
     ByNobody,
 }
 
-/// What an instance is made of, besides its node: its service, and the service's own checks.
-type Parts = (Arc<Row<Service>>, SmallVec<[Arc<Row<Check>>; 2]>);
-
-/// Puts a check among others, ordered by id, in place of its older self.
-fn put_sorted<const N: usize>(checks: &mut SmallVec<[Arc<Row<Check>>; N]>, row: Arc<Row<Check>>) {
-    match checks.binary_search_by(|check| check.id.cmp(&row.id)) {
-        Ok(at) => checks[at] = row,
-        Err(at) => checks.insert(at, row),
-    }
-}
+/// What an instance is made of, besides its node.
+type Parts = (Arc<Row<Service>>, OwnChecks);
 
 /// The check that membership keeps.
 pub(crate) const SERF_HEALTH: &str = "serfHealth";

@@ -13,6 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use uuid::Uuid;
 
 use super::json;
+use crate::desk::Travel;
 
 /// Answers shorter than this are not compressed: it would cost more than it saves.
 pub(super) const GZIP_BYTES_MIN: usize = 1400;
@@ -168,9 +169,11 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Asks for all services, answered ready-made.
-pub(super) struct AllServices<'a>(pub(super) &'a Answers);
+pub(super) struct AllServices(pub(super) Arc<Answers>);
 
-impl Ask for AllServices<'_> {
+impl Travel for AllServices {}
+
+impl Ask for AllServices {
     type Answer = Arc<Rendered>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         smallvec![Topic::Services]

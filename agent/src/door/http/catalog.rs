@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use http::Method;
 use muster_catalog::{
-    Ask, CatalogService, CauseKind, Command, MetaFilter, NodeServices, Nodes, Outcome, Refusal, Row, Service, ServiceTags, State,
-    Topic,
+    Ask, CatalogService, CauseKind, Command, Instance, MetaFilter, Node, NodeServices, Nodes, Outcome, Refusal, Row, Service,
+    ServiceTags, State, Topic,
 };
 use smallvec::{SmallVec, smallvec};
+use smol_str::SmolStr;
 
 use super::Door;
 use super::answers::{AllServices, render_services};
@@ -18,8 +19,9 @@ use super::fields::{NodeView, ServiceNodeView};
 use super::filter::{Filter, Rows};
 use super::health::{mesh, service_name};
 use super::json;
-use super::options::{Family, ReadOptions, node_meta, tags};
+use super::options::{Family, ReadOptions, node_meta, read, tags};
 use super::reply::Reply;
+use crate::desk::Travel;
 
 mod deregister;
 mod register;
@@ -47,45 +49,47 @@ fn datacenters(door: &Door, call: &Call) -> Answer {
 }
 
 fn nodes(door: Arc<Door>, call: Call) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
-        options.must_be_here(Family::Catalog)?;
+    read(door, call, |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
+        options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::Nodes)?;
         let ask = Nodes { node_meta: node_meta(&call.query) };
-        let who = { call }.who;
-        let seen = options.ask(&door, &who, &ask).await?;
-        let datacenter = door.datacenter();
-        let rows = seen.answer.iter().map(|row| &**row);
-        let rows = rows.filter(|node| filter.as_ref().is_none_or(|filter| filter.admits(&NodeView { node, datacenter })));
-        Ok(options.finish(Reply::json(json::nodes(rows, datacenter)), &seen, Family::Catalog))
+        let render = move |door: &Door, nodes: Vec<Arc<Row<Node>>>| {
+            let datacenter = door.datacenter();
+            let admits = |node: &&Row<Node>| filter.as_ref().is_none_or(|filter| filter.admits(&NodeView { node, datacenter }));
+            Reply::json(json::nodes(nodes.iter().map(|row| &**row).filter(admits), datacenter))
+        };
+        Ok((options, ask, render))
     })
 }
 
 fn services(door: Arc<Door>, call: Call) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
-        options.must_be_here(Family::Catalog)?;
+    if call.query.filled("filter").is_none() && !call.query.has("node-meta") {
+        return read(door, call, |door, call| {
+            let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
+            options.must_be_here()?;
+            Ok((options, AllServices(door.answers.clone()), |_: &Door, rendered| Reply::shared(rendered)))
+        });
+    }
+    read(door, call, |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
+        options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::ServiceNodes)?;
-        let node_meta = node_meta(&call.query);
-        let who = { call }.who;
-        if filter.is_none() && node_meta.is_empty() {
-            let seen = options.ask(&door, &who, &AllServices(&door.answers)).await?;
-            return Ok(options.finish(Reply::shared(seen.answer.clone()), &seen, Family::Catalog));
-        }
-        let ask = ServicesWith { node_meta, filter, datacenter: door.datacenter() };
-        let seen = options.ask(&door, &who, &ask).await?;
-        Ok(options.finish(Reply::json(render_services(&seen.answer)), &seen, Family::Catalog))
+        let ask = ServicesWith { node_meta: node_meta(&call.query), filter, datacenter: SmolStr::new(door.datacenter()) };
+        Ok((options, ask, |_: &Door, services: Vec<ServiceTags>| Reply::json(render_services(&services))))
     })
 }
 
 /// The services that have an instance which a filter and the meta of its node admit, with the tags of those.
-struct ServicesWith<'d> {
+struct ServicesWith {
     node_meta: MetaFilter,
     filter: Option<Filter>,
-    datacenter: &'d str,
+    datacenter: SmolStr,
 }
 
-impl Ask for ServicesWith<'_> {
+impl Travel for ServicesWith {}
+
+impl Ask for ServicesWith {
     type Answer = Vec<ServiceTags>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         if self.node_meta.is_empty() && self.filter.is_none() {
@@ -97,7 +101,7 @@ impl Ask for ServicesWith<'_> {
         let mut all = Vec::new();
         for bucket in state.services() {
             let admitted = bucket.instances().iter().filter(|instance| {
-                let (node, service, datacenter) = (&*instance.node, &*instance.service, self.datacenter);
+                let (node, service, datacenter) = (&*instance.node, &*instance.service, &*self.datacenter);
                 self.node_meta.iter().all(|(key, value)| node.meta.get(key) == Some(value))
                     && self.filter.as_ref().is_none_or(|filter| filter.admits(&ServiceNodeView { node, service, datacenter }))
             });
@@ -113,20 +117,21 @@ impl Ask for ServicesWith<'_> {
 }
 
 fn service(door: Arc<Door>, call: Call) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
-        let name = service_name(&call)?;
-        options.must_be_here(Family::Catalog)?;
+    read(door, call, |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
+        let name = service_name(call)?;
+        options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::ServiceNodes)?;
         let ask = CatalogService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
-        let who = { call }.who;
-        let seen = options.ask(&door, &who, &ask).await?;
-        let datacenter = door.datacenter();
-        let instances = seen.answer.iter().map(|instance| &**instance).filter(|instance| {
-            let view = ServiceNodeView { node: &instance.node, service: &instance.service, datacenter };
-            filter.as_ref().is_none_or(|filter| filter.admits(&view))
-        });
-        Ok(options.finish(Reply::json(json::service_nodes(instances, datacenter)), &seen, Family::Catalog))
+        let render = move |door: &Door, instances: Vec<Arc<Instance>>| {
+            let datacenter = door.datacenter();
+            let admitted = instances.iter().map(|instance| &**instance).filter(|instance| {
+                let view = ServiceNodeView { node: &instance.node, service: &instance.service, datacenter };
+                filter.as_ref().is_none_or(|filter| filter.admits(&view))
+            });
+            Reply::json(json::service_nodes(admitted, datacenter))
+        };
+        Ok((options, ask, render))
     })
 }
 
@@ -153,18 +158,15 @@ fn admitted<'a>(services: &'a [Arc<Row<Service>>], filter: Option<&'a Filter>) -
 type OneNode = <NodeServices as Ask>::Answer;
 
 fn one_node(door: Arc<Door>, call: Call, render: fn(&OneNode, Option<&Filter>, &str) -> Reply) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+    read(door, call, move |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         if call.rest.is_empty() {
             return Err(HttpError::BadRequest("Missing node name".into()));
         }
-        options.must_be_here(Family::Catalog)?;
+        options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::Services)?;
         let ask = NodeServices { node: call.rest.clone() };
-        let who = { call }.who;
-        let seen = options.ask(&door, &who, &ask).await?;
-        let reply = render(&seen.answer, filter.as_ref(), door.datacenter());
-        Ok(options.finish(reply, &seen, Family::Catalog))
+        Ok((options, ask, move |door: &Door, answer: OneNode| render(&answer, filter.as_ref(), door.datacenter())))
     })
 }
 

@@ -94,7 +94,7 @@ fn desk_status(error: &DeskError) -> StatusCode {
 /// What the client is told: a write without a leader is Consul's `No cluster leader`, whichever room found it out.
 fn desk_text(error: &DeskError) -> String {
     match error {
-        DeskError::Write(WriteError::NotLeader { .. }) => "No cluster leader".to_owned(),
+        DeskError::Write(WriteError::NotLeader { .. }) | DeskError::Away(_) => "No cluster leader".to_owned(),
         error => error.to_string(),
     }
 }

@@ -135,7 +135,7 @@ static SPECIMEN: LazyLock<Specimen> = LazyLock::new(|| {
     fn row<T>(value: T) -> Row<T> {
         let node = NodeName::new("n").expect("one letter is a name");
         let cause = Arc::new(Cause::new("", CauseKind::Start, 0, ""));
-        Row { node, value, owner: None, generation: 0, cause, create_index: 0, modify_index: 0 }
+        Row { node, value, owner: None, generation: 0, cause, create_index: 0, modify_index: 0, owner_index: 0 }
     }
     let node = Node { id: None, address: SmolStr::default(), tagged_addresses: Default::default(), meta: Default::default() };
     let service = Service {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::Method;
-use muster_catalog::{Ask, Check, Health, HealthService, NodeChecks, Row, ServiceChecks, ServiceName, StateChecks, state_named};
+use muster_catalog::{
+    Ask, Check, Health, HealthService, Instance, NodeChecks, Row, ServiceChecks, ServiceName, StateChecks, state_named,
+};
 
 use super::Door;
 use super::answers;
@@ -12,8 +14,9 @@ use super::error::HttpError;
 use super::fields::HealthView;
 use super::filter::{Filter, Rows, parse_bool};
 use super::json;
-use super::options::{Family, ReadOptions, node_meta, tags};
+use super::options::{Family, ReadOptions, node_meta, read, tags};
 use super::reply::Reply;
+use crate::desk::Travel;
 
 const fn get(path: &'static str, handler: &'static [(Method, Handler)]) -> Route {
     Route { path, methods: handler, namespaced: true }
@@ -29,29 +32,27 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 fn service(door: Arc<Door>, call: Call) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
-        let name = service_name(&call)?;
-        let only_passing = passing(&call)?;
-        options.must_be_here(Family::Catalog)?;
+    read(door, call, |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
+        let name = service_name(call)?;
+        let only_passing = passing(call)?;
+        options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::Health)?;
         let ask = HealthService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
         let gzip = call.gzip;
-        let who = { call }.who; // the rest goes: its headers hold on to the buffer that they were read into
-        let mut seen = options.ask(&door, &who, &ask).await?;
-        let datacenter = door.datacenter();
-        let mut instances = std::mem::take(&mut seen.answer);
-        if let Some(filter) = filter {
-            instances.retain(|instance| filter.admits(&HealthView::new(instance, datacenter)));
-        }
-        if only_passing {
-            instances.retain(|instance| instance.health == Health::Passing);
-        }
-        let reply = match door.answers.health(instances, datacenter, gzip) {
-            answers::Health::Own(json) => Reply::json(json),
-            answers::Health::Shared(rendered) => Reply::shared(rendered),
+        let render = move |door: &Door, mut instances: Vec<Arc<Instance>>| {
+            if let Some(filter) = filter {
+                instances.retain(|instance| filter.admits(&HealthView::new(instance, door.datacenter())));
+            }
+            if only_passing {
+                instances.retain(|instance| instance.health == Health::Passing);
+            }
+            match door.answers.health(instances, door.datacenter(), gzip) {
+                answers::Health::Own(json) => Reply::json(json),
+                answers::Health::Shared(rendered) => Reply::shared(rendered),
+            }
         };
-        Ok(options.finish(reply, &seen, Family::Catalog))
+        Ok((options, ask, render))
     })
 }
 
@@ -75,14 +76,12 @@ pub(super) fn service_name(call: &Call) -> Result<ServiceName, HttpError> {
 
 /// There is no mesh: nothing is in it.
 pub(super) fn mesh(door: Arc<Door>, call: Call) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
-        let name = service_name(&call)?;
-        options.must_be_here(Family::Catalog)?;
+    read(door, call, |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
+        let name = service_name(call)?;
+        options.must_be_here()?;
         let ask = HealthService { name, tags: Vec::new(), node_meta: Vec::new() };
-        let who = { call }.who;
-        let seen = options.ask(&door, &who, &ask).await?;
-        Ok(options.finish(Reply::json("[]"), &seen, Family::Catalog))
+        Ok((options, ask, |_: &Door, _| Reply::json("[]")))
     })
 }
 
@@ -115,6 +114,8 @@ fn state(door: Arc<Door>, call: Call) -> Answering {
 /// The checks of a status that no check can have; its index is that of all checks.
 struct NoChecks;
 
+impl Travel for NoChecks {}
+
 impl Ask for NoChecks {
     type Answer = Vec<Arc<Row<Check>>>;
     fn topics(&self) -> smallvec::SmallVec<[muster_catalog::Topic; 1]> {
@@ -127,17 +128,17 @@ impl Ask for NoChecks {
 
 fn list<A>(door: Arc<Door>, call: Call, ask: Result<A, HttpError>) -> Answering
 where
-    A: Ask<Answer = Vec<Arc<Row<Check>>>> + Send + Sync + 'static,
+    A: Travel<Answer = Vec<Arc<Row<Check>>>> + Send + Sync + 'static,
 {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+    read(door, call, |door, call| {
+        let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         let ask = ask?;
-        options.must_be_here(Family::Catalog)?;
+        options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::Checks)?;
-        let who = { call }.who;
-        let seen = options.ask(&door, &who, &ask).await?;
-        let rows = seen.answer.iter().map(|row| &**row);
-        let rows = rows.filter(|row| filter.as_ref().is_none_or(|filter| filter.admits(*row)));
-        Ok(options.finish(Reply::json(json::checks(rows)), &seen, Family::Catalog))
+        let render = move |_: &Door, rows: Vec<Arc<Row<Check>>>| {
+            let rows = rows.iter().map(|row| &**row);
+            Reply::json(json::checks(rows.filter(|row| filter.as_ref().is_none_or(|filter| filter.admits(*row)))))
+        };
+        Ok((options, ask, render))
     })
 }

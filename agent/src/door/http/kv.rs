@@ -11,7 +11,7 @@ use super::Door;
 use super::call::{Answer, Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::json;
-use super::options::{Family, ReadOptions};
+use super::options::{Family, ReadOptions, read};
 use super::query::Query;
 use super::reply::Reply;
 
@@ -22,33 +22,34 @@ pub(super) const ROUTES: &[Route] = &[Route {
 }];
 
 fn get(door: Arc<Door>, call: Call) -> Answering {
-    Box::pin(async move {
-        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Kv)?;
-        let shape = Shape::of(&call.query);
-        if call.rest.is_empty() && matches!(shape, Shape::One { .. }) {
-            return Err(missing_key());
-        }
-        options.must_be_here(Family::Kv)?;
-        let key: Arc<str> = Arc::from(call.rest.as_str());
-        let who = { call }.who;
-        if let Shape::One { raw } = shape {
-            let seen = options.ask(&door, &who, &KeyOne { key }).await?;
-            let reply = match &seen.answer {
+    match Shape::of(&call.query) {
+        Shape::One { raw } => read(door, call, move |door, call| {
+            let options = ReadOptions::read(door, &call.query, &call.headers, Family::Kv)?;
+            if call.rest.is_empty() {
+                return Err(missing_key());
+            }
+            options.must_be_here()?;
+            let render = move |_: &Door, entry: Option<Arc<Entry>>| match entry {
                 None => Reply::bare(StatusCode::NOT_FOUND),
-                Some(entry) if raw => raw_value(entry),
-                Some(entry) => Reply::json(json::entries(std::iter::once(&**entry))),
+                Some(entry) if raw => raw_value(&entry),
+                Some(entry) => Reply::json(json::entries(std::iter::once(&*entry))),
             };
-            return Ok(options.finish(reply, &seen, Family::Kv));
-        }
-        let seen = options.ask(&door, &who, &KeysUnder { prefix: key.clone() }).await?;
-        let reply = match &shape {
-            Shape::Keys { .. } if seen.answer.is_empty() && key.is_empty() => Reply::json("[]"),
-            _ if seen.answer.is_empty() => Reply::bare(StatusCode::NOT_FOUND),
-            Shape::Keys { separator } => Reply::json(json::texts(up_to(separator, &key, &seen.answer).into_iter())),
-            _ => Reply::json(json::entries(seen.answer.iter().map(|entry| &**entry))),
-        };
-        Ok(options.finish(reply, &seen, Family::Kv))
-    })
+            Ok((options, KeyOne { key: call.rest.as_str().into() }, render))
+        }),
+        shape => read(door, call, move |door, call| {
+            let options = ReadOptions::read(door, &call.query, &call.headers, Family::Kv)?;
+            options.must_be_here()?;
+            let prefix: Arc<str> = call.rest.as_str().into();
+            let ask = KeysUnder { prefix: prefix.clone() };
+            let render = move |_: &Door, entries: Vec<Arc<Entry>>| match &shape {
+                Shape::Keys { .. } if entries.is_empty() && prefix.is_empty() => Reply::json("[]"),
+                _ if entries.is_empty() => Reply::bare(StatusCode::NOT_FOUND),
+                Shape::Keys { separator } => Reply::json(json::texts(up_to(separator, &prefix, &entries).into_iter())),
+                _ => Reply::json(json::entries(entries.iter().map(|entry| &**entry))),
+            };
+            Ok((options, ask, render))
+        }),
+    }
 }
 
 /// What a reader of keys wants.

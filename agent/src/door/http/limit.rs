@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::rules::Peer;
+
 /// File descriptors that other rooms need: raft's and gossip's sockets, checks, the log.
 const DESCRIPTORS_RESERVED: usize = 64;
 /// Connections that are taken however few descriptors there are.
@@ -21,13 +23,14 @@ pub(super) struct Limit {
 
 /// A place among all connections; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(super) struct Place(OwnedSemaphorePermit);
 
-/// A place among the connections of one address; given back when it is dropped.
+/// Places among all connections and among those of one address; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct ClientPlace {
+pub(super) struct Visit {
     limit: Arc<Limit>,
-    client: Option<IpAddr>,
+    /// Who is at the other end.
+    pub(super) peer: Peer,
 }
 
 impl Limit {
@@ -47,28 +50,30 @@ impl Limit {
         Place(self.all.clone().acquire_owned().await.expect("nobody closes the semaphore"))
     }
 
-    /// One more connection of this address, if it may have one. Unix sockets are not counted.
-    pub(super) fn client(self: &Arc<Self>, client: Option<IpAddr>) -> Option<ClientPlace> {
-        if let Some(client) = client {
+    /// One more connection of this client, if its address may have one; else the client is given back. Unix sockets are not counted.
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer, place: Place) -> Result<Visit, Peer> {
+        if let Some(ip) = peer.ip {
             let mut counts = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(client).or_insert(0);
+            let count = counts.entry(ip).or_insert(0);
             if *count >= self.per_client_max {
-                return None;
+                return Err(peer);
             }
             *count += 1;
         }
-        Some(ClientPlace { limit: self.clone(), client })
+        place.0.forget(); // the visit gives it back
+        Ok(Visit { limit: self.clone(), peer })
     }
 }
 
-impl Drop for ClientPlace {
+impl Drop for Visit {
     fn drop(&mut self) {
-        let Some(client) = self.client else { return };
+        self.limit.all.add_permits(1);
+        let Some(ip) = self.peer.ip else { return };
         let mut counts = self.limit.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&client) {
+        if let Some(count) = counts.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&client);
+                counts.remove(&ip);
             }
         }
     }
@@ -76,17 +81,20 @@ impl Drop for ClientPlace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::By;
     use super::*;
 
-    #[test]
-    fn one_address_gets_its_share_and_gives_it_back() {
+    #[tokio::test]
+    async fn one_address_gets_its_share_and_gives_it_back() {
         let limit = Arc::new(Limit::new(10, 2));
-        let (a, b) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
-        let first = limit.client(a).expect("room");
-        let _second = limit.client(a).expect("room");
-        assert!(limit.client(a).is_none());
-        assert!(limit.client(b).is_some());
+        let client = |last| Peer { from: "".into(), ip: Some([10, 0, 0, last].into()), by: By::Network };
+        let first = limit.admit(client(1), limit.place().await).expect("room");
+        let _second = limit.admit(client(1), limit.place().await).expect("room");
+        assert!(limit.admit(client(1), limit.place().await).is_err());
+        assert!(limit.admit(client(2), limit.place().await).is_ok());
+        assert_eq!(limit.all.available_permits(), 8);
         drop(first);
-        assert!(limit.client(a).is_some());
+        assert!(limit.admit(client(1), limit.place().await).is_ok());
+        assert_eq!(limit.all.available_permits(), 9);
     }
 }

@@ -1,6 +1,5 @@
 //! The HTTP door: Consul's API, over TCP and Unix sockets.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +42,6 @@ pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
 pub(crate) struct Config {
     /// The datacenter that this agent is in.
     pub(crate) datacenter: SmolStr,
-    /// Where servers reach this one (port 8300): what `status/leader` shows.
-    pub(crate) server_address: SocketAddr,
     /// Domains of its DNS, without dots at the ends: names under them may stand in `Host`.
     pub(crate) dns_domains: Vec<SmolStr>,
     /// Further names that may stand in `Host`; `*` is any. Where one is given, every TCP listener is strict.
@@ -83,10 +80,9 @@ pub(crate) struct Config {
 
 impl Config {
     /// Consul's defaults, where it has any.
-    pub(crate) fn new(datacenter: impl AsRef<str>, server_address: SocketAddr) -> Self {
+    pub(crate) fn new(datacenter: impl AsRef<str>) -> Self {
         Self {
             datacenter: SmolStr::new(datacenter),
-            server_address,
             dns_domains: vec![SmolStr::new_static("consul")],
             allowed_hosts: Vec::new(),
             pretty: false,
@@ -113,7 +109,7 @@ pub(crate) struct Door {
     config: Config,
     desk: Desk,
     facts: Arc<AgentFacts>,
-    answers: answers::Answers,
+    answers: Arc<answers::Answers>,
     /// Headers of every answer of the API.
     common: HeaderMap,
     hosts: rules::Hosts,
@@ -128,20 +124,11 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: answers::Answers::default(), common, hosts }
+        Self { config, desk, facts, answers: Arc::default(), common, hosts }
     }
 
     fn datacenter(&self) -> &str {
         &self.config.datacenter
-    }
-
-    fn leader_address(&self) -> Option<SocketAddr> {
-        self.desk.raft().leader().is_some().then_some(self.config.server_address)
-    }
-
-    /// The servers: this one, until there are others.
-    fn peer_addresses(&self) -> Vec<SocketAddr> {
-        vec![self.config.server_address]
     }
 
     /// Refuses what another datacenter would have to answer.

@@ -1,20 +1,23 @@
 //! The options that reads have in common: consistency, waiting, filters, in Consul's words when they are wrong.
 #![allow(clippy::disallowed_methods)] // A wait is lengthened by chance, so that waiters do not return together.
 
+use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
-use muster_catalog::{Ask, Index, MetaFilter};
+use muster_catalog::{Index, MetaFilter};
 use rand::RngExt;
 use smol_str::SmolStr;
 
 use super::Door;
+use super::call::{Answering, Call};
 use super::error::HttpError;
 use super::query::Query;
 use super::reply::{Meta, Reply};
 use crate::config::duration;
-use crate::desk::{Consistency, Seen, Wait, Who};
+use crate::desk::{Consistency, Seen, Travel, Wait, Who};
 
 /// How a read is to be answered.
 #[derive(Debug, Clone)]
@@ -26,6 +29,7 @@ pub(super) struct ReadOptions {
     cached: bool,
     wait: Option<Wait>,
     elsewhere: bool,
+    family: Family,
 }
 
 /// Which reads take Consul's index headers on their errors too, say their consistency, and may be made stale by configuration.
@@ -70,7 +74,7 @@ impl ReadOptions {
         };
         let elsewhere = query.filled("dc").is_some_and(|dc| *dc != door.config.datacenter);
         let wait = wait(door, query)?;
-        Ok(Self { consistency, max_stale, cached, wait, elsewhere })
+        Ok(Self { consistency, max_stale, cached, wait, elsewhere, family })
     }
 
     /// What `X-Consul-Effective-Consistency` says.
@@ -83,34 +87,66 @@ impl ReadOptions {
     }
 
     /// Refuses what another datacenter would have to answer: there is no way to any.
-    pub(super) fn must_be_here(&self, family: Family) -> Result<(), HttpError> {
-        match (self.elsewhere, family) {
+    pub(super) fn must_be_here(&self) -> Result<(), HttpError> {
+        match (self.elsewhere, self.family) {
             (false, _) => Ok(()),
             (true, Family::Catalog) => Err(HttpError::ServerOfRead("No path to datacenter".into())),
             (true, Family::Kv) => Err(HttpError::Server("No path to datacenter".into())),
         }
     }
 
-    /// Asks the desk.
-    pub(super) async fn ask<A: Ask>(&self, door: &Door, who: &Who, ask: &A) -> Result<Seen<A::Answer>, HttpError> {
-        let seen = door.desk.read(who, ask, self.consistency, self.wait).await?;
-        match self.max_stale {
-            Some(bound) if Duration::from_millis(seen.last_contact_ms) > bound => {
-                Ok(door.desk.read(who, ask, Consistency::Default, None).await?)
+    /// Asks the desk; an answer that is older than the bound is asked for again, without `stale`.
+    fn ask<'a, A: Travel + Sync>(
+        &'a self,
+        door: &'a Door,
+        who: &'a Who,
+        ask: &'a A,
+    ) -> impl Future<Output = Result<Seen<A::Answer>, HttpError>> + Send + 'a {
+        async move {
+            let (mut consistency, mut wait) = (self.consistency, self.wait.as_ref());
+            loop {
+                let seen = door.desk.read(who, ask, consistency, wait).await?;
+                let age = Duration::from_millis(seen.last_contact_ms);
+                if consistency != Consistency::Stale || self.max_stale.is_none_or(|bound| age <= bound) {
+                    return Ok(seen);
+                }
+                (consistency, wait) = (Consistency::Default, None);
             }
-            _ => Ok(seen),
         }
     }
 
     /// The answer with what these options add to it.
-    pub(super) fn finish<T>(&self, reply: Reply, seen: &Seen<T>, family: Family) -> Reply {
-        let Seen { index, known_leader, last_contact_ms, .. } = *seen;
-        let reply = reply.with_meta(Meta { index, known_leader, last_contact_ms });
-        match family {
-            Family::Catalog => reply.with_consistency(self.effective()).with_age(self.cached.then_some(last_contact_ms / 1000)),
+    fn finish(&self, reply: Reply, meta: Meta) -> Reply {
+        let reply = reply.with_meta(meta);
+        match self.family {
+            Family::Catalog => {
+                reply.with_consistency(self.effective()).with_age(self.cached.then_some(meta.last_contact_ms / 1000))
+            }
             Family::Kv => reply,
         }
     }
+}
+
+/// Answers a read: `understand` makes of the call its options, its question, and how the answer is rendered. Nothing else is held
+/// while the read waits: neither the call, whose headers hold on to the buffer that they were read into, nor room for it.
+pub(super) fn read<A, R>(
+    door: Arc<Door>,
+    call: Call,
+    understand: impl FnOnce(&Door, &Call) -> Result<(ReadOptions, A, R), HttpError>,
+) -> Answering
+where
+    A: Travel<Answer: Send> + Send + Sync + 'static,
+    R: FnOnce(&Door, A::Answer) -> Reply + Send + 'static,
+{
+    let (options, ask, render) = match understand(&door, &call) {
+        Ok(understood) => understood,
+        Err(error) => return Box::pin(ready(Err(error))),
+    };
+    let who = call.who;
+    Box::pin(async move {
+        let Seen { index, known_leader, last_contact_ms, answer } = options.ask(&door, &who, &ask).await?;
+        Ok(options.finish(render(&door, answer), Meta { index, known_leader, last_contact_ms }))
+    })
 }
 
 /// What the header asks for needs no doing: this agent's copy is kept up to date, not fetched now and then. It must be well formed.

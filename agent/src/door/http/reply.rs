@@ -114,7 +114,7 @@ impl Reply {
     /// The bytes: indented or packed if the client wants them so.
     pub(super) fn into_response(self, style: &Style, common: &HeaderMap) -> Response<Full<Bytes>> {
         let Self { status, content, meta, consistency, age, headers: own } = self;
-        let mut headers = HeaderMap::with_capacity(16);
+        let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
         for (name, value) in common {
             headers.append(name, value.clone());
         }
@@ -171,6 +171,9 @@ fn into_bytes(text: Cow<'static, str>) -> Bytes {
         Cow::Owned(text) => Bytes::from(text),
     }
 }
+
+/// Room for what an answer usually carries; hyper keeps the map of the last answer for as long as a connection idles.
+const HEADERS_USUAL: usize = 10;
 
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");

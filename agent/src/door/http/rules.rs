@@ -1,5 +1,6 @@
 //! What holds on every path: who may ask, which paths and methods there are, and what each answer carries.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,15 +51,15 @@ pub(super) fn answer(
     door: &Arc<Door>,
     peer: &Peer,
     request: Request<Incoming>,
-) -> impl Future<Output = Response<Full<Bytes>>> + use<> {
+) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
     let begun = begin(door, peer, request);
     let door = door.clone();
     async move {
         match begun {
-            Begun::Over(response) => *response,
+            Begun::Over(response) => Ok(*response),
             Begun::Going { answering, style } => {
                 let reply = answering.await.unwrap_or_else(|error| said(&error));
-                reply.into_response(&style, &door.common)
+                Ok(reply.into_response(&style, &door.common))
             }
         }
     }
@@ -346,7 +347,7 @@ mod tests {
     }
 
     fn hosts(allowed: &[&str]) -> Hosts {
-        let mut config = Config::new("dc1", ([127, 0, 0, 1], 8300).into());
+        let mut config = Config::new("dc1");
         config.allowed_hosts = allowed.iter().map(SmolStr::new).collect();
         Hosts::new("Node-1", &config)
     }

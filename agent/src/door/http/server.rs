@@ -1,10 +1,10 @@
 //! Listeners and connections: bounded in number, in time and in what each may send before it is answered.
 #![allow(clippy::disallowed_methods)] // Each connection is a task of its own; the tracker in `serve` ends them.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Door;
-use super::limit::{ClientPlace, Limit, Place};
+use super::limit::{Limit, Place, Visit};
 use super::rules::{self, By, Peer};
 
 /// Time for a request's head, and for the pause before the next one: what a client that sends a byte a second gets.
@@ -66,6 +66,7 @@ pub(crate) async fn serve(door: Arc<Door>, listeners: Vec<Listener>, stop: impl 
     }
     stop.await;
     house.closing.cancel();
+    house.door.desk.wake_readers();
     house.tasks.close();
     house.tasks.wait().await;
 }
@@ -138,12 +139,12 @@ impl House {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        match self.limit.client(peer.ip) {
-            Some(client) => {
-                let connection = self.clone().connection(stream, peer, place, client);
+        match self.limit.admit(peer, place) {
+            Ok(visit) => {
+                let connection = self.clone().connection(stream, visit);
                 self.tasks.spawn(connection);
             }
-            None => self.refuse(stream, &peer),
+            Err(peer) => self.refuse(stream, &peer),
         }
     }
 
@@ -160,37 +161,35 @@ impl House {
         }
     }
 
-    async fn connection<S>(self: Arc<Self>, stream: S, peer: Peer, place: Place, client: ClientPlace)
+    /// One connection. All of it lives as long as a reader that waits, so each part is in it once: a block, where a function that
+    /// is `async` would hold its arguments twice, and what hyper makes is made where it stays.
+    fn connection<S>(self: Arc<Self>, stream: S, visit: Visit) -> impl Future<Output = ()> + Send + 'static
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = service_fn(|request| {
-            let answering = rules::answer(&self.door, &peer, request);
-            async move { Ok::<_, Infallible>(answering.await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_DEADLINE)
-            .max_buf_size(self.door.config.head_bytes_max.max(HEAD_BYTES_MIN))
-            .half_close(false)
-            .title_case_headers(true)
-            .serve_connection(TokioIo::new(stream), service);
-        // On the heap: in this future there would be room for it twice.
-        let mut connection = Box::pin(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                match timeout(CLOSING_DEADLINE, connection.as_mut()).await {
-                    Ok(ended) => ended,
-                    Err(_) => Ok(()),
+        let stream = TokioIo::new(stream);
+        async move {
+            let service = service_fn(|request| rules::answer(&self.door, &visit.peer, request));
+            let mut connection = pin!(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_DEADLINE)
+                    .max_buf_size(self.door.config.head_bytes_max.max(HEAD_BYTES_MIN))
+                    .half_close(false)
+                    .title_case_headers(true)
+                    .serve_connection(stream, service)
+            );
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = self.closing.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    Box::pin(timeout(CLOSING_DEADLINE, connection)).await.unwrap_or(Ok(()))
                 }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(peer = %visit.peer.from, %error, "connection ended");
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(peer = %peer.from, %error, "connection ended");
         }
-        drop((place, client));
     }
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{AgentFacts, Config, Door, Listener, routes, serve};
 use crate::config::{AgentFlags, Host};
-use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Setup, disk};
+use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Quorum, Setup, disk};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
 
@@ -58,17 +58,19 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         name: NodeName::new("test-node").expect("a name"),
         id,
         run: Run { agent: id, epoch: 1 << 16 },
-        raft,
+        quorum: Quorum::alone(raft, &reader),
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
         forgetful: false,
         hold: Duration::from_secs(10),
+        default_reads_fail: false,
+        server_address: ([127, 0, 0, 1], 8300).into(),
         stop: stopping,
         errands,
     });
     desk.caught_up().await.expect("it leads");
-    let mut config = Config::new("dc1", ([127, 0, 0, 1], 8300).into());
+    let mut config = Config::new("dc1");
     change(&mut config);
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = tcp.local_addr().expect("it is bound");

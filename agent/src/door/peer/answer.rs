@@ -121,8 +121,8 @@ async fn within(connection: &Connection, call: Call) -> Result<Answer, Refusal> 
             (None, _) => Err(Refusal::new(Code::Method, "this node is no server")),
             (_, None) => Err(Refusal::new(Code::Method, "the caller has no log")),
         },
-        Method::ReadIndex => match &door.raft {
-            Some(raft) => raft.answer_read_index(call.caller.part == Part::Server).await.map(Answer::Whole),
+        Method::ReadIndex if call.caller.part == Part::Server => match &door.raft {
+            Some(raft) => raft.answer_read_index(true).await.map(Answer::Whole),
             None => Err(Refusal::new(Code::Method, "this node is no server")),
         },
         _ => door.rooms.answer(call).await,

@@ -8,6 +8,7 @@
 mod answer;
 mod connection;
 mod door;
+mod rooms;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::rpc::{Method, Part, Refusal};
 
 pub(crate) use door::Door;
+pub(crate) use rooms::DeskRooms;
 pub(crate) use serve::serve;
 
 /// Who knocked, as it said in its hello.

@@ -200,6 +200,7 @@ impl Model {
             cause: cause.clone(),
             create_index: old.map_or(index, |old| old.create_index),
             modify_index: index,
+            owner_index: 0,
         };
         self.nodes.insert(node, row);
         Ok(())
@@ -316,6 +317,7 @@ fn offer<T: PartialEq>(
             cause: old.cause.clone(),
             create_index: old.create_index,
             modify_index: old.modify_index,
+            owner_index: if (old.owner, old.generation) == (owner, generation) { old.owner_index } else { index },
         },
         old => Row {
             node: host,
@@ -325,6 +327,7 @@ fn offer<T: PartialEq>(
             cause: cause.clone(),
             create_index: old.map_or(index, |old| old.create_index),
             modify_index: index,
+            owner_index: 0,
         },
     }
 }

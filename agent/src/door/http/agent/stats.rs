@@ -5,22 +5,25 @@ use serde_json::{Value, json};
 
 use super::super::Door;
 use crate::config::{CONSUL_VERSION, Config};
-use crate::raft::Role;
+use crate::raft::{Raft, Role, Status};
 
 /// All sections.
 pub(super) fn all(door: &Door, config: &Config) -> Value {
-    json!({
+    let mut all = json!({
         "agent": agent(door),
         "build": { "prerelease": "", "revision": "", "version": CONSUL_VERSION },
         "consul": consul(door, config),
-        "raft": raft(door),
         "runtime": {
             "arch": std::env::consts::ARCH,
             "cpu_count": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
             "os": std::env::consts::OS,
         },
         "serf_lan": { "failed": "0", "left": "0", "members": "1" },
-    })
+    });
+    if let Some(log) = door.desk.raft() {
+        all["raft"] = raft(&log.status());
+    }
+    all
 }
 
 fn agent(door: &Door) -> Value {
@@ -43,14 +46,13 @@ fn consul(door: &Door, config: &Config) -> Value {
         "acl": "disabled",
         "bootstrap": config.bootstrap.to_string(),
         "known_datacenters": "1",
-        "leader": door.desk.raft().is_leader().to_string(),
-        "leader_addr": door.leader_address().map(|address| address.to_string()).unwrap_or_default(),
+        "leader": door.desk.raft().is_some_and(Raft::is_leader).to_string(),
+        "leader_addr": door.desk.servers_here().leader.map(|address| address.to_string()).unwrap_or_default(),
         "server": config.server.to_string(),
     })
 }
 
-fn raft(door: &Door) -> Value {
-    let status = door.desk.raft().status();
+fn raft(status: &Status) -> Value {
     let state = match status.role {
         Role::Learner => "Nonvoter",
         Role::Follower => "Follower",

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::super::super::{AgentFacts, Config as DoorConfig, Door, Listener, serve};
 use crate::config::{AgentFlags, Config, Host, go_style, load};
 use crate::desk::disk::Kept;
-use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Setup};
+use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Quorum, Setup};
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
@@ -89,12 +89,14 @@ impl House {
             name: config.node_name.clone(),
             id,
             run: Run { agent: id, epoch: 1 << 16 },
-            raft: raft.clone(),
+            quorum: Quorum::alone(raft.clone(), &reader),
             reader,
             bells,
             local: LocalDesk::new(runner, None, Kept::default(), settings),
             forgetful: true,
             hold: Duration::from_secs(5),
+            default_reads_fail: false,
+            server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,
         });
@@ -106,7 +108,7 @@ impl House {
         let (refuse_reload, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let prometheus = !config.telemetry.prometheus_retention_time.is_zero();
         let facts = Arc::new(AgentFacts::new(config.clone(), Metrics::unrecorded(prometheus)));
-        let door = Door::new(DoorConfig::new(&config.datacenter, ([127, 0, 0, 1], 8300).into()), desk.clone(), facts);
+        let door = Door::new(DoorConfig::new(&config.datacenter), desk.clone(), facts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let about = Node {

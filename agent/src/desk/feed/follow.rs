@@ -1,0 +1,296 @@
+//! A client's side: what a server tells enters the store; when the server goes, the next one goes on from there.
+#![allow(clippy::disallowed_methods)] // silence and age are measured by the clock
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use muster_catalog::{Batch, EnterError, FeedError, Incoming, Index, Intake, Position, Store, Touched};
+use rand::{Rng, RngExt};
+use smol_str::SmolStr;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::disk::DiskCopy;
+use super::metrics;
+use super::source::BEAT;
+use crate::desk::watch::Bells;
+
+/// Beats that may be missing before the feed is given up.
+const BEATS_MISSED_MAX: u32 = 3;
+/// How long a server may take to begin a feed.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// A feed that ended is replaced within this much: at random, for all followers of a server lose it at once.
+const AGAIN: Duration = Duration::from_millis(100);
+/// After several failures in a row within this much: often enough that a cluster that comes back is found at once.
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// A feed that a server began.
+#[derive(Debug)]
+pub(crate) struct Feed<S> {
+    /// Whose it is, for people.
+    pub(crate) server: SmolStr,
+    pub(crate) frames: S,
+}
+
+/// Why a feed ended. Nothing is lost: the next one goes on from the position that was reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    /// No server took the request; another may.
+    #[error("no server could be reached")]
+    Connect(#[source] io::Error),
+    /// The server took too long to begin.
+    #[error("the server did not begin within {CONNECT_MAX:?}")]
+    Slow,
+    /// The connection broke.
+    #[error("the feed broke")]
+    Broken(#[source] io::Error),
+    /// The server ended it.
+    #[error("the server ended the feed")]
+    Ended,
+    /// Not even beats came.
+    #[error("nothing was heard for {:?}", BEAT * BEATS_MISSED_MAX)]
+    Silent,
+    /// What came is no feed.
+    #[error("the feed makes no sense")]
+    Foreign(#[from] FeedError),
+    /// What came does not follow on what is here.
+    #[error("the feed does not go on from here")]
+    Astray(#[from] EnterError),
+}
+
+/// How old what this agent has can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Age {
+    /// Whether the server that is followed knows a leader now.
+    pub(crate) known_leader: bool,
+    /// Since the last word of a leader; `None` if there never was one.
+    pub(crate) last_contact: Option<Duration>,
+}
+
+/// What is known of the feed. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Following(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    position: watch::Sender<Position>,
+    contact: Mutex<Contact>,
+}
+
+#[derive(Debug, Default)]
+struct Contact {
+    /// When the last beat came, and how old the leader's word was then.
+    heard: Option<(Instant, Duration)>,
+    known_leader: bool,
+    server: Option<SmolStr>,
+}
+
+impl Following {
+    /// Where this agent's catalog is.
+    pub(crate) fn position(&self) -> Position {
+        *self.0.position.borrow()
+    }
+
+    pub(crate) fn age(&self) -> Age {
+        let contact = self.contact();
+        let last_contact = contact.heard.map(|(at, before)| at.elapsed().saturating_add(before));
+        Age { known_leader: contact.known_leader, last_contact }
+    }
+
+    /// The server that is followed at the moment.
+    pub(crate) fn server(&self) -> Option<SmolStr> {
+        self.contact().server.clone()
+    }
+
+    /// Waits until readers see everything up to this index, at most this long; says whether they do.
+    pub(crate) async fn wait_for(&self, index: Index, most: Duration) -> bool {
+        let mut position = self.0.position.subscribe();
+        let reached = position.wait_for(|position| position.index >= index);
+        matches!(timeout(most, reached).await, Ok(Ok(_)))
+    }
+
+    fn contact(&self) -> MutexGuard<'_, Contact> {
+        self.0.contact.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// The writer of a client's store.
+pub(crate) struct Follower<R> {
+    store: Store,
+    bells: Arc<Bells>,
+    copy: Option<DiskCopy>,
+    following: Following,
+    rng: R,
+}
+
+impl<R: Rng> Follower<R> {
+    /// Goes on from what the store has: out of the copy on disk, if there is one, `age` old.
+    pub(crate) fn new(
+        store: Store,
+        bells: Arc<Bells>,
+        copy: Option<DiskCopy>,
+        age: Option<Duration>,
+        rng: R,
+    ) -> (Following, Self) {
+        let contact = Contact { heard: age.map(|age| (Instant::now(), age)), ..Contact::default() };
+        let position = watch::Sender::new(store.state().position());
+        let following = Following(Arc::new(Shared { position, contact: Mutex::new(contact) }));
+        (following.clone(), Self { store, bells, copy, following, rng })
+    }
+
+    /// Follows one server after the other until the agent stops. `connect` takes any that answers.
+    pub(crate) async fn run<C, F, S>(mut self, mut connect: C, stop: impl Future<Output = ()>)
+    where
+        C: FnMut(Position) -> F,
+        F: Future<Output = io::Result<Feed<S>>>,
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let mut stop = std::pin::pin!(stop);
+        let mut failures = 0;
+        loop {
+            let mut heard = false;
+            let ended = tokio::select! {
+                () = &mut stop => break,
+                ended = self.follow_one(&mut connect, &mut heard) => ended,
+            };
+            metrics::FOLLOW.connected.set(0.0);
+            {
+                let mut contact = self.following.contact();
+                (contact.server, contact.known_leader) = (None, false);
+            }
+            failures = if heard { 0 } else { failures + 1 };
+            if failures <= 1 {
+                tracing::warn!(error = %chain(&ended), "no server is followed: look-ups are answered with what is known");
+            } else {
+                tracing::debug!(error = %chain(&ended), failures, "still no server is followed");
+            }
+            let most = AGAIN.saturating_mul(2_u32.saturating_pow(failures.min(8))).min(AGAIN_MAX);
+            let pause = most.mul_f64(self.rng.random_range(0.0..1.0));
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(pause) => self.note_age(),
+            }
+        }
+        if let Some(copy) = &self.copy {
+            copy.flush().await;
+        }
+    }
+
+    /// Follows one server until that ends; `heard` says whether it ever said anything.
+    async fn follow_one<C, F, S>(&mut self, connect: &mut C, heard: &mut bool) -> FollowError
+    where
+        C: FnMut(Position) -> F,
+        F: Future<Output = io::Result<Feed<S>>>,
+        S: Stream<Item = io::Result<Bytes>> + Unpin,
+    {
+        let from = self.store.state().position();
+        let Feed { server, mut frames } = match timeout(CONNECT_MAX, connect(from)).await {
+            Ok(Ok(feed)) => feed,
+            Ok(Err(error)) => return FollowError::Connect(error),
+            Err(_) => return FollowError::Slow,
+        };
+        let (mut intake, mut first) = (Intake::new(), true);
+        loop {
+            let frame = match timeout(BEAT * BEATS_MISSED_MAX, frames.next()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return FollowError::Broken(error),
+                Ok(None) => return FollowError::Ended,
+                Err(_) => return FollowError::Silent,
+            };
+            metrics::FOLLOW.received_bytes.increment(frame.len() as u64);
+            if !*heard {
+                *heard = true;
+                self.following.contact().server = Some(server.clone());
+                metrics::FOLLOW.connected.set(1.0);
+                tracing::info!(%server, index = from.index, "a server is followed");
+            }
+            let done = match intake.take(&frame) {
+                Ok(done) => done,
+                Err(error) => return error.into(),
+            };
+            for incoming in done {
+                match incoming {
+                    Incoming::Beat(beat) => self.hear(beat),
+                    Incoming::Batch(batch) => {
+                        if std::mem::take(&mut first) && batch.from().is_some() {
+                            metrics::FOLLOW.resumes.increment(1);
+                        }
+                        if let Err(error) = self.enter(*batch) {
+                            return error.into();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&self, beat: muster_catalog::Beat) {
+        let before = Duration::from_millis(beat.last_contact_ms);
+        {
+            let mut contact = self.following.contact();
+            contact.known_leader = beat.known_leader;
+            // A server that has not heard of its leader for longer than this agent has says nothing new.
+            if contact.heard.is_none_or(|(at, known)| before <= at.elapsed().saturating_add(known)) {
+                contact.heard = Some((Instant::now(), before));
+            }
+        }
+        self.note_age();
+        if let (Some(copy), Some(age)) = (&self.copy, self.following.age().last_contact) {
+            copy.note_age(age);
+        }
+    }
+
+    fn note_age(&self) {
+        if let Some(age) = self.following.age().last_contact {
+            metrics::FOLLOW.age.set(age.as_secs_f64() * 1e3);
+        }
+    }
+
+    /// Change, publish, ring.
+    fn enter(&mut self, batch: Batch) -> Result<(), EnterError> {
+        let (rows, everything) = (batch.rows(), batch.from().is_none());
+        let kept = self.copy.as_ref().filter(|_| !everything).map(|copy| copy.frames(&batch));
+        let before = self.store.state().position();
+        let touched = self.store.enter(batch)?;
+        let position = self.store.state().position();
+        if position == before {
+            return Ok(());
+        }
+        self.store.publish();
+        self.following.0.position.send_replace(position);
+        match &touched {
+            Touched::All => self.bells.ring_all(),
+            Touched::Topics(topics) => self.bells.ring(topics),
+        }
+        let meters = &*metrics::FOLLOW;
+        meters.batches.increment(1);
+        meters.changes.increment(rows as u64);
+        meters.position.set(position.index as f64);
+        if everything {
+            meters.snapshots.increment(1);
+            tracing::info!(index = position.index, rows, "the whole catalog was taken over");
+        }
+        if let Some(copy) = &self.copy {
+            match kept.flatten() {
+                Some(frames) => copy.append(frames),
+                None => copy.rewrite(),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error with what is behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text += &format!(": {inner}");
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,420 @@
+//! A server's side: each change is written once, and every follower reads it from where it is.
+//!
+//! Batches lie in a ring; a follower is a place in it and holds nothing else. Whoever falls out of the ring, or comes from another
+//! server, is continued out of the tables.
+#![allow(clippy::disallowed_methods)] // changes are gathered by the clock
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use muster_catalog::{Batch, Beat, Index, Position, Reader, Resume, State};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use uuid::Uuid;
+
+use super::metrics;
+
+/// How often a follower hears of its server, changes or not.
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
+
+/// The first change is sent at once, what comes within this time after it together: a stormy catalog wakes each agent twenty
+/// times a second at most, and a look-up is never older than that for it.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Bytes of batches that are kept for followers that are a little behind: some thousand changes. Older ones come out of the tables.
+const RING_BYTES_MAX: usize = 4 << 20;
+
+/// Batches kept, however small they are: close to a minute of the fastest feed.
+const RING_BATCHES_MAX: usize = 1024;
+
+/// How long what was collected out of the tables serves others too: after a server's restart all its followers come at once.
+const SCAN_KEPT: Duration = Duration::from_secs(10);
+
+/// What this server knows of the leader at the moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pulse {
+    pub(crate) known_leader: bool,
+    /// How long ago it heard of one; zero on the leader itself.
+    pub(crate) last_contact: Duration,
+    /// Whether it has applied what the leader had committed when they last spoke: only then is another history than a follower's
+    /// a newer one.
+    pub(crate) caught_up: bool,
+}
+
+type AskPulse = Box<dyn Fn() -> Pulse + Send + Sync>;
+
+/// Where followers are served. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Source(Arc<Inner>);
+
+struct Inner {
+    reader: Reader,
+    pulse: AskPulse,
+    ring: Mutex<Ring>,
+    /// Held while the tables are looked through: one at a time, and those who wait take what it found.
+    scan: tokio::sync::Mutex<Option<Scan>>,
+    /// Rises whenever a follower may find something.
+    news: watch::Sender<u64>,
+    wake: Notify,
+    /// Who can be asked to hurry, by node.
+    hurries: Mutex<HashMap<Uuid, Arc<Notify>>>,
+    #[cfg(test)]
+    encoded: std::sync::atomic::AtomicU64,
+}
+
+#[derive(Default)]
+struct Ring {
+    /// What the newest batch leads to; `None` while nobody follows.
+    head: Option<Arc<State>>,
+    /// Each begins where the one before it ends.
+    batches: VecDeque<Made>,
+    bytes: usize,
+    /// From the head to where the catalog was when somebody was in a hurry.
+    ahead: Option<Made>,
+    beat: Bytes,
+    beats: u64,
+    followers: usize,
+    closed: bool,
+}
+
+/// A batch in its frames.
+#[derive(Clone)]
+struct Made {
+    from: Option<Index>,
+    to: Position,
+    frames: Arc<[Bytes]>,
+    bytes: usize,
+}
+
+struct Scan {
+    made: Made,
+    at: Instant,
+}
+
+/// How a follower goes on.
+enum Next {
+    Batch(Made),
+    /// What it needs is in the tables alone.
+    Scan(Arc<State>),
+    /// It has everything that was sent.
+    Wait,
+    /// The agent stops.
+    End,
+}
+
+impl Source {
+    /// Serves out of what `reader` sees.
+    pub(crate) fn new(reader: Reader, pulse: impl Fn() -> Pulse + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Inner {
+            reader,
+            pulse: Box::new(pulse),
+            ring: Mutex::new(Ring::default()),
+            scan: tokio::sync::Mutex::new(None),
+            news: watch::Sender::new(0),
+            wake: Notify::new(),
+            hurries: Mutex::new(HashMap::new()),
+            #[cfg(test)]
+            encoded: std::sync::atomic::AtomicU64::new(0),
+        }))
+    }
+
+    /// Something was published. Cheap: it may be called on raft's thread.
+    pub(crate) fn changed(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// Makes batches and beats until the agent stops; then all feeds end.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut due, mut at) = (false, Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = sleep_until(at), if due => {
+                    due = false;
+                    at = Instant::now() + GATHER;
+                    self.make(false);
+                }
+                () = self.0.wake.notified(), if !due => due = true,
+                _ = beat.tick() => self.beat().await,
+            }
+        }
+        self.ring().closed = true;
+        self.tell();
+    }
+
+    /// The frames for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
+    /// them slowly gets fewer and larger batches.
+    pub(crate) fn subscribe(&self, node: Uuid, at: Position) -> impl Stream<Item = Bytes> + Send + use<> {
+        futures_util::stream::unfold(Line::new(self.clone(), node, at), |mut line| async move {
+            let frame = line.next().await?;
+            metrics::SOURCE.sent_bytes.increment(frame.len() as u64);
+            Some((frame, line))
+        })
+    }
+
+    /// Brings the agent of this node up to what this server has applied, without waiting for more to send with it.
+    pub(crate) fn flush(&self, node: Uuid) {
+        if let Some(hurry) = self.hurries().get(&node) {
+            hurry.notify_one();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn encoded(&self) -> u64 {
+        self.0.encoded.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.0.ring.lock().expect("no holder of this lock panics")
+    }
+
+    fn hurries(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Notify>>> {
+        self.0.hurries.lock().expect("no holder of this lock panics")
+    }
+
+    fn tell(&self) {
+        self.0.news.send_modify(|news| *news = news.wrapping_add(1));
+    }
+
+    fn published(&self) -> Arc<State> {
+        Arc::clone(&self.0.reader.load())
+    }
+
+    /// Closes a batch with what was published since the last one. One without rows is made only if it is asked for: the position
+    /// alone can wait for the next beat. Called by [`Source::run`] alone.
+    fn make(&self, also_empty: bool) {
+        let now = self.published();
+        let head = {
+            let mut ring = self.ring();
+            if ring.followers == 0 {
+                ring.forget();
+                return;
+            }
+            ring.head.get_or_insert_with(|| now.clone()).clone()
+        };
+        if head.position() == now.position() {
+            return;
+        }
+        match now.changes_from(&head) {
+            Some(batch) if batch.is_empty() && !also_empty => return,
+            Some(batch) => {
+                let made = self.encode(&batch);
+                self.ring().push(made, now);
+            }
+            // Another history, or so many removals that not all are remembered: everybody is continued out of the tables.
+            None => {
+                let mut ring = self.ring();
+                ring.forget();
+                ring.head = Some(now);
+            }
+        }
+        self.tell();
+    }
+
+    async fn beat(&self) {
+        self.make(true);
+        let frame = self.beat_frame();
+        {
+            let mut ring = self.ring();
+            ring.beat = frame;
+            ring.beats += 1;
+        }
+        self.tell();
+        if let Ok(mut scan) = self.0.scan.try_lock() {
+            let old = scan.as_ref().is_some_and(|scan| scan.at.elapsed() > SCAN_KEPT);
+            if old {
+                *scan = None;
+            }
+        }
+    }
+
+    fn beat_frame(&self) -> Bytes {
+        let Pulse { known_leader, last_contact, .. } = (self.0.pulse)();
+        let state = self.0.reader.load();
+        let last_contact_ms = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
+        Beat { applied: state.last_applied(), time_ms: state.time_ms(), known_leader, last_contact_ms }.frame()
+    }
+
+    fn encode(&self, batch: &Batch) -> Made {
+        let frames: Arc<[Bytes]> = batch.frames().collect();
+        let bytes = frames.iter().map(Bytes::len).sum();
+        metrics::SOURCE.encoded.increment(1);
+        metrics::SOURCE.encoded_bytes.increment(bytes as u64);
+        #[cfg(test)]
+        self.0.encoded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Made { from: batch.from(), to: batch.position(), frames, bytes }
+    }
+
+    /// What was made since the head for those in a hurry; `None` if there is nothing.
+    fn ahead(&self, at: Position) -> Option<Made> {
+        let now = self.published();
+        let head = {
+            let ring = self.ring();
+            if let Some(made) = ring.ahead.as_ref().filter(|made| made.to == now.position()) {
+                return Some(made.clone()).filter(|made| made.to.index > at.index);
+            }
+            ring.head.clone()?
+        };
+        let batch = now.changes_from(&head).filter(|batch| batch.position().index > at.index)?;
+        let made = self.encode(&batch);
+        let mut ring = self.ring();
+        if ring.head.as_ref().is_some_and(|now| now.position() == head.position()) {
+            ring.ahead = Some(made.clone());
+        }
+        Some(made)
+    }
+
+    /// Out of the tables as they were at the head, from where the ring goes on; `None` if the follower is to wait.
+    async fn scan(&self, at: Position, head: Arc<State>) -> Option<Made> {
+        let same_history = at.history == head.history();
+        if head.history().is_none() || (same_history && at.index >= head.last_applied()) {
+            return None;
+        }
+        if !same_history && at.history.is_some() && !(self.0.pulse)().caught_up {
+            return None; // It may be this server that has not heard of the newer history yet.
+        }
+        let everything = !head.reaches_back_to(at);
+        let mut scan = self.0.scan.lock().await;
+        if let Some(scan) = scan.as_ref().filter(|scan| self.serves(&scan.made, at, everything)) {
+            return Some(scan.made.clone());
+        }
+        metrics::SOURCE.scans.increment(1);
+        let source = self.clone();
+        let collect = move || match head.since(at) {
+            Resume::Changes(batch) | Resume::Snapshot(batch) => Some(source.encode(&batch)),
+            Resume::Behind => None,
+        };
+        let made = tokio::task::spawn_blocking(collect).await.ok()??;
+        *scan = Some(Scan { made: made.clone(), at: Instant::now() });
+        Some(made)
+    }
+
+    /// Whether a batch continues a follower at this position, and the ring goes on after it.
+    fn serves(&self, made: &Made, at: Position, everything: bool) -> bool {
+        let fits = match made.from {
+            None => everything,
+            Some(from) => !everything && from <= at.index && at.index < made.to.index,
+        };
+        fits && self.ring().continues(made.to)
+    }
+}
+
+impl Ring {
+    fn forget(&mut self) {
+        (self.head, self.ahead, self.bytes) = (None, None, 0);
+        self.batches.clear();
+    }
+
+    fn push(&mut self, made: Made, head: Arc<State>) {
+        self.bytes += made.bytes;
+        self.batches.push_back(made);
+        (self.head, self.ahead) = (Some(head), None);
+        while self.bytes > RING_BYTES_MAX || self.batches.len() > RING_BATCHES_MAX {
+            let Some(oldest) = self.batches.pop_front() else { return };
+            self.bytes -= oldest.bytes;
+        }
+    }
+
+    /// Whether somebody at this position needs nothing but what is in the ring.
+    fn continues(&self, at: Position) -> bool {
+        let Some(head) = self.head.as_ref().map(|head| head.position()) else { return false };
+        let start = self.batches.front().map_or(Some(head.index), |oldest| oldest.from);
+        at.history == head.history && Some(at.index) >= start
+    }
+
+    fn next(&self, at: Position) -> Next {
+        if self.closed {
+            return Next::End;
+        }
+        let Some(head) = &self.head else { return Next::Wait };
+        if !self.continues(at) {
+            return Next::Scan(head.clone());
+        }
+        let place = self.batches.partition_point(|made| made.to.index <= at.index);
+        self.batches.get(place).map_or(Next::Wait, |made| Next::Batch(made.clone()))
+    }
+}
+
+/// One follower's place.
+struct Line {
+    source: Source,
+    node: Uuid,
+    at: Position,
+    beats: u64,
+    news: watch::Receiver<u64>,
+    hurry: Arc<Notify>,
+    hurries: bool,
+    queue: VecDeque<Bytes>,
+}
+
+impl Line {
+    fn new(source: Source, node: Uuid, at: Position) -> Self {
+        let (hurry, news) = (Arc::new(Notify::new()), source.0.news.subscribe());
+        source.hurries().insert(node, hurry.clone());
+        let first = source.beat_frame(); // So that it knows at once with whom it speaks.
+        let beats = {
+            let mut ring = source.ring();
+            ring.followers += 1;
+            let now = source.published();
+            ring.head.get_or_insert(now);
+            ring.beats
+        };
+        metrics::SOURCE.followers.increment(1.0);
+        Self { source, node, at, beats, news, hurry, hurries: false, queue: [first].into() }
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.queue.pop_front() {
+                return Some(frame);
+            }
+            self.news.borrow_and_update();
+            let (next, beat) = {
+                let ring = self.source.ring();
+                let beat = (ring.beats != self.beats).then(|| ring.beat.clone());
+                self.beats = ring.beats;
+                (ring.next(self.at), beat)
+            };
+            let made = match next {
+                Next::Batch(made) => Some(made),
+                Next::Scan(head) => self.source.scan(self.at, head).await,
+                Next::Wait if self.hurries => {
+                    self.hurries = false;
+                    self.source.ahead(self.at)
+                }
+                Next::Wait => None,
+                Next::End => return None,
+            };
+            if let Some(made) = made {
+                self.at = made.to;
+                self.queue.extend(made.frames.iter().cloned());
+            }
+            self.queue.extend(beat);
+            if self.queue.is_empty() {
+                tokio::select! {
+                    changed = self.news.changed() => changed.ok()?,
+                    () = self.hurry.notified() => self.hurries = true,
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.source.ring().followers -= 1;
+        metrics::SOURCE.followers.decrement(1.0);
+        let mut hurries = self.source.hurries();
+        if hurries.get(&self.node).is_some_and(|hurry| Arc::ptr_eq(hurry, &self.hurry)) {
+            hurries.remove(&self.node);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The way to the servers: this agent is one of them, or follows one and has its writes and questions carried there.
+#![allow(clippy::disallowed_methods)] // retries have an end
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use muster_catalog::{Index, Outcome};
+use uuid::Uuid;
+
+use super::DeskError;
+use super::feed::{Age, Following, Source};
+use super::forward::{ForwardError, Forwarder};
+use super::rounds::Rounds;
+use crate::raft::{Raft, WriteError};
+use crate::rpc::{AddressBook, Method, Pool};
+
+/// First pause before a command is tried again; a leader that was lost by evidence is replaced within some milliseconds.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Longest pause: more would be seen in how long a change of leaders takes.
+const PAUSE_MAX: Duration = Duration::from_millis(25);
+/// Time for one attempt at one server: one that was stopped in its tracks must not take all the time there is.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2);
+
+/// Where this agent sits.
+pub(crate) enum Seat {
+    /// Among the servers.
+    Server {
+        /// Its part in the log.
+        raft: Raft,
+        /// What it tells its followers.
+        source: Source,
+    },
+    /// Following one of them.
+    Client(Following),
+}
+
+/// The way to the servers.
+pub(crate) struct Quorum {
+    seat: Seat,
+    /// `None` for a server that can have no peers.
+    away: Option<Away>,
+}
+
+/// How others are reached.
+struct Away {
+    pool: Pool,
+    forwarder: Forwarder,
+    /// A client's reads that wait for the same word.
+    rounds: Option<Rounds>,
+    /// Who led when it was last heard of.
+    leader: Mutex<Option<Uuid>>,
+}
+
+impl Quorum {
+    /// `pool` reaches the others; a client has nothing without it.
+    pub(crate) fn new(seat: Seat, pool: Option<Pool>) -> Self {
+        let away = pool.map(|pool| Away {
+            forwarder: Forwarder::new(pool.clone()),
+            rounds: matches!(seat, Seat::Client(_)).then(|| Rounds::new(pool.clone())),
+            leader: Mutex::new(None),
+            pool,
+        });
+        Self { seat, away }
+    }
+
+    /// A server on its own, without followers.
+    #[cfg(test)]
+    pub(crate) fn alone(raft: Raft, reader: &muster_catalog::Reader) -> Self {
+        let pulse = || super::feed::Pulse { known_leader: true, last_contact: Duration::ZERO, caught_up: true };
+        Self::new(Seat::Server { raft, source: Source::new(reader.clone(), pulse) }, None)
+    }
+
+    /// The log, on a server.
+    pub(crate) fn raft(&self) -> Option<&Raft> {
+        match &self.seat {
+            Seat::Server { raft, .. } => Some(raft),
+            Seat::Client(_) => None,
+        }
+    }
+
+    /// What a server tells its followers.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        match &self.seat {
+            Seat::Server { source, .. } => Some(source),
+            Seat::Client(_) => None,
+        }
+    }
+
+    /// How old what this agent has can be.
+    pub(crate) fn age(&self) -> Age {
+        match &self.seat {
+            Seat::Server { raft, .. } => {
+                let (known_leader, last_contact) = raft.contact();
+                Age { known_leader, last_contact }
+            }
+            Seat::Client(following) => following.age(),
+        }
+    }
+
+    /// The pool, where there may be peers.
+    pub(crate) fn pool(&self) -> Option<&Pool> {
+        self.away.as_ref().map(|away| &away.pool)
+    }
+
+    /// Returns when this agent's readers see the entry, or the time is over: then it says no.
+    pub(crate) async fn sees(&self, index: Index, most: Duration) -> bool {
+        match &self.seat {
+            Seat::Server { raft, .. } if raft.applied_index() >= index => true,
+            Seat::Server { raft, .. } => tokio::time::timeout(most, raft.applied(index)).await.is_ok(),
+            Seat::Client(following) => following.wait_for(index, most).await,
+        }
+    }
+
+    /// The index that a read must have seen to be behind nothing that was acknowledged before it.
+    pub(crate) async fn read_index(&self) -> Result<Index, WriteError> {
+        match (&self.seat, &self.away) {
+            (Seat::Server { raft, .. }, _) => raft.read_index().await,
+            (Seat::Client(_), Some(Away { rounds: Some(rounds), .. })) => rounds.read_index().await,
+            (Seat::Client(_), _) => Err(WriteError::NotLeader { leader: None }),
+        }
+    }
+
+    /// Asks one server after the other, the one that served last first.
+    pub(crate) async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
+        let away = self.away.as_ref().ok_or(DeskError::NoLeader)?;
+        away.ask(method, body, deadline).await
+    }
+
+    /// Has an encoded command written by the leader, whoever that is and becomes, within `hold`. It keeps its number in every
+    /// attempt, so it is applied once.
+    pub(crate) async fn write(&self, proposal: Bytes, hold: Duration) -> Result<(Index, Outcome), WriteError> {
+        let until = Instant::now() + hold;
+        let (mut pause, mut undecided) = (PAUSE_MIN, false);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.attempt(&proposal, left.min(ATTEMPT_MAX)).await {
+                Ok(written) => return Ok(written),
+                Err(ForwardError::Write(WriteError::NotLeader { leader })) => self.heard_of(leader.map(|(_, node)| node)),
+                Err(ForwardError::Write(WriteError::Undecided)) => undecided = true,
+                Err(ForwardError::Write(error)) if undecided => {
+                    tracing::debug!(%error, "a command whose first attempt got no answer");
+                    return Err(WriteError::Undecided);
+                }
+                Err(ForwardError::Write(error)) => return Err(error),
+                Err(ForwardError::Undone(what)) => {
+                    tracing::debug!(what, "a command did not get to a server: trying again");
+                    self.heard_of(None);
+                }
+                Err(ForwardError::Unknown(what)) => {
+                    tracing::debug!(what, "a command got no answer: trying again under its number");
+                    undecided = true;
+                    self.heard_of(None);
+                }
+            }
+            if Instant::now() + pause >= until {
+                return Err(if undecided { WriteError::Undecided } else { WriteError::NotLeader { leader: None } });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn attempt(&self, proposal: &Bytes, most: Duration) -> Result<(Index, Outcome), ForwardError> {
+        let nobody = || ForwardError::Write(WriteError::NotLeader { leader: None });
+        let to = match &self.seat {
+            Seat::Server { raft, .. } if raft.is_leader() => return Ok(raft.write_encoded(proposal.clone()).await?),
+            Seat::Server { raft, .. } => raft.leader().map(|(_, node)| node),
+            Seat::Client(_) => self.away.as_ref().and_then(Away::likely),
+        };
+        let away = self.away.as_ref().ok_or_else(nobody)?;
+        let to = to.filter(|to| *to != away.pool.identity().node()).ok_or_else(nobody)?;
+        away.forwarder.write(to, proposal.clone(), most).await
+    }
+
+    fn heard_of(&self, leader: Option<Uuid>) {
+        if let Some(away) = &self.away {
+            *away.leader.lock().expect("no holder panics: a number is stored") = leader;
+        }
+    }
+}
+
+impl Away {
+    /// The leader as last heard of, else any server: that one says who leads.
+    fn likely(&self) -> Option<Uuid> {
+        let mut leader = self.leader.lock().expect("no holder panics: a number is stored");
+        if leader.is_none_or(|node| self.pool.book().get(node).is_none()) {
+            *leader = any(self.pool.book());
+        }
+        *leader
+    }
+
+    async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
+        let until = Instant::now() + deadline;
+        let mut servers: Vec<Uuid> = self.pool.book().all().keys().copied().collect();
+        if let Some(first) = *self.leader.lock().expect("no holder panics: a number is stored") {
+            servers.sort_by_key(|node| *node != first);
+        }
+        let mut last = DeskError::NoLeader;
+        for server in servers {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match self.pool.call(server, method, body.clone(), left).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    tracing::debug!(%error, "a server did not answer: asking the next one");
+                    last = DeskError::Away(error);
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Any server: another one each time, so that one that cannot help is not asked for ever.
+pub(super) fn any(book: &AddressBook) -> Option<Uuid> {
+    let all = book.all();
+    let turn = rand::RngExt::random_range(&mut rand::rng(), 0..all.len().max(1));
+    all.keys().nth(turn).copied()
+}

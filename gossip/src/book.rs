@@ -1,0 +1,222 @@
+//! The table of all members but this one: their lives, their records, how they went; bounded in what the dead may cost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::identity::Identity;
+use crate::member::{Cause, Kind, Member, State};
+use crate::record::Record;
+
+/// Most members: each costs some hundred bytes and a place in foca's list, which is searched from end to end.
+pub(crate) const MEMBERS_MAX: usize = 16_384;
+/// Most bytes that the dead may cost: some 2,000 of them with ordinary records. The oldest go first.
+pub(crate) const DEAD_BYTES_MAX: usize = 1024 * 1024;
+/// What an entry costs beside its record.
+const ENTRY_BYTES: usize = 320;
+
+/// All members but this one.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    entries: BTreeMap<Uuid, Entry>,
+}
+
+/// A member as this agent sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) identity: Identity,
+    pub(crate) state: State,
+    pub(crate) cause: Cause,
+    pub(crate) since: Instant,
+    pub(crate) told: Option<Told>,
+    /// The last life of it that ended by a decision.
+    pub(crate) departed: Option<Departed>,
+    /// The last life of it that was buried, and by whom.
+    pub(crate) verdict: Option<(u64, Uuid)>,
+    /// The newest record that was heard of, too big for a packet: epoch and version.
+    pub(crate) hinted: Option<(u64, u64)>,
+}
+
+/// A record and the epoch it was told in.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub(crate) epoch: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) record: Arc<Record>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Departed {
+    pub(crate) epoch: u64,
+    pub(crate) kind: Kind,
+    pub(crate) by: Uuid,
+}
+
+impl Told {
+    /// Which of two records is the later one.
+    pub(crate) fn order(&self) -> (u64, u64) {
+        (self.epoch, self.record.version)
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(identity: Identity, state: State, cause: Cause, since: Instant) -> Self {
+        Self { identity, state, cause, since, told: None, departed: None, verdict: None, hinted: None }
+    }
+
+    /// The member as others see it, once it is known what it says about itself.
+    pub(crate) fn member(&self) -> Option<Member> {
+        let record = self.told.as_ref()?.record.clone();
+        Some(Member { identity: self.identity, state: self.state, record, cause: self.cause, since: self.since })
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.told.as_ref().map(|told| told.record.name.as_str())
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state == State::Alive
+    }
+
+    /// How the life that is known ended, if it ended by a decision.
+    pub(crate) fn departure(&self) -> Option<Departed> {
+        self.departed.filter(|departed| departed.epoch >= self.identity.epoch)
+    }
+
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.told.as_ref().map_or(0, |told| 2 * told.bytes.len())
+    }
+}
+
+impl Book {
+    pub(crate) fn get(&self, node: Uuid) -> Option<&Entry> {
+        self.entries.get(&node)
+    }
+
+    pub(crate) fn get_mut(&mut self, node: Uuid) -> Option<&mut Entry> {
+        self.entries.get_mut(&node)
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) -> &mut Entry {
+        let node = entry.identity.node;
+        self.entries.insert(node, entry);
+        self.entries.get_mut(&node).expect("it was just inserted")
+    }
+
+    pub(crate) fn remove(&mut self, node: Uuid) -> Option<Entry> {
+        self.entries.remove(&node)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &Entry> {
+        self.iter().filter(|entry| entry.is_alive())
+    }
+
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &Entry> {
+        self.iter().filter(|entry| entry.state == State::Failed)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= MEMBERS_MAX
+    }
+
+    /// Others that have this name.
+    pub(crate) fn named(&self, name: &str, but: Uuid) -> Vec<Uuid> {
+        self.iter()
+            .filter(|entry| entry.identity.node != but && entry.name() == Some(name))
+            .map(|entry| entry.identity.node)
+            .collect()
+    }
+
+    /// The dead whose time is over, and those for which there is no room; and when the next one's time is over.
+    pub(crate) fn reapable(&self, timeouts: &Timeouts, now: Instant) -> (Vec<(Uuid, Kind)>, Option<Instant>) {
+        let mut dead: Vec<_> = self.iter().filter(|entry| !entry.is_alive()).collect();
+        dead.sort_by_key(|entry| std::cmp::Reverse(entry.since));
+        let (mut goes, mut next, mut bytes) = (Vec::new(), None, 0);
+        for entry in dead {
+            let expires = entry.since + timeouts.of(entry.state);
+            bytes += entry.bytes();
+            if expires <= now {
+                goes.push((entry.identity.node, Kind::Expired));
+            } else if bytes > DEAD_BYTES_MAX {
+                goes.push((entry.identity.node, Kind::Crowded));
+            } else {
+                next = next.map_or(Some(expires), |next: Instant| Some(next.min(expires)));
+            }
+        }
+        (goes, next)
+    }
+
+    /// What the table is, in eight bytes: equal tables have equal digests.
+    pub(crate) fn digest(&self) -> u64 {
+        self.iter().fold(0, |digest, entry| {
+            digest ^ digest_of(entry.identity, entry.state, entry.told.as_ref().map_or((0, 0), Told::order))
+        })
+    }
+}
+
+/// One member's part of a digest.
+pub(crate) fn digest_of(identity: Identity, state: State, record: (u64, u64)) -> u64 {
+    // FNV-1a, then a mixer (SplitMix64's): the same on every machine, and no part is a simple function of another.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let words = [identity.epoch, state as u64, record.0, record.1];
+    for byte in identity.node.as_bytes().iter().copied().chain(words.into_iter().flat_map(u64::to_be_bytes)) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ hash >> 31
+}
+
+/// How long the dead are kept, by class.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    pub(crate) failed: Duration,
+    pub(crate) left: Duration,
+}
+
+impl Timeouts {
+    pub(crate) fn of(&self, state: State) -> Duration {
+        match state {
+            State::Left => self.left,
+            State::Failed | State::Alive => self.failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_are_bounded_in_bytes_and_go_by_class() {
+        #[allow(clippy::disallowed_methods)] // an arbitrary point to count from
+        let now = Instant::now();
+        let mut book = Book::default();
+        let timeouts = Timeouts { failed: Duration::from_secs(72 * 3600), left: Duration::from_secs(24 * 3600) };
+        for n in 0..4000u32 {
+            let identity = Identity::new(Uuid::from_u128(n.into()), 1, "127.0.0.1:1".parse().expect("an address"));
+            let state = if n % 2 == 0 { State::Failed } else { State::Left };
+            let cause = Cause { kind: Kind::Told, by: None };
+            book.insert(Entry::new(identity, state, cause, now + Duration::from_secs(n.into())));
+        }
+        let (goes, next) = book.reapable(&timeouts, now + Duration::from_secs(4000));
+        assert_eq!(goes.len(), 4000 - DEAD_BYTES_MAX / ENTRY_BYTES);
+        assert!(goes.iter().all(|(node, kind)| *kind == Kind::Crowded && node.as_u128() < 2000), "the oldest go");
+        for (node, _) in goes {
+            book.remove(node);
+        }
+        assert!(next.is_some());
+        let (goes, _) = book.reapable(&timeouts, now + Duration::from_secs(30 * 3600));
+        assert!(
+            !goes.is_empty() && goes.iter().all(|(node, kind)| *kind == Kind::Expired && node.as_u128() % 2 == 1),
+            "left first"
+        );
+    }
+}

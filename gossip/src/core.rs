@@ -1,0 +1,534 @@
+//! One agent's gossip without sockets and clocks: packets, answers and `now` go in; packets, dials and events come out.
+
+mod admission;
+mod convey;
+mod departure;
+mod packets;
+mod rivals;
+mod rounds;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use foca::{Foca, OwnedNotification, Runtime, Timer};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use uuid::Uuid;
+
+use crate::book::{Book, Entry, Timeouts, Told};
+use crate::config::Config;
+use crate::error::{Error, Refusal};
+use crate::identity::Identity;
+use crate::item::{ITEM_BYTES_MAX, Item, Items};
+use crate::key::Keyring;
+use crate::member::{Cause, Event, Kind, Member, Quiet, State};
+use crate::message::{Iam, KeyAct, Request, Response, Waiting};
+use crate::metrics::{Dropped, Meters};
+use crate::packet::{Codec, Packet, own_incarnation};
+use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
+use crate::seal::Seal;
+use crate::wheel::Wheel;
+
+pub(crate) use admission::{Check, Evidence, texts};
+
+/// One agent's gossip.
+pub(crate) struct Core {
+    config: Config,
+    me: Identity,
+    /// The epoch this run was admitted under: packets for an earlier life are not for us.
+    admitted: u64,
+    incarnation: u16,
+    boot: u64,
+    started: Instant,
+    cluster: Option<Uuid>,
+    standing: Standing,
+    record: Arc<Record>,
+    record_bytes: Bytes,
+    foca: Foca<Identity, Codec, SmallRng, Items>,
+    out: Out,
+    wheel: Wheel<Due>,
+    book: Book,
+    seal: Seal,
+    rng: SmallRng,
+    teller: Teller,
+    /// foca's gossip round, while there is nothing to gossip.
+    parked: Option<Timer<Identity>>,
+    /// The size of the cluster that foca's settings are made for.
+    sized_for: usize,
+    waiting: BTreeMap<Uuid, (Waiting, Instant)>,
+    /// Members told dead by others, which are being asked themselves.
+    summoned: BTreeSet<Uuid>,
+    renewed: Option<Instant>,
+    /// The epoch that the next renewal must be above.
+    renew_later: u64,
+    /// foca knows that this life is held dead.
+    defunct: bool,
+    contested: Option<Instant>,
+    lonely: Duration,
+    reap_at: Option<Instant>,
+    /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
+    disowned: BTreeSet<Identity>,
+    effects: Effects,
+    meters: Meters,
+}
+
+/// Whether this agent takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not admitted yet.
+    Outside,
+    /// It takes part.
+    Inside,
+    /// It says good-bye; so many rounds are left.
+    Leaving(u8),
+    /// It has said good-bye.
+    Left,
+    /// It yields to another.
+    Quiet(Quiet),
+}
+
+/// What is due at some instant.
+#[derive(Debug)]
+enum Due {
+    Foca(Timer<Identity>),
+    /// A member's record should have come by now.
+    Fetch(Uuid, u8),
+    Exchange,
+    Reconnect,
+    Lonely,
+    Reap,
+    Renew,
+    Goodbye,
+    Form,
+}
+
+/// Whose word foca's notifications are, while it is being called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Teller {
+    /// This agent's own probes.
+    Own,
+    /// A packet, or a table, of that member.
+    Member(Uuid),
+}
+
+/// What came out of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) packets: Vec<(SocketAddr, Vec<u8>)>,
+    pub(crate) dials: Vec<Dial>,
+    pub(crate) events: Vec<Event>,
+    /// The list of members is another one.
+    pub(crate) changed: bool,
+}
+
+/// A conversation over TCP that this agent begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dial {
+    /// Asks to be let in, or back in.
+    Join(SocketAddr),
+    /// Compares tables, and swaps them if they differ.
+    Exchange(SocketAddr),
+    /// Somebody else seems to have this node's UUID, in that epoch.
+    Rival(SocketAddr, u64),
+    /// Another node has this node's name.
+    Namesake(SocketAddr, Uuid),
+    /// A member was told dead by another: does it answer?
+    Summon(Identity, Option<Uuid>),
+    /// Another was admitted in that one's place: it should know, if it lives.
+    Replaced(Identity),
+}
+
+impl Dial {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Join(addr) | Self::Exchange(addr) | Self::Rival(addr, _) | Self::Namesake(addr, _) => *addr,
+            Self::Summon(identity, _) | Self::Replaced(identity) => identity.addr,
+        }
+    }
+
+    /// Whether it only knocks: the answer is short, or there is none.
+    pub(crate) fn is_knock(&self) -> bool {
+        !matches!(self, Self::Join(_) | Self::Exchange(_))
+    }
+}
+
+/// What was heard on a conversation.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Response(Response),
+    /// Connection refused, or something else answers there.
+    Refused,
+    /// Nothing came back in time.
+    Silent,
+}
+
+/// How a conversation goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send this next on the same connection.
+    Send(Request),
+    /// Keep this cluster id on disk, then call [`Core::adopted`].
+    Adopt(Uuid, u64),
+    Done(Done),
+}
+
+/// How a conversation ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It did what it was for.
+    Well,
+    /// There is no cluster at the other end yet.
+    Waiting,
+    /// The other side, or this one, refuses.
+    Refused(Refusal),
+    /// The other side did not answer, or not to the point.
+    Failed,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Now(Response),
+    /// Look whether the holders of a claimed UUID or name live, then call [`Core::judge`].
+    Check(Box<Check>),
+    /// Try that address with [`Core::knock`], and answer what was reached.
+    Verify(SocketAddr),
+    /// Keep the ring of [`Core::keys_after`] on disk, then call [`Core::set_ring`], and answer with its keys.
+    Keys(KeyAct),
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Core").field("me", &self.me).field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// `boot` must be a number that no other process has drawn.
+    pub(crate) fn new(config: Config, boot: u64, seed: u64, now: Instant) -> Result<Self, Error> {
+        if config.advertise.ip().is_unspecified() || config.advertise.port() == 0 {
+            return Err(Error::Setting("the advertised gossip address must be one that others can reach"));
+        }
+        if config.node.is_nil() {
+            return Err(Error::Setting("a node id is not all zeros"));
+        }
+        let me = Identity::new(config.node, config.epoch, config.advertise);
+        let record = Record {
+            name: config.name.clone(),
+            datacenter: config.datacenter.clone(),
+            version: 1,
+            boot,
+            protocol: (PROTOCOL_MIN, PROTOCOL_MAX),
+            rpc: config.rpc,
+            lan: config.lan,
+            wan: config.wan,
+            tags: config.tags.clone(),
+            meta: config.meta.clone(),
+        };
+        let record_bytes = record.encode().ok_or(Error::RecordTooBig)?;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let settings = config.timing.foca(1, FORGET_AFTER);
+        let foca = Foca::with_custom_broadcast(me, settings, SmallRng::seed_from_u64(rng.random()), Codec, Items);
+        let mut core = Self {
+            me,
+            admitted: me.epoch,
+            incarnation: 0,
+            boot,
+            started: now,
+            cluster: config.cluster,
+            standing: Standing::Outside,
+            record: Arc::new(record),
+            record_bytes,
+            foca,
+            out: Out::default(),
+            wheel: Wheel::default(),
+            book: Book::default(),
+            seal: Seal::new(config.keys.clone(), boot),
+            rng,
+            teller: Teller::Own,
+            parked: None,
+            sized_for: 1,
+            waiting: BTreeMap::new(),
+            summoned: BTreeSet::new(),
+            renewed: None,
+            renew_later: 0,
+            defunct: false,
+            contested: None,
+            lonely: rounds::LONELY_MIN,
+            reap_at: None,
+            disowned: BTreeSet::new(),
+            effects: Effects { changed: true, ..Effects::default() },
+            meters: Meters::new(),
+            config,
+        };
+        core.begin_rounds(now);
+        Ok(core)
+    }
+
+    /// Takes what came out since the last time.
+    pub(crate) fn effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.me
+    }
+
+    pub(crate) fn cluster(&self) -> Option<Uuid> {
+        self.cluster
+    }
+
+    pub(crate) fn ring(&self) -> &Keyring {
+        self.seal.ring()
+    }
+
+    pub(crate) fn drops(&self) -> BTreeMap<Dropped, u64> {
+        self.meters.drops()
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// All members whose record is known, this agent first, then by UUID.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let state = match self.standing {
+            Standing::Left | Standing::Leaving(_) => State::Left,
+            _ => State::Alive,
+        };
+        let cause = Cause { kind: Kind::Itself, by: Some(self.me.node) };
+        let own = Member { identity: self.me, state, record: self.record.clone(), cause, since: self.started };
+        std::iter::once(own).chain(self.book.iter().filter_map(Entry::member)).collect()
+    }
+
+    /// Exchanges tags and metadata of this node's record, and tells the members.
+    pub(crate) fn describe(
+        &mut self,
+        tags: BTreeMap<String, String>,
+        meta: BTreeMap<String, String>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if self.record.tags == tags && self.record.meta == meta {
+            return Ok(());
+        }
+        let record = Record { tags, meta, version: self.record.version + 1, ..(*self.record).clone() };
+        self.record_bytes = record.encode().ok_or(Error::RecordTooBig)?;
+        self.record = Arc::new(record);
+        self.effects.changed = true;
+        self.tell_record();
+        self.settle(now);
+        Ok(())
+    }
+
+    pub(crate) fn set_ring(&mut self, ring: Keyring) {
+        self.seal.set_ring(ring);
+    }
+
+    fn iam(&self, now: Instant) -> Iam {
+        Iam {
+            identity: self.me,
+            name: self.record.name.clone(),
+            datacenter: self.record.datacenter.clone(),
+            cluster: self.cluster,
+            boot: self.boot,
+            up: self.up(now),
+            quiet: matches!(self.standing, Standing::Quiet(_) | Standing::Left | Standing::Leaving(_)),
+            replace: self.config.replace,
+        }
+    }
+
+    /// How long this agent has been up, in milliseconds.
+    fn up(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_inside(&self) -> bool {
+        self.standing == Standing::Inside
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        Timeouts { failed: self.config.reconnect_timeout, left: self.config.tombstone_timeout }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.meters.event();
+        self.effects.events.push(event);
+        self.effects.changed = true;
+    }
+
+    /// An event about a member, if it can be shown.
+    fn event_of(&mut self, node: Uuid, make: fn(Arc<Member>) -> Event) {
+        if let Some(member) = self.book.get(node).and_then(Entry::member) {
+            self.event(make(Arc::new(member)));
+        }
+    }
+
+    /// Calls foca with its own runtime; whose word comes of it is `teller`'s. An error of foca's is about what came in, and has
+    /// changed nothing: it is counted by the caller, where anybody cares.
+    fn with_foca<R>(&mut self, teller: Teller, act: impl FnOnce(&mut FocaHere, &mut Out) -> R, now: Instant) -> R {
+        self.teller = teller;
+        let result = act(&mut self.foca, &mut self.out);
+        self.settle(now);
+        self.teller = Teller::Own;
+        result
+    }
+
+    /// Carries on what foca asked for.
+    fn settle(&mut self, now: Instant) {
+        while !self.out.notes.is_empty() {
+            for note in std::mem::take(&mut self.out.notes) {
+                self.noted(note, now);
+            }
+        }
+        for (timer, after) in std::mem::take(&mut self.out.timers) {
+            match timer {
+                // The dead are reaped by class, from the book.
+                Timer::RemoveDown(_) => {}
+                Timer::PeriodicGossip(_) => self.parked = Some(timer),
+                timer => self.wheel.set(Due::Foca(timer), now, after),
+            }
+        }
+        if (self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0)
+            && let Some(timer) = self.parked.take()
+        {
+            self.wheel.set(Due::Foca(timer), now, self.config.timing.gossip_interval);
+        }
+        let Some(cluster) = self.cluster else {
+            self.out.packets.clear();
+            return;
+        };
+        for (to, packet) in std::mem::take(&mut self.out.packets) {
+            if let Some(incarnation) = own_incarnation(&packet) {
+                self.incarnation = incarnation;
+            }
+            let packet = self.without_disowned(packet);
+            if let Some(frame) = self.seal.seal(cluster, &packet) {
+                self.meters.sent(frame.len());
+                self.effects.packets.push((to.addr, frame));
+            }
+        }
+    }
+
+    /// A packet without the accusations that foca still carries from before this agent was alone.
+    fn without_disowned(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.disowned.is_empty() {
+            return bytes;
+        }
+        let Ok(mut packet) = Packet::decode(&bytes) else { return bytes };
+        let disowned = |node, epoch| self.disowned.iter().any(|identity| identity.node == node && identity.epoch == epoch);
+        packet.updates.retain(|update| update.state() != foca::State::Down || !self.disowned.contains(update.id()));
+        packet.items.retain(|item| !matches!(item, Item::Verdict { node, epoch, .. } if disowned(*node, *epoch)));
+        packet.encode()
+    }
+
+    fn noted(&mut self, note: OwnedNotification<Identity>, now: Instant) {
+        match note {
+            OwnedNotification::MemberUp(identity) => self.came_up(identity, now),
+            OwnedNotification::MemberDown(identity) => self.went_down(identity, now),
+            OwnedNotification::Rename(_, identity) => self.renamed(identity, now),
+            OwnedNotification::Idle => self.became_lonely(now),
+            OwnedNotification::Defunct => self.declared_dead(now),
+            OwnedNotification::Active | OwnedNotification::Rejoin(_) => {}
+        }
+        self.resize();
+    }
+
+    /// foca's patience and spread follow the size of the cluster.
+    fn resize(&mut self) {
+        let members = self.foca.num_members() + 1;
+        if members != self.sized_for {
+            self.sized_for = members;
+            // Only periods may not change, and they are the same ones.
+            let _ = self.foca.set_config(self.config.timing.foca(members, FORGET_AFTER));
+        }
+    }
+
+    /// Hands an item to foca, to be told from member to member.
+    fn tell(&mut self, item: &Item) {
+        let bytes = item.encode();
+        if bytes.len() <= ITEM_BYTES_MAX {
+            // It fits, and its form is ours: foca has nothing to refuse.
+            let _ = self.foca.add_broadcast(&bytes);
+        }
+    }
+
+    /// Tells what this node says about itself; where that is too big for a packet, that there is something to fetch.
+    fn tell_record(&mut self) {
+        let (node, epoch) = (self.me.node, self.me.epoch);
+        let item = Item::Record { node, epoch, bytes: self.record_bytes.clone() };
+        if item.encode().len() <= ITEM_BYTES_MAX {
+            self.tell(&item);
+        } else {
+            self.tell(&Item::Bigger { node, epoch, version: self.record.version });
+        }
+    }
+
+    /// Takes a member's record, if it is news.
+    fn take_record(&mut self, node: Uuid, epoch: u64, bytes: &Bytes, now: Instant) -> bool {
+        let Ok(record) = Record::decode(bytes) else { return false };
+        let Some(entry) = self.book.get_mut(node) else { return false };
+        let told = Told { epoch, bytes: bytes.clone(), record: Arc::new(record) };
+        if entry.told.as_ref().is_some_and(|known| known.order() >= told.order()) {
+            return false;
+        }
+        let first = entry.told.is_none();
+        let same = entry.told.as_ref().is_some_and(|known| {
+            known.record.tags == told.record.tags
+                && known.record.meta == told.record.meta
+                && known.record.name == told.record.name
+                && known.record.rpc == told.record.rpc
+        });
+        entry.told = Some(told);
+        self.effects.changed = true;
+        match (first, entry.state) {
+            (true, State::Alive) => self.event_of(node, Event::Up),
+            (true, State::Left) => self.event_of(node, Event::Left),
+            (true, State::Failed) => self.event_of(node, Event::Down),
+            (false, State::Alive) if !same => {
+                entry.cause.kind = Kind::Changed;
+                entry.cause.by = Some(node);
+                self.event_of(node, Event::Updated);
+            }
+            (false, _) => {}
+        }
+        self.settle_name(node, now);
+        true
+    }
+}
+
+type FocaHere = Foca<Identity, Codec, SmallRng, Items>;
+
+/// foca's own forgetting is not used; it must only be later than ours.
+const FORGET_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Where foca puts what it wants: to be carried on after the call, by [`Core::settle`].
+#[derive(Debug, Default)]
+struct Out {
+    packets: Vec<(Identity, Vec<u8>)>,
+    timers: Vec<(Timer<Identity>, Duration)>,
+    notes: Vec<OwnedNotification<Identity>>,
+}
+
+impl Runtime<Identity> for Out {
+    fn notify(&mut self, notification: foca::Notification<'_, Identity>) {
+        self.notes.push(notification.to_owned());
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.packets.push((to, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
+        self.timers.push((event, after));
+    }
+}

@@ -1,0 +1,415 @@
+//! Admission comes before packets: what a joiner claims, who is asked whether the claim may stand, and what is answered.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rand::seq::IteratorRandom;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{Core, Dial, Done, Heard, Reply, Standing, Step};
+use crate::book::Departed;
+use crate::error::{KeyError, Refusal, Why};
+use crate::identity::Identity;
+use crate::item::Item;
+use crate::key::{Key, Keyring};
+use crate::member::{Event, Kind};
+use crate::message::{Badge, Claim, Iam, KeyAct, Reached, Request, Response, WAITING_MAX, Waiting};
+use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
+
+/// A claim that others stand against: they, or what is left of them, must be tried before it is judged.
+#[derive(Debug)]
+pub(crate) struct Check {
+    pub(crate) claim: Claim,
+    /// Who holds the claimed UUID at another address, or the claimed name under another UUID.
+    pub(crate) holders: Vec<Identity>,
+    /// One more member to try them, if there is one.
+    pub(crate) witness: Option<SocketAddr>,
+}
+
+/// What became of trying one holder, from here and from the witness.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    pub(crate) holder: Identity,
+    pub(crate) reached: Vec<Reached>,
+}
+
+impl Core {
+    /// How a conversation begins.
+    pub(crate) fn open(&self, dial: &Dial, now: Instant) -> Request {
+        match dial {
+            Dial::Join(_) => Request::Join(self.claim(now)),
+            Dial::Exchange(_) => Request::Digest { badge: self.badge(), digest: self.digest() },
+            Dial::Rival(..) | Dial::Namesake(..) => self.knock(now),
+            Dial::Summon(identity, _) => Request::Who { asker: self.iam(now), over: Some((identity.epoch, Kind::Told)) },
+            Dial::Replaced(identity) => Request::Who { asker: self.iam(now), over: Some((identity.epoch, Kind::Replaced)) },
+        }
+    }
+
+    /// Asks who is there.
+    pub(crate) fn knock(&self, now: Instant) -> Request {
+        Request::Who { asker: self.iam(now), over: None }
+    }
+
+    /// Asks another member to try an address.
+    pub(crate) fn verify(&self, addr: SocketAddr) -> Request {
+        Request::Verify { badge: self.badge(), addr }
+    }
+
+    /// Asks another member to do something with its keyring.
+    pub(crate) fn key_request(&self, act: &KeyAct) -> Request {
+        Request::Keys { badge: self.badge(), act: act.clone() }
+    }
+
+    fn claim(&self, now: Instant) -> Claim {
+        let protocol = (PROTOCOL_MIN, PROTOCOL_MAX);
+        Claim { iam: self.iam(now), protocol, record: self.record_bytes.clone() }
+    }
+
+    /// How a conversation goes on after something was heard.
+    pub(crate) fn heard(&mut self, dial: &Dial, heard: Heard, now: Instant) -> Step {
+        match (dial, heard) {
+            (Dial::Rival(_, epoch), heard) => self.heard_rival(*epoch, heard, now),
+            (Dial::Namesake(_, node), heard) => self.heard_namesake(*node, heard, now),
+            (Dial::Summon(identity, by), heard) => self.heard_summoned(*identity, *by, &heard, now),
+            (Dial::Replaced(_), _) => Step::Done(Done::Well),
+            (_, Heard::Refused | Heard::Silent) => Step::Done(Done::Failed),
+            (Dial::Join(addr), Heard::Response(response)) => self.heard_join(*addr, response, now),
+            (Dial::Exchange(_), Heard::Response(response)) => self.heard_exchange(response, now),
+        }
+    }
+
+    fn heard_join(&mut self, peer: SocketAddr, response: Response, now: Instant) -> Step {
+        match response {
+            Response::Admitted { cluster, epoch, reached } => {
+                if !reached {
+                    let advertised = self.me.addr;
+                    warn!(%peer, %advertised, "the member that was joined cannot reach the address this agent advertises: look at advertise_addr, and at what stands between");
+                    self.effects.events.push(Event::Unreachable { by: peer, advertised });
+                }
+                match self.cluster {
+                    None => Step::Adopt(cluster, epoch),
+                    Some(ours) if ours == cluster => self.admitted(epoch, now),
+                    Some(ours) => Step::Done(Done::Refused(Refusal::cluster(ours, cluster))),
+                }
+            }
+            Response::Forming(waiting) => {
+                for one in waiting {
+                    self.remember_waiting(one, now);
+                }
+                Step::Done(Done::Waiting)
+            }
+            response => self.heard_exchange(response, now),
+        }
+    }
+
+    /// The cluster id is on disk: from now on it is used.
+    pub(crate) fn adopted(&mut self, cluster: Uuid, epoch: u64, now: Instant) -> Step {
+        match self.cluster {
+            None => {
+                self.cluster = Some(cluster);
+                self.event(Event::Cluster(cluster));
+            }
+            // Another conversation was faster.
+            Some(ours) if ours != cluster => return Step::Done(Done::Refused(Refusal::cluster(ours, cluster))),
+            Some(_) => {}
+        }
+        self.admitted(epoch, now)
+    }
+
+    fn admitted(&mut self, epoch: u64, now: Instant) -> Step {
+        match self.standing {
+            Standing::Outside => {
+                if epoch > self.me.epoch {
+                    self.live_as(epoch, now);
+                }
+                self.admitted = self.me.epoch;
+                self.enter();
+            }
+            Standing::Inside if epoch > self.me.epoch => self.live_as(epoch, now),
+            Standing::Inside => {}
+            Standing::Leaving(_) | Standing::Left | Standing::Quiet(_) => return Step::Done(Done::Refused(self.out())),
+        }
+        Step::Send(Request::Exchange { badge: self.badge(), table: self.table(now) })
+    }
+
+    fn enter(&mut self) {
+        self.standing = Standing::Inside;
+        self.effects.changed = true;
+    }
+
+    /// This agent founds the cluster: it is in it, alone at first. The id must be on disk.
+    pub(crate) fn found(&mut self, cluster: Uuid, now: Instant) -> bool {
+        if self.cluster.is_some_and(|ours| ours != cluster) || self.standing != Standing::Outside {
+            return self.cluster == Some(cluster) && self.is_inside();
+        }
+        if self.cluster.is_none() {
+            self.cluster = Some(cluster);
+            self.event(Event::Cluster(cluster));
+        }
+        self.enter();
+        let waiting: Vec<_> = self.waiting.values().map(|(waiting, _)| Dial::Join(waiting.identity.addr)).collect();
+        self.effects.dials.extend(waiting);
+        self.settle(now);
+        true
+    }
+
+    /// Agents that wait for a cluster, as this one does, and their records.
+    pub(crate) fn waiting(&self) -> Vec<(Identity, Record)> {
+        let read = |waiting: &Waiting| Some((waiting.identity, Record::decode(&waiting.record).ok()?));
+        self.waiting.values().filter_map(|(waiting, _)| read(waiting)).collect()
+    }
+
+    fn remember_waiting(&mut self, waiting: Waiting, now: Instant) {
+        let node = waiting.identity.node;
+        let known = self.waiting.contains_key(&node);
+        if self.cluster.is_none() && node != self.me.node && (known || self.waiting.len() < WAITING_MAX) {
+            self.waiting.insert(node, (waiting, now));
+            self.effects.changed = true;
+        }
+    }
+
+    /// Answers what another agent asks.
+    pub(crate) fn asked(&mut self, peer: SocketAddr, request: Request, now: Instant) -> Reply {
+        let badge = match &request {
+            Request::Who { .. } => None,
+            Request::Join(claim) => {
+                if let Err(refusal) = self.check_claim(claim) {
+                    return Reply::Now(self.refuse(peer, refusal));
+                }
+                None
+            }
+            Request::Digest { badge, .. }
+            | Request::Exchange { badge, .. }
+            | Request::Verify { badge, .. }
+            | Request::Keys { badge, .. } => Some(badge),
+        };
+        if let Some(badge) = badge
+            && let Err(refusal) = self.check_badge(badge)
+        {
+            return Reply::Now(self.refuse(peer, refusal));
+        }
+        match request {
+            Request::Who { asker, over } => Reply::Now(self.asked_who(&asker, over, now)),
+            Request::Join(claim) => self.asked_join(claim, now),
+            Request::Digest { digest, .. } => Reply::Now(self.asked_digest(digest)),
+            Request::Exchange { table, .. } => Reply::Now(self.asked_exchange(table, now)),
+            Request::Verify { addr, .. } if self.book.iter().any(|entry| entry.identity.addr == addr) => Reply::Verify(addr),
+            // Nobody has other people's ports tried by us.
+            Request::Verify { .. } => Reply::Now(Response::Refused(Refusal::new(Why::Other, "no member has that address"))),
+            Request::Keys { act, .. } => match self.keys_after(&act) {
+                Ok(ring) if ring == *self.ring() => Reply::Now(Response::Keys(texts(&ring))),
+                Ok(_) => Reply::Keys(act),
+                Err(error) => Reply::Now(Response::Refused(Refusal::new(Why::Key, error.to_string()))),
+            },
+        }
+    }
+
+    fn out(&self) -> Refusal {
+        let text = match &self.standing {
+            Standing::Quiet(why) => format!("it went quiet: {why}"),
+            _ => "it is leaving the cluster, or has left".to_owned(),
+        };
+        Refusal::new(Why::Out, text)
+    }
+
+    /// One message on each side: the refusal travels, and is told here.
+    pub(crate) fn refuse(&mut self, peer: SocketAddr, refusal: Refusal) -> Response {
+        self.meters.refused(refusal.why);
+        warn!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
+        self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
+        Response::Refused(refusal)
+    }
+
+    fn check_badge(&self, badge: &Badge) -> Result<(), Refusal> {
+        if !matches!(self.standing, Standing::Inside | Standing::Outside) {
+            return Err(self.out());
+        }
+        self.check_datacenter(&badge.datacenter)?;
+        match (self.cluster, badge.cluster) {
+            (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
+            (Some(ours), Some(theirs)) => Err(Refusal::cluster(theirs, ours)),
+            _ => Err(Refusal::new(Why::Cluster, "one of the two belongs to no cluster yet: it must join first")),
+        }
+    }
+
+    fn check_datacenter(&self, theirs: &str) -> Result<(), Refusal> {
+        let ours = &self.record.datacenter;
+        if theirs == ours {
+            return Ok(());
+        }
+        let text =
+            format!("it belongs to datacenter {ours:?}, the agent that asks to {theirs:?}: set the same `datacenter` on both");
+        Err(Refusal::new(Why::Datacenter, text))
+    }
+
+    fn check_claim(&self, claim: &Claim) -> Result<(), Refusal> {
+        if !matches!(self.standing, Standing::Inside | Standing::Outside) {
+            return Err(self.out());
+        }
+        if claim.protocol.0 > PROTOCOL_MAX || claim.protocol.1 < PROTOCOL_MIN {
+            let (oldest, newest) = claim.protocol;
+            let text = format!(
+                "it speaks gossip protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, the agent that asks {oldest} to {newest}: upgrade the older one"
+            );
+            return Err(Refusal::new(Why::Version, text));
+        }
+        self.check_datacenter(&claim.iam.datacenter)?;
+        if let (Some(ours), Some(theirs)) = (self.cluster, claim.iam.cluster)
+            && ours != theirs
+        {
+            return Err(Refusal::cluster(theirs, ours));
+        }
+        let named =
+            Record::decode(&claim.record).is_ok_and(|record| record.name == claim.iam.name && record.boot == claim.iam.boot);
+        if !named || claim.iam.identity.node.is_nil() {
+            return Err(Refusal::new(Why::Malformed, "its claim contradicts its record"));
+        }
+        Ok(())
+    }
+
+    fn asked_join(&mut self, claim: Claim, now: Instant) -> Reply {
+        let (identity, boot) = (claim.iam.identity, claim.iam.boot);
+        let Some(cluster) = self.cluster else {
+            if claim.iam.cluster.is_some() {
+                // There is a cluster, and it knocks: the way in is to knock back.
+                self.effects.dials.push(Dial::Join(identity.addr));
+                return Reply::Now(Response::Forming(Vec::new()));
+            }
+            let own = Waiting { identity: self.me, record: self.record_bytes.clone() };
+            let others = self.waiting.values().map(|(waiting, _)| waiting.clone());
+            let waiting: Vec<_> = std::iter::once(own).chain(others).take(WAITING_MAX).collect();
+            if boot != self.boot {
+                self.remember_waiting(Waiting { identity, record: claim.record }, now);
+            }
+            return Reply::Now(Response::Forming(waiting));
+        };
+        if boot == self.boot {
+            return Reply::Now(Response::Admitted { cluster, epoch: self.me.epoch, reached: true }); // it found itself
+        }
+        if identity.node == self.me.node {
+            return Reply::Now(self.refuse(identity.addr, self.id_taken(identity, self.me.addr)));
+        }
+        if claim.iam.name == self.record.name {
+            return Reply::Now(self.refuse(identity.addr, self.name_taken(&claim.iam, self.me)));
+        }
+        let holders = self.holders(&claim);
+        if holders.is_empty() || claim.iam.replace {
+            return Reply::Now(self.admit(&claim, holders, now));
+        }
+        let addrs: Vec<_> = holders.iter().map(|holder| holder.addr).chain([identity.addr]).collect();
+        let witness =
+            self.book.alive().map(|entry| entry.identity.addr).filter(|addr| !addrs.contains(addr)).choose(&mut self.rng);
+        Reply::Check(Box::new(Check { claim, holders, witness }))
+    }
+
+    /// Who, not known to have left, holds what is claimed.
+    fn holders(&self, claim: &Claim) -> Vec<Identity> {
+        let iam = &claim.iam;
+        let holds = |entry: &&crate::book::Entry| {
+            let same_node = entry.identity.node == iam.identity.node;
+            let same_run = entry.told.as_ref().is_some_and(|told| told.record.boot == iam.boot);
+            let id = same_node && entry.identity.addr != iam.identity.addr && !same_run;
+            let name = !same_node && entry.name() == Some(&iam.name);
+            entry.state != crate::member::State::Left && (id || name)
+        };
+        self.book.iter().filter(holds).map(|entry| entry.identity).take(HOLDERS_MAX).collect()
+    }
+
+    /// The holders were tried: the claim wins if none of them answered.
+    pub(crate) fn judge(&mut self, check: &Check, evidence: &[Evidence], now: Instant) -> Response {
+        let claim = &check.claim;
+        for Evidence { holder, reached } in evidence {
+            for answer in reached.iter().filter_map(|reached| match reached {
+                Reached::Answered(iam) => Some(iam),
+                Reached::Refused | Reached::Silent => None,
+            }) {
+                let lives = answer.identity.node == holder.node
+                    && !answer.quiet
+                    && answer.boot != claim.iam.boot
+                    && answer.cluster == self.cluster;
+                if lives && holder.node == claim.iam.identity.node {
+                    let refusal = self.id_taken(claim.iam.identity, holder.addr);
+                    return self.refuse(claim.iam.identity.addr, refusal);
+                }
+                if lives && answer.name == claim.iam.name {
+                    let refusal = self.name_taken(&claim.iam, *holder);
+                    return self.refuse(claim.iam.identity.addr, refusal);
+                }
+            }
+        }
+        self.admit(claim, check.holders.clone(), now)
+    }
+
+    fn id_taken(&self, claimed: Identity, holder: SocketAddr) -> Refusal {
+        let text = format!(
+            "node id {} is held by the living agent at {holder}. If this data directory is a copy, remove its node id; if that agent is \
+             to go, stop it, or start this one with --replace",
+            claimed.node
+        );
+        Refusal::new(Why::Id, text)
+    }
+
+    fn name_taken(&self, claimed: &Iam, holder: Identity) -> Refusal {
+        let text = format!(
+            "node name {:?} is held by the living agent {} at {}. Give this agent another name; or, if that agent is to go, stop it, or \
+             start this one with --replace",
+            claimed.name, holder.node, holder.addr
+        );
+        Refusal::new(Why::Name, text)
+    }
+
+    /// The claim stands. Who held the name under another UUID is told to have been replaced; who held the UUID gives way to its
+    /// higher epoch.
+    fn admit(&mut self, claim: &Claim, holders: Vec<Identity>, now: Instant) -> Response {
+        let Some(cluster) = self.cluster else { return Response::Forming(Vec::new()) };
+        let (claimed, by) = (claim.iam.identity, self.me.node);
+        for holder in holders {
+            let departed = Departed { epoch: holder.epoch, kind: Kind::Replaced, by };
+            if self.take_departure(holder.node, departed, now) {
+                self.tell(&Item::Departed { node: holder.node, epoch: holder.epoch, kind: Kind::Replaced, by });
+            }
+            // It is in nobody's gossip any more.
+            self.effects.dials.push(Dial::Replaced(holder));
+        }
+        let epoch = match self.book.get(claimed.node) {
+            None => claimed.epoch,
+            Some(entry) => {
+                let same_run = entry.told.as_ref().is_some_and(|told| told.record.boot == claim.iam.boot);
+                let highest = entry.identity.epoch;
+                if same_run && entry.is_alive() {
+                    highest.max(claimed.epoch)
+                } else {
+                    claimed.epoch.max(highest.saturating_add(1))
+                }
+            }
+        };
+        if self.standing == Standing::Outside {
+            self.enter(); // it belongs to the cluster, and now there are two
+        }
+        self.settle(now);
+        Response::Admitted { cluster, epoch, reached: true }
+    }
+
+    /// The ring after an act on it.
+    pub(crate) fn keys_after(&self, act: &KeyAct) -> Result<Keyring, KeyError> {
+        let ring = self.ring();
+        if ring.primary().is_none() {
+            return Err(KeyError::NotEncrypted);
+        }
+        match act {
+            KeyAct::List => Ok(ring.clone()),
+            KeyAct::Install(key) => ring.with(Key::parse(key)?),
+            KeyAct::Use(key) => ring.with_primary(&Key::parse(key)?),
+            KeyAct::Remove(key) => ring.without(&Key::parse(key)?),
+        }
+    }
+}
+
+/// Most holders that one claim may set us looking for: one of the UUID, and those of the name.
+const HOLDERS_MAX: usize = 4;
+
+/// The keys of a ring in their written form, the primary first.
+pub(crate) fn texts(ring: &Keyring) -> Vec<String> {
+    ring.keys().iter().map(Key::to_base64).collect()
+}

@@ -1,0 +1,147 @@
+//! Packets that come in: opened, read whole, freed of what foca must not see, then given to it.
+
+use std::time::Instant;
+
+use foca::{Message, State as Swim};
+use uuid::Uuid;
+
+use super::{Core, Standing, Teller};
+use crate::book::Departed;
+use crate::item::Item;
+use crate::member::{Cause, Event, Kind, State};
+use crate::metrics::Dropped;
+use crate::packet::Packet;
+
+impl Core {
+    /// Takes a packet, or counts why not.
+    pub(crate) fn packet(&mut self, bytes: &[u8], now: Instant) {
+        self.meters.received(bytes.len());
+        if let Err(cause) = self.take_packet(bytes, now) {
+            self.meters.dropped(cause);
+        }
+    }
+
+    fn take_packet(&mut self, bytes: &[u8], now: Instant) -> Result<(), Dropped> {
+        if !matches!(self.standing, Standing::Inside | Standing::Leaving(_)) {
+            return Err(Dropped::Out);
+        }
+        let cluster = self.cluster.ok_or(Dropped::Out)?;
+        let payload = self.seal.open(cluster, bytes, now)?;
+        let mut packet = Packet::decode(&payload).map_err(|_| Dropped::Malformed)?;
+        self.address(&mut packet, now)?;
+        let from = packet.header.src;
+        if self.book.is_full() && self.book.get(from.node).is_none() {
+            return Err(Dropped::Out);
+        }
+        for update in std::mem::take(&mut packet.updates) {
+            let (id, active) = (*update.id(), update.state() != Swim::Down);
+            if id.node == self.me.node && id != self.me {
+                self.rival_seen(id, active, now);
+            } else if id.node == self.me.node || !self.book.is_full() || self.book.get(id.node).is_some() {
+                packet.updates.push(update);
+            }
+        }
+        // What explains a death is taken before the death, what a member says about itself after its birth.
+        let (before, after): (Vec<_>, Vec<_>) = std::mem::take(&mut packet.items)
+            .into_iter()
+            .partition(|item| matches!(item, Item::Departed { .. } | Item::Verdict { .. }));
+        for item in before {
+            self.take_item(&item, now);
+        }
+        let bytes = packet.encode_for_foca();
+        let taken = self.with_foca(Teller::Member(from.node), |foca, out| foca.handle_data(&bytes, out), now);
+        for item in after {
+            self.take_item(&item, now);
+        }
+        self.settle(now);
+        taken.map_err(|_| Dropped::Malformed)
+    }
+
+    /// Whether the packet is for this life of this agent. One for an earlier life of the same run is: its sender has not heard of
+    /// the renewal yet, and would find a deaf agent.
+    fn address(&mut self, packet: &mut Packet, now: Instant) -> Result<(), Dropped> {
+        let (from, to) = (packet.header.src, packet.header.dst);
+        if from.node == self.me.node {
+            self.rival_seen(from, true, now);
+            return Err(Dropped::NotForUs);
+        }
+        if to != self.me {
+            let same_run =
+                to.node == self.me.node && to.addr == self.me.addr && (self.admitted..self.me.epoch).contains(&to.epoch);
+            if !same_run || packet.header.message == Message::TurnUndead {
+                return Err(Dropped::NotForUs);
+            }
+            packet.header.dst = self.me;
+        }
+        Ok(())
+    }
+
+    /// Takes an item, and passes it on if it is news.
+    pub(super) fn take_item(&mut self, item: &Item, now: Instant) {
+        let news = match item {
+            Item::Record { node, .. } | Item::Bigger { node, .. } if *node == self.me.node => false,
+            Item::Record { node, epoch, bytes } => self.take_record(*node, *epoch, bytes, now),
+            Item::Bigger { node, epoch, version } => self.hear_of_record(*node, (*epoch, *version), now),
+            Item::Departed { node, epoch, kind, by } => {
+                self.take_departure(*node, Departed { epoch: *epoch, kind: *kind, by: *by }, now)
+            }
+            Item::Verdict { node, epoch, by } => self.take_verdict(*node, *epoch, *by),
+        };
+        if news {
+            self.tell(item);
+        }
+    }
+
+    /// A life of a node ended by a decision. True if that is news.
+    pub(super) fn take_departure(&mut self, node: Uuid, departed: Departed, now: Instant) -> bool {
+        if node == self.me.node {
+            self.told_departed(departed, now);
+            return false;
+        }
+        let Some(entry) = self.book.get_mut(node) else { return false };
+        let stale = departed.epoch < entry.identity.epoch || entry.departed.is_some_and(|known| known.epoch >= departed.epoch);
+        if stale {
+            return false;
+        }
+        entry.departed = Some(departed);
+        if departed.epoch == entry.identity.epoch {
+            self.depart(node, departed, now);
+        }
+        true
+    }
+
+    /// The life that is known has left: now, or after it had failed.
+    pub(super) fn depart(&mut self, node: Uuid, departed: Departed, now: Instant) {
+        let Some(entry) = self.book.get_mut(node) else { return };
+        match entry.state {
+            State::Alive => {
+                let down = foca::Member::down(entry.identity);
+                let teller = Teller::Member(departed.by);
+                let _ = self.with_foca(teller, |foca, out| foca.apply_many(std::iter::once(down), true, out), now);
+            }
+            State::Failed => {
+                entry.state = State::Left;
+                entry.since = now;
+                entry.cause = Cause { kind: departed.kind, by: Some(departed.by) };
+                self.event_of(node, Event::Left);
+                self.plan_reaping(now);
+                self.yield_name(node, now);
+            }
+            State::Left => {}
+        }
+    }
+
+    /// Who buried a life of a node. True if that is news.
+    fn take_verdict(&mut self, node: Uuid, epoch: u64, by: Uuid) -> bool {
+        let Some(entry) = self.book.get_mut(node) else { return false };
+        if epoch < entry.identity.epoch || entry.verdict.is_some_and(|(known, _)| known >= epoch) {
+            return false;
+        }
+        entry.verdict = Some((epoch, by));
+        if entry.state == State::Failed && epoch == entry.identity.epoch && entry.cause.kind == Kind::Told {
+            entry.cause = Cause { kind: Kind::Silent, by: Some(by) };
+            self.effects.changed = true;
+        }
+        true
+    }
+}

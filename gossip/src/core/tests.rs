@@ -1,0 +1,8 @@
+//! Whole clusters in virtual time: every agent a core, the network a queue.
+
+mod admission;
+mod lives;
+mod net;
+mod noise;
+mod rivals;
+mod sweep;

@@ -1,0 +1,154 @@
+//! What rides on packets beside foca's updates: records, departures, and who accused whom.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::member::Kind;
+use crate::wire::{Malformed, Put, Reader};
+
+/// Longest item. A larger one could stay in foca's queue for ever: it must fit beside any header and some updates.
+pub(crate) const ITEM_BYTES_MAX: usize = 512;
+
+/// One thing that is told from member to member until all know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// What a node says about itself.
+    Record { node: Uuid, epoch: u64, bytes: Bytes },
+    /// A node has a record too big for a packet: ask it.
+    Bigger { node: Uuid, epoch: u64, version: u64 },
+    /// A life of a node ended by a decision: its own, an operator's, or that of whoever admitted another in its place.
+    Departed { node: Uuid, epoch: u64, kind: Kind, by: Uuid },
+    /// `by` buried a life of a node.
+    Verdict { node: Uuid, epoch: u64, by: Uuid },
+}
+
+impl Item {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut to = Vec::with_capacity(64);
+        match self {
+            Self::Record { node, epoch, bytes } => {
+                to.push(1);
+                to.put_uuid(*node);
+                to.extend_from_slice(&epoch.to_be_bytes());
+                to.extend_from_slice(bytes);
+            }
+            Self::Bigger { node, epoch, version } => {
+                to.push(2);
+                to.put_uuid(*node);
+                to.extend_from_slice(&epoch.to_be_bytes());
+                to.extend_from_slice(&version.to_be_bytes());
+            }
+            Self::Departed { node, epoch, kind, by } => {
+                to.push(3);
+                to.put_uuid(*node);
+                to.extend_from_slice(&epoch.to_be_bytes());
+                to.push(*kind as u8);
+                to.put_uuid(*by);
+            }
+            Self::Verdict { node, epoch, by } => {
+                to.push(4);
+                to.put_uuid(*node);
+                to.extend_from_slice(&epoch.to_be_bytes());
+                to.put_uuid(*by);
+            }
+        }
+        to
+    }
+
+    /// None: an item of a newer version, which is not passed on.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        if bytes.len() > ITEM_BYTES_MAX {
+            return Err(Malformed);
+        }
+        let mut from = Reader::new(bytes);
+        let tag = from.u8()?;
+        if !(1..=4).contains(&tag) {
+            return Ok(None);
+        }
+        let (node, epoch) = (from.uuid()?, from.u64()?);
+        let item = match tag {
+            1 => {
+                let bytes = Bytes::copy_from_slice(from.rest());
+                return Ok(Some(Self::Record { node, epoch, bytes }));
+            }
+            2 => Self::Bigger { node, epoch, version: from.u64()? },
+            3 => {
+                let kind = Kind::from_u8(from.u8()?).filter(|kind| kind.is_departure()).ok_or(Malformed)?;
+                Self::Departed { node, epoch, kind, by: from.uuid()? }
+            }
+            _ => Self::Verdict { node, epoch, by: from.uuid()? },
+        };
+        from.end()?;
+        Ok(Some(item))
+    }
+
+    pub(crate) fn node(&self) -> Uuid {
+        match self {
+            Self::Record { node, .. } | Self::Bigger { node, .. } | Self::Departed { node, .. } | Self::Verdict { node, .. } => {
+                *node
+            }
+        }
+    }
+}
+
+/// What an item is about: of one node and subject, the later one makes the earlier one needless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ItemKey {
+    node: Uuid,
+    subject: u8,
+    epoch: u64,
+}
+
+impl foca::Invalidates for ItemKey {
+    fn invalidates(&self, other: &Self) -> bool {
+        self.node == other.node && self.subject == other.subject && self.epoch >= other.epoch
+    }
+}
+
+/// Gives foca the key of what we hand it; what comes in packets never gets there, so the core alone decides what is news.
+#[derive(Debug)]
+pub(crate) struct Items;
+
+impl foca::BroadcastHandler<crate::identity::Identity> for Items {
+    type Key = ItemKey;
+    type Error = Malformed;
+
+    fn receive_item(&mut self, data: &[u8], _: Option<&crate::identity::Identity>) -> Result<Option<ItemKey>, Malformed> {
+        let Some(item) = Item::decode(data)? else { return Ok(None) };
+        let (subject, epoch) = match &item {
+            Item::Record { epoch, .. } | Item::Bigger { epoch, .. } => (1, *epoch),
+            Item::Departed { epoch, .. } => (3, *epoch),
+            Item::Verdict { epoch, .. } => (4, *epoch),
+        };
+        Ok(Some(ItemKey { node: item.node(), subject, epoch }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_back() {
+        let (node, by) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        for item in [
+            Item::Record { node, epoch: 1, bytes: Bytes::from_static(b"abc") },
+            Item::Bigger { node, epoch: 1, version: 7 },
+            Item::Departed { node, epoch: 3, kind: Kind::Forced, by },
+            Item::Verdict { node, epoch: 3, by },
+        ] {
+            let bytes = item.encode();
+            assert_eq!(Item::decode(&bytes), Ok(Some(item)));
+            assert!((1..25).all(|cut| Item::decode(&bytes[..cut]).is_err()));
+        }
+        assert_eq!(Item::decode(&[77, 1, 2]), Ok(None), "of a newer version");
+        assert_eq!(Item::decode(&[]), Err(Malformed));
+    }
+
+    #[test]
+    fn only_departures_depart() {
+        let (node, by) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let bytes = Item::Departed { node, epoch: 3, kind: Kind::Silent, by }.encode();
+        assert_eq!(Item::decode(&bytes), Err(Malformed));
+    }
+}

@@ -1,0 +1,249 @@
+//! What touches the world: UDP and TCP on one port, the clock, randomness.
+#![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
+
+mod handle;
+mod talk;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::config::{Config, Keep};
+use crate::core::{Core, Dial, Standing};
+use crate::error::Error;
+use crate::member::{Event, Member};
+use crate::seal::PACKET_BYTES_MAX;
+
+pub use handle::{Handle, KeyAnswer};
+pub use talk::Joined;
+
+/// Events that may wait for a slow subscriber: all members of a large cluster twice. One that falls behind further is told so, and
+/// looks at [`Handle::members`] instead.
+const EVENTS_MAX: usize = 4096;
+/// Connections to this agent at once; each may hold a message. What comes beyond them waits in the kernel.
+const CONNECTIONS_MAX: usize = 256;
+/// Of those, from one host: one host alone cannot take them all.
+const CONNECTIONS_PER_HOST_MAX: usize = 64;
+/// Conversations that this agent leads at once; more wait.
+const DIALS_MAX: usize = 16;
+/// Conversations that wait. Beyond them they are dropped: each has a timer that asks again.
+const DIALS_WAITING_MAX: usize = 1024;
+/// Packets taken in one turn, before timers and connections have theirs.
+const PACKETS_PER_TURN: usize = 64;
+/// Pause after the system refused a connection: it is out of descriptors, and asking again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Gossip for one agent. `seed` is for choices that need no secrecy.
+pub fn new(config: Config, seed: u64) -> Result<(Handle, Driver), Error> {
+    let random = SystemRandom::new();
+    let mut boot = [0; 8];
+    random.fill(&mut boot).map_err(|_| Error::Setting("the system gives no random numbers"))?;
+    let keep = config.keep.clone();
+    let core = Core::new(config, u64::from_be_bytes(boot), seed, Instant::now())?;
+    let (dials, waiting) = mpsc::channel(DIALS_WAITING_MAX);
+    let shared = Arc::new(Shared {
+        members: ArcSwap::from_pointee(core.members().into()),
+        standing: watch::channel(core.standing().clone()).0,
+        core: Mutex::new(core),
+        udp: OnceLock::new(),
+        events: broadcast::channel(EVENTS_MAX).0,
+        dials,
+        wake: Notify::new(),
+        keep,
+        keeping: tokio::sync::Mutex::new(()),
+        random,
+    });
+    Ok((Handle::new(shared.clone()), Driver { shared, dials: waiting }))
+}
+
+/// UDP and TCP on one port.
+#[derive(Debug)]
+pub struct Sockets {
+    udp: UdpSocket,
+    tcp: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Sockets {
+    /// Opens both. Port 0 takes one that is free for both.
+    pub async fn bind(addr: SocketAddr) -> Result<Self, Error> {
+        let mut tries = if addr.port() == 0 { 20 } else { 1 };
+        loop {
+            tries -= 1;
+            let tcp = TcpListener::bind(addr).await.map_err(|source| Error::Listen { transport: "TCP", addr, source })?;
+            let bound = tcp.local_addr().map_err(|source| Error::Listen { transport: "TCP", addr, source })?;
+            match UdpSocket::bind(bound).await {
+                Ok(udp) => return Ok(Self { udp, tcp, addr: bound }),
+                Err(_) if tries > 0 => {}
+                Err(source) => return Err(Error::Listen { transport: "UDP", addr: bound, source }),
+            }
+        }
+    }
+
+    /// Where they listen.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// What the driver, its connections and the handles have in common.
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    udp: OnceLock<UdpSocket>,
+    members: ArcSwap<Arc<[Member]>>,
+    standing: watch::Sender<Standing>,
+    events: broadcast::Sender<Event>,
+    dials: mpsc::Sender<Dial>,
+    wake: Notify,
+    keep: Keep,
+    /// Held while something is kept on disk, so that what is kept last is what is used.
+    keeping: tokio::sync::Mutex<()>,
+    random: SystemRandom,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // The core keeps nothing half done across a call that could panic; and nothing in it should.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the core, and carries out what comes of it.
+    fn with<R>(&self, act: impl FnOnce(&mut Core, Instant) -> R) -> R {
+        let mut core = self.lock();
+        let before = core.next();
+        let result = act(&mut core, Instant::now());
+        let effects = core.effects();
+        if effects.changed {
+            self.members.store(Arc::new(core.members().into()));
+            let standing = core.standing();
+            self.standing.send_if_modified(|known| {
+                let other = known != standing;
+                if other {
+                    known.clone_from(standing);
+                }
+                other
+            });
+        }
+        for event in effects.events {
+            let _ = self.events.send(event); // nobody may listen
+        }
+        let sooner = core.next().is_some_and(|next| before.is_none_or(|before| next < before));
+        drop(core);
+        if let Some(udp) = self.udp.get() {
+            for (to, packet) in effects.packets {
+                if let Err(error) = udp.try_send_to(&packet, to) {
+                    debug!(%to, %error, "packet not sent"); // as if it were lost
+                }
+            }
+        }
+        for dial in effects.dials {
+            if self.dials.try_send(dial).is_err() {
+                debug!("too many conversations wait");
+            }
+        }
+        if sooner {
+            self.wake.notify_one();
+        }
+        result
+    }
+}
+
+/// Gossips.
+#[derive(Debug)]
+pub struct Driver {
+    shared: Arc<Shared>,
+    dials: mpsc::Receiver<Dial>,
+}
+
+impl Driver {
+    /// Gossips on `sockets` until `shutdown` comes or this future is dropped. It does not say good-bye: [`Handle::leave`] does.
+    pub async fn run(mut self, sockets: Sockets, shutdown: impl Future<Output = ()>) {
+        let Sockets { udp, tcp, addr } = sockets;
+        let shared = self.shared;
+        if !addr.ip().is_loopback() && shared.lock().ring().primary().is_none() {
+            warn!(%addr, "gossip is not encrypted: who reaches this port can join, evict members and read all of it; set `encrypt` (see `keygen`)");
+        }
+        let udp = shared.udp.get_or_init(|| udp);
+        let mut buffer = vec![0; PACKET_BYTES_MAX + 1];
+        let mut served: JoinSet<IpAddr> = JoinSet::new();
+        let mut hosts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        let mut talks = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut deadline = None;
+        loop {
+            let next = shared.with(|core, _| core.next());
+            if next != deadline {
+                deadline = next;
+                if let Some(next) = next {
+                    sleep.as_mut().reset(next.into());
+                }
+            }
+            tokio::select! {
+                () = &mut shutdown => return,
+                received = udp.recv_from(&mut buffer) => {
+                    let mut received = received;
+                    for _ in 0..PACKETS_PER_TURN {
+                        match received {
+                            Ok((length, _)) => shared.with(|core, now| core.packet(&buffer[..length], now)),
+                            // The system tells of packets that could not be delivered: their members will be silent.
+                            Err(ref error) if error.kind() != std::io::ErrorKind::WouldBlock => debug!(%error, "udp"),
+                            Err(_) => break,
+                        }
+                        received = udp.try_recv_from(&mut buffer);
+                    }
+                }
+                () = &mut sleep, if deadline.is_some() => {
+                    deadline = None;
+                    shared.with(Core::tick);
+                }
+                () = shared.wake.notified() => {}
+                accepted = tcp.accept(), if served.len() < CONNECTIONS_MAX => match accepted {
+                    Ok((stream, peer)) => {
+                        let count = hosts.entry(peer.ip()).or_default();
+                        if *count < CONNECTIONS_PER_HOST_MAX {
+                            *count += 1;
+                            let shared = shared.clone();
+                            served.spawn(async move {
+                                talk::serve(&shared, stream, peer).await;
+                                peer.ip()
+                            });
+                        }
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot take gossip connections");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(dial) = self.dials.recv(), if talks.len() < DIALS_MAX => {
+                    let shared = shared.clone();
+                    talks.spawn(async move {
+                        if let Err(error) = talk::converse(&shared, &dial).await {
+                            debug!(?dial, error = &error as &dyn std::error::Error, "conversation");
+                        }
+                    });
+                }
+                Some(ended) = served.join_next(), if !served.is_empty() => {
+                    if let Ok(host) = ended && let Some(count) = hosts.get_mut(&host) {
+                        *count -= 1;
+                        if *count == 0 {
+                            hosts.remove(&host);
+                        }
+                    }
+                }
+                Some(_) = talks.join_next(), if !talks.is_empty() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Conversations over TCP: those that others begin, and our own. Each read has a deadline, each message a bound.
+#![allow(clippy::disallowed_methods)] // part of the shell
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::SecureRandom;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::Shared;
+use crate::core::{Check, Core, Dial, Done, Evidence, Heard, Reply, Step, texts};
+use crate::error::{Error, JoinError, KeyError, Refusal, Why};
+use crate::identity::Identity;
+use crate::message::{KeyAct, Reached, Request, Response, put_refusal, read_refusal};
+use crate::stream::{self, ANSWER_BYTES, GREETING_BYTES, NONCE_BYTES, PIECE_BYTES_MAX, REFUSAL_MARK, Sealed};
+use crate::wire::Reader;
+
+/// How long a holder of a claimed UUID or name, or a rival, may take to answer a knock, connecting included.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a witness may take: it knocks itself.
+const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a greeting may take.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long each message may take, memberlist's TCP timeout; an answer may wait for knocks of the one asked.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests on one connection: joining takes two.
+const REQUESTS_MAX: usize = 8;
+
+/// What joining an address led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// This agent was let in.
+    In,
+    /// There is no cluster yet at either end: both wait for one to be founded.
+    Waiting,
+}
+
+/// A connection after its greeting.
+struct Line {
+    stream: TcpStream,
+    sealed: Sealed,
+}
+
+impl Line {
+    async fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let bytes = self.sealed.seal(message).ok_or_else(|| broken("the message is too long"))?;
+        within(MESSAGE_TIMEOUT, self.stream.write_all(&bytes)).await
+    }
+
+    /// The next message; none when the other side is done; a refusal, if there is no key in common to seal it with.
+    async fn receive(&mut self) -> io::Result<Option<Result<Vec<u8>, Refusal>>> {
+        within(MESSAGE_TIMEOUT, async {
+            let mut message = Vec::new();
+            loop {
+                let mut head = [0; 4];
+                if self.stream.read(&mut head[..1]).await? == 0 {
+                    return if message.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                }
+                self.stream.read_exact(&mut head[1..]).await?;
+                let head = u32::from_be_bytes(head);
+                let length = (head & !REFUSAL_MARK) as usize;
+                if length > PIECE_BYTES_MAX {
+                    return Err(broken("a piece is too long"));
+                }
+                let mut piece = vec![0; length];
+                self.stream.read_exact(&mut piece).await?;
+                if head & REFUSAL_MARK != 0 {
+                    return read_refusal(&mut Reader::new(&piece)).map(|refusal| Some(Err(refusal))).map_err(io::Error::other);
+                }
+                if self.sealed.open(piece, &mut message).map_err(io::Error::other)? {
+                    return Ok(Some(Ok(message)));
+                }
+            }
+        })
+        .await
+    }
+
+    async fn ask(&mut self, request: &Request) -> io::Result<Response> {
+        self.send(&request.encode()).await?;
+        match self.receive().await? {
+            Some(Ok(message)) => Response::decode(&message).map_err(io::Error::other),
+            Some(Err(refusal)) => Ok(Response::Refused(refusal)),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+fn broken(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(time, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn nonce(shared: &Shared) -> io::Result<[u8; NONCE_BYTES]> {
+    let mut nonce = [0; NONCE_BYTES];
+    shared.random.fill(&mut nonce).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    Ok(nonce)
+}
+
+/// Connects and greets. The refusal is our own: the other side speaks no version that we do, or is no agent.
+async fn connect(shared: &Shared, addr: SocketAddr) -> io::Result<Result<Line, Refusal>> {
+    shared.with(|core, _| core.meters().connected());
+    let mut stream = within(CONNECT_TIMEOUT, TcpStream::connect(addr)).await?;
+    stream.set_nodelay(true)?;
+    let mut greeting = [0; GREETING_BYTES];
+    within(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await?;
+    let own = nonce(shared)?;
+    let answer = shared.with(|core, _| stream::answer(&greeting, core.ring().primary(), own));
+    let (answer, sealed) = match answer {
+        Ok(answer) => answer,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    stream.write_all(&answer).await?;
+    Ok(Ok(Line { stream, sealed }))
+}
+
+/// Leads one conversation to its end.
+pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined, JoinError> {
+    let addr = dial.addr();
+    let talked = if dial.is_knock() { within(KNOCK_TIMEOUT, talk(shared, dial)).await } else { talk(shared, dial).await };
+    let done = match talked {
+        Ok(Ok(done)) => done,
+        Ok(Err(own)) => return Err(JoinError::Own { addr, source: own }),
+        Err(source) => {
+            let heard = if is_refusal(&source) { Heard::Refused } else { Heard::Silent };
+            shared.with(|core, now| core.heard(dial, heard, now));
+            let unreached = matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::TimedOut
+            );
+            return Err(if unreached { JoinError::Connect { addr, source } } else { JoinError::Talk { addr, source } });
+        }
+    };
+    match done {
+        Done::Well => Ok(Joined::In),
+        Done::Waiting => Ok(Joined::Waiting),
+        Done::Refused(source) => {
+            warn!(peer = %addr, why = source.why.as_str(), "this agent was refused: {source}");
+            shared.with(|core, _| core.meters().refused(source.why));
+            Err(JoinError::Refused { addr, source })
+        }
+        Done::Failed => Err(JoinError::Talk { addr, source: broken("an answer to another question") }),
+    }
+}
+
+async fn talk(shared: &Arc<Shared>, dial: &Dial) -> io::Result<Result<Done, Error>> {
+    let mut line = match connect(shared, dial.addr()).await? {
+        Ok(line) => line,
+        Err(refusal) => {
+            shared.with(|core, now| core.heard(dial, Heard::Refused, now));
+            return Ok(Ok(Done::Refused(refusal)));
+        }
+    };
+    let mut request = shared.with(|core, now| core.open(dial, now));
+    loop {
+        let response = line.ask(&request).await?;
+        let mut step = shared.with(|core, now| core.heard(dial, Heard::Response(response), now));
+        if let Step::Adopt(cluster, epoch) = step {
+            let _keeping = shared.keeping.lock().await;
+            if shared.lock().cluster().is_none() {
+                let keep = shared.keep.cluster.clone();
+                if let Err(source) = kept(move || keep(cluster)).await {
+                    return Ok(Err(Error::Keep { what: "the cluster id", source }));
+                }
+            }
+            step = shared.with(|core, now| core.adopted(cluster, epoch, now));
+        }
+        match step {
+            Step::Send(next) => request = next,
+            Step::Done(done) => return Ok(Ok(done)),
+            Step::Adopt(..) => return Ok(Ok(Done::Failed)),
+        }
+    }
+}
+
+/// Runs what writes to the disk where it blocks nobody.
+pub(super) async fn kept(keep: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    tokio::task::spawn_blocking(keep).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof | InvalidData | BrokenPipe | Other)
+}
+
+/// Asks who is at an address.
+async fn knock(shared: &Arc<Shared>, addr: SocketAddr) -> Reached {
+    let answer = within(KNOCK_TIMEOUT, async {
+        let Ok(mut line) = connect(shared, addr).await? else { return Ok(Reached::Refused) };
+        let request = shared.with(|core, now| core.knock(now));
+        match line.ask(&request).await? {
+            Response::Iam(iam) => Ok(Reached::Answered(iam)),
+            _ => Ok(Reached::Refused),
+        }
+    });
+    answer.await.unwrap_or_else(|error| if is_refusal(&error) { Reached::Refused } else { Reached::Silent })
+}
+
+/// Has another member try an address. None: it does not answer itself.
+async fn witnessed(shared: &Arc<Shared>, witness: SocketAddr, addr: SocketAddr) -> Option<Reached> {
+    let answer = within(WITNESS_TIMEOUT, async {
+        let Ok(mut line) = connect(shared, witness).await? else { return Ok(None) };
+        let request = shared.with(|core, _| core.verify(addr));
+        match line.ask(&request).await? {
+            Response::Reached(reached) => Ok(Some(reached)),
+            _ => Ok(None),
+        }
+    });
+    answer.await.ok().flatten()
+}
+
+/// Asks another member to do something with its keyring.
+pub(super) async fn ask_keys(shared: &Arc<Shared>, addr: SocketAddr, act: &KeyAct) -> Result<Vec<String>, String> {
+    let answer = async {
+        let mut line = match connect(shared, addr).await? {
+            Ok(line) => line,
+            Err(refusal) => return Ok(Response::Refused(refusal)),
+        };
+        let request = shared.with(|core, _| core.key_request(act));
+        line.ask(&request).await
+    };
+    match answer.await {
+        Ok(Response::Keys(keys)) => Ok(keys),
+        Ok(Response::Refused(refusal)) => Err(refusal.text),
+        Ok(_) => Err("it gave another answer".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Does something with this agent's keyring, and keeps it before it is used.
+pub(super) async fn own_keys(shared: &Arc<Shared>, act: &KeyAct) -> Result<Vec<String>, Error> {
+    let _keeping = shared.keeping.lock().await;
+    let ring = {
+        let core = shared.lock();
+        let ring = core.keys_after(act)?;
+        if ring == *core.ring() {
+            return Ok(texts(&ring));
+        }
+        ring
+    };
+    let (keep, kept_ring) = (shared.keep.keys.clone(), ring.clone());
+    kept(move || keep(&kept_ring)).await.map_err(|source| Error::Keep { what: "the keyring", source })?;
+    let keys = texts(&ring);
+    shared.with(|core, _| core.set_ring(ring));
+    Ok(keys)
+}
+
+/// Answers one connection.
+pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    shared.with(|core, _| core.meters().accepted());
+    if let Err(error) = answer_all(shared, stream, peer).await {
+        tracing::debug!(%peer, %error, "gossip connection");
+    }
+}
+
+async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let own = nonce(shared)?;
+    let mut answer = [0; ANSWER_BYTES];
+    within(GREETING_TIMEOUT, async {
+        stream.write_all(&stream::greet(own)).await?;
+        stream.read_exact(&mut answer).await.map(drop)
+    })
+    .await?;
+    let sealed = shared.with(|core, _| stream::answered(&answer, core.ring(), own));
+    let mut line = match sealed {
+        Ok(sealed) => Line { stream, sealed },
+        Err(refusal) => return refuse_in_clear(shared, stream, peer, refusal).await,
+    };
+    for _ in 0..REQUESTS_MAX {
+        let message = match line.receive().await? {
+            None => return Ok(()),
+            Some(Ok(message)) => message,
+            Some(Err(_)) => return Err(broken("a refusal where a question was due")),
+        };
+        let response = match Request::decode(&message) {
+            Ok(request) => respond(shared, peer, request).await,
+            Err(_) => shared.with(|core, _| core.refuse(peer, Refusal::new(Why::Malformed, "the request cannot be read"))),
+        };
+        line.send(&response.encode()).await?;
+    }
+    Ok(())
+}
+
+/// Says why, and waits until it is read: a connection closed with unread bytes takes what was said with it.
+async fn refuse_in_clear(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr, refusal: Refusal) -> io::Result<()> {
+    let mut body = Vec::new();
+    put_refusal(&refusal, &mut body);
+    shared.with(|core, _| core.refuse(peer, refusal));
+    let head = REFUSAL_MARK | u32::try_from(body.len()).unwrap_or(0);
+    within(GREETING_TIMEOUT, async {
+        stream.write_all(&head.to_be_bytes()).await?;
+        stream.write_all(&body).await?;
+        stream.shutdown().await?;
+        let (mut buffer, mut room) = ([0; 4096], PIECE_BYTES_MAX);
+        loop {
+            let count = stream.read(&mut buffer).await?;
+            room = room.saturating_sub(count);
+            if count == 0 || room == 0 {
+                return Ok(());
+            }
+        }
+    })
+    .await
+}
+
+async fn respond(shared: &Arc<Shared>, peer: SocketAddr, request: Request) -> Response {
+    let joiner = match &request {
+        Request::Join(claim) => Some((claim.iam.identity.addr, claim.iam.boot)),
+        _ => None,
+    };
+    let mut response = decide(shared, peer, request).await;
+    if let (Response::Admitted { reached, .. }, Some((addr, boot))) = (&mut response, joiner) {
+        // One that nobody reaches would be buried in seconds: it hears why now.
+        *reached = matches!(knock(shared, addr).await, Reached::Answered(iam) if iam.boot == boot);
+    }
+    response
+}
+
+async fn decide(shared: &Arc<Shared>, peer: SocketAddr, request: Request) -> Response {
+    match shared.with(|core, now| core.asked(peer, request, now)) {
+        Reply::Now(response) => response,
+        Reply::Verify(addr) => Response::Reached(knock(shared, addr).await),
+        Reply::Check(check) => {
+            let evidence = gather(shared, &check).await;
+            shared.with(|core, now| core.judge(&check, &evidence, now))
+        }
+        Reply::Keys(act) => match own_keys(shared, &act).await {
+            Ok(keys) => Response::Keys(keys),
+            Err(Error::Key(error)) => Response::Refused(Refusal::new(Why::Key, KeyError::to_string(&error))),
+            Err(error) => Response::Refused(Refusal::new(Why::Other, error.to_string())),
+        },
+    }
+}
+
+/// Tries the holders of what is claimed, all at once, from here and from the witness.
+async fn gather(shared: &Arc<Shared>, check: &Check) -> Vec<Evidence> {
+    let mut tries = JoinSet::new();
+    for holder in &check.holders {
+        let (shared, holder, witness) = (shared.clone(), *holder, check.witness);
+        tries.spawn(async move {
+            let elsewhere = async {
+                match witness {
+                    Some(witness) => witnessed(&shared, witness, holder.addr).await,
+                    None => None,
+                }
+            };
+            let (here, there) = tokio::join!(knock(&shared, holder.addr), elsewhere);
+            evidence(holder, here, there)
+        });
+    }
+    tries.join_all().await
+}
+
+fn evidence(holder: Identity, here: Reached, there: Option<Reached>) -> Evidence {
+    Evidence { holder, reached: std::iter::once(here).chain(there).collect() }
+}
+
+/// Founds the cluster: its id is kept before it is used.
+pub(super) async fn found(shared: &Arc<Shared>, cluster: uuid::Uuid) -> Result<bool, Error> {
+    let _keeping = shared.keeping.lock().await;
+    if shared.lock().cluster().is_none() {
+        let keep = shared.keep.cluster.clone();
+        kept(move || keep(cluster)).await.map_err(|source| Error::Keep { what: "the cluster id", source })?;
+    }
+    Ok(shared.with(|core: &mut Core, now| core.found(cluster, now)))
+}

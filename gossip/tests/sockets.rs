@@ -1,0 +1,255 @@
+//! Whole drivers with real sockets on loopback.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use muster_gossip::{Config, Event, Handle, JoinError, Joined, Key, KeyAct, Keyring, Kind, Sockets, State, Timing, Why, new};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+const KEY_ONE: &str = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s=";
+const KEY_TWO: &str = "jbuQMI4gMUeh1PPmKOtiBZz5z7CNYqBH4lLwzQ2m1IQ=";
+
+struct Agent {
+    handle: Handle,
+    addr: SocketAddr,
+    driver: JoinHandle<()>,
+}
+
+impl Agent {
+    /// As if the process were killed: the sockets are closed, nobody says good-bye.
+    async fn kill(self) -> Handle {
+        self.driver.abort();
+        let _ = self.driver.await;
+        self.handle
+    }
+}
+
+fn ring(keys: &[&str]) -> Keyring {
+    Keyring::new(keys.iter().map(|key| Key::parse(key).expect("a key"))).expect("few keys")
+}
+
+/// Consul's timing under `-dev`: the same protocol, in a tenth of the time.
+fn quick() -> Timing {
+    let tenth = Duration::from_millis(100);
+    Timing { gossip_interval: tenth / 4, probe_interval: tenth, probe_timeout: tenth / 2, ..Timing::default() }
+}
+
+async fn start(name: &str, change: impl FnOnce(Config) -> Config) -> Agent {
+    let sockets = Sockets::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+    let addr = sockets.addr();
+    let seed = addr.port().into();
+    let config = Config { timing: quick(), ..Config::new(Uuid::from_u128(u128::from(addr.port()) + 1), name, addr) };
+    let (handle, driver) = new(change(config), seed).expect("a good configuration");
+    #[allow(clippy::disallowed_methods)] // a test ends what it starts
+    let driver = tokio::spawn(driver.run(sockets, std::future::pending()));
+    Agent { handle, addr, driver }
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("not within 20 s: {what}"));
+}
+
+fn state(handle: &Handle, name: &str) -> Option<State> {
+    handle.members().iter().find(|member| member.name() == name).map(|member| member.state)
+}
+
+fn alive(handle: &Handle) -> usize {
+    handle.members().iter().filter(|member| member.state == State::Alive).count()
+}
+
+/// Three that joined through the first.
+async fn three(change: impl Fn(Config) -> Config) -> [Agent; 3] {
+    let a = start("a", &change).await;
+    assert!(a.handle.found(Uuid::from_u128(7)).await.expect("nothing to keep"));
+    let (b, c) = (start("b", &change).await, start("c", &change).await);
+    for agent in [&b, &c] {
+        for (_, joined) in agent.handle.join([a.addr]).await {
+            assert_eq!(joined.expect("it is let in"), Joined::In);
+        }
+    }
+    eventually("all three know each other", || [&a, &b, &c].iter().all(|agent| alive(&agent.handle) == 3)).await;
+    [a, b, c]
+}
+
+#[tokio::test]
+async fn three_join_one_is_killed_and_one_leaves() {
+    let [a, b, c] = three(|config| config).await;
+    let mut events = a.handle.subscribe();
+    c.kill().await;
+    eventually("c has failed", || state(&a.handle, "c") == Some(State::Failed) && state(&b.handle, "c") == Some(State::Failed))
+        .await;
+    let Ok(Event::Down(member)) = events.recv().await else { panic!("the first event is that c is down") };
+    assert_eq!((member.name(), member.cause.by.is_some()), ("c", true));
+    b.handle.leave(true).await;
+    eventually("b has left", || state(&a.handle, "b") == Some(State::Left)).await;
+    loop {
+        if let Event::Left(member) = events.recv().await.expect("events go on") {
+            assert_eq!((member.name(), member.cause.kind), ("b", Kind::Left));
+            break;
+        }
+    }
+    a.handle.force_leave("c").expect("it failed");
+    assert_eq!(state(&a.handle, "c"), Some(State::Left));
+}
+
+#[tokio::test]
+async fn a_restarted_agent_finds_its_peers_by_itself() {
+    let [a, b, c] = three(|config| config).await;
+    let (node, addr, peers) = (c.handle.identity().node, c.addr, c.handle.kept_peers());
+    assert_eq!(peers.len(), 2);
+    c.kill().await;
+    let again = start("c", |config| Config {
+        node,
+        epoch: 2 << 16,
+        cluster: Some(Uuid::from_u128(7)),
+        kept_peers: peers.iter().map(|peer| peer.addr).collect(),
+        ..config
+    })
+    .await;
+    eventually("it is back", || [&a, &b, &again].iter().all(|agent| alive(&agent.handle) == 3)).await;
+    assert_ne!(again.addr, addr, "at another address, which the old one does not hold any more");
+}
+
+#[tokio::test]
+async fn an_encrypted_cluster_changes_its_key_while_it_runs() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let [a, b, c] = three(|config| {
+        let kept = kept.clone();
+        let mut config = Config { keys: ring(&[KEY_ONE]), ..config };
+        config.keep.keys = Arc::new(move |ring: &Keyring| {
+            kept.lock().expect("no holder panics").push(ring.keys().len());
+            Ok(())
+        });
+        config
+    })
+    .await;
+    for act in [KeyAct::Install(KEY_TWO.into()), KeyAct::Use(KEY_TWO.into()), KeyAct::Remove(KEY_ONE.into())] {
+        let answer = a.handle.keys(&act).await.expect("encryption is on");
+        assert_eq!((answer.nodes.len(), answer.errors().count()), (3, 0), "{answer:?}");
+    }
+    let answer = b.handle.keys(&KeyAct::List).await.expect("encryption is on");
+    assert_eq!(answer.keys(), BTreeMap::from([(KEY_TWO, 3)]));
+    assert_eq!(answer.primary_keys(), BTreeMap::from([(KEY_TWO, 3)]));
+    assert_eq!(kept.lock().expect("no holder panics").len(), 9, "each ring was kept each time");
+    let refused = a.handle.keys(&KeyAct::Remove(KEY_TWO.into())).await.expect("encryption is on");
+    assert_eq!(refused.errors().count(), 3, "the primary key stays");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!([&a, &b, &c].iter().all(|agent| alive(&agent.handle) == 3), "nobody was lost");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_said_on_both_sides() {
+    let [a, ..] = three(|config| Config { keys: ring(&[KEY_ONE]), ..config }).await;
+    let mut events = a.handle.subscribe();
+    for keys in [ring(&[KEY_TWO]), Keyring::default()] {
+        let stranger = start("stranger", |config| Config { keys, ..config }).await;
+        let joined = stranger.handle.join([a.addr]).await.remove(0).1;
+        let Err(JoinError::Refused { source, .. }) = joined else { panic!("{joined:?}") };
+        assert_eq!(source.why, Why::Key);
+        assert!(source.text.contains("encrypt"), "{source}");
+        let Ok(Event::Refused { refusal, .. }) = events.recv().await else { panic!("it is told here too") };
+        assert_eq!(refusal, source);
+        assert_eq!(stranger.handle.cluster(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_a_taken_name_and_another_cluster_are_refused() {
+    let [a, b, _c] = three(|config| config).await;
+    let why = async |agent: &Agent, to: SocketAddr| match agent.handle.join([to]).await.remove(0).1 {
+        Err(JoinError::Refused { source, .. }) => source.why,
+        other => panic!("{other:?}"),
+    };
+    let node = b.handle.identity().node;
+    let copy = start("other-name", |config| Config { node, cluster: Some(Uuid::from_u128(7)), ..config }).await;
+    assert_eq!(why(&copy, a.addr).await, Why::Id);
+    let namesake = start("b", |config| config).await;
+    assert_eq!(why(&namesake, a.addr).await, Why::Name);
+    let foreign = start("foreign", |config| config).await;
+    foreign.handle.found(Uuid::from_u128(8)).await.expect("nothing to keep");
+    assert_eq!(why(&foreign, a.addr).await, Why::Cluster);
+    assert_eq!(why(&a, foreign.addr).await, Why::Cluster);
+    let elsewhere = start("elsewhere", |config| Config { datacenter: "dc2".into(), ..config }).await;
+    assert_eq!(why(&elsewhere, a.addr).await, Why::Datacenter);
+    assert_eq!(alive(&a.handle), 3);
+}
+
+#[tokio::test]
+async fn the_cluster_id_is_kept_before_it_is_used() {
+    let a = start("a", |config| config).await;
+    a.handle.found(Uuid::from_u128(7)).await.expect("nothing to keep");
+    let kept = Arc::new(Mutex::new(None));
+    let b = start("b", |mut config| {
+        let kept = kept.clone();
+        config.keep.cluster = Arc::new(move |id| {
+            kept.lock().expect("no holder panics").replace(id);
+            Ok(())
+        });
+        config
+    })
+    .await;
+    assert_eq!(b.handle.join([a.addr]).await.remove(0).1.expect("it is let in"), Joined::In);
+    assert_eq!(*kept.lock().expect("no holder panics"), Some(Uuid::from_u128(7)));
+    let c = start("c", |mut config| {
+        config.keep.cluster = Arc::new(|_| Err(std::io::Error::other("the disk is full")));
+        config
+    })
+    .await;
+    assert!(matches!(c.handle.join([a.addr]).await.remove(0).1, Err(JoinError::Own { .. })));
+    assert_eq!((c.handle.cluster(), c.handle.is_inside()), (None, false), "what cannot be kept is not used");
+}
+
+#[tokio::test]
+async fn those_that_wait_are_in_within_a_second_of_the_founding() {
+    let agents = [start("a", |config| config).await, start("b", |config| config).await, start("c", |config| config).await];
+    for agent in &agents[1..] {
+        assert_eq!(agent.handle.join([agents[0].addr]).await.remove(0).1.expect("it answers"), Joined::Waiting);
+    }
+    eventually("they know of each other", || agents.iter().all(|agent| agent.handle.waiting().len() == 2)).await;
+    agents[1].handle.found(Uuid::from_u128(7)).await.expect("nothing to keep");
+    let in_time = tokio::time::timeout(
+        Duration::from_secs(2),
+        eventually("all are in", || agents.iter().all(|agent| alive(&agent.handle) == 3)),
+    );
+    in_time.await.expect("it takes no second");
+}
+
+#[tokio::test]
+async fn noise_on_both_ports_costs_nothing() {
+    let [a, b, c] = three(|config| Config { keys: ring(&[KEY_ONE]), ..config }).await;
+    let udp = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    for n in 0..2000usize {
+        let bytes: Vec<u8> = (0..n % 1500).map(|at| (at * 31 + n * 7) as u8).collect();
+        udp.send_to(&bytes, a.addr).await.expect("loopback takes it");
+    }
+    let mut streams = Vec::new();
+    for n in 0..50u32 {
+        let mut stream = TcpStream::connect(a.addr).await.expect("it listens");
+        match n % 4 {
+            0 => {} // says nothing
+            1 => stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: none\r\n\r\n").await.expect("it reads"),
+            2 => stream.write_all(b"MSTR\x01\0\0\0\0aaaaaaaaaaaaaaaa\xff\xff\xff\xff").await.expect("it reads"),
+            _ => stream.write_all(b"MSTR").await.expect("it reads"),
+        }
+        streams.push(stream);
+    }
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(2), streams[1].read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "what is no greeting is answered and closed at once");
+    eventually("the noise is counted", || a.handle.drops().values().sum::<u64>() > 1000).await;
+    let late = start("late", |config| Config { keys: ring(&[KEY_ONE]), ..config }).await;
+    drop(streams);
+    let joined = tokio::time::timeout(Duration::from_secs(3), late.handle.join([a.addr])).await;
+    assert_eq!(joined.expect("it has time for us").remove(0).1.expect("it is let in"), Joined::In);
+    eventually("all four know each other", || [&a, &b, &c, &late].iter().all(|agent| alive(&agent.handle) == 4)).await;
+}
