@@ -31,6 +31,8 @@ mod writer;
 pub(super) use file::{Dir, access, sync_dir};
 pub use peek::{Carried, Logged, read_log};
 use shared::{Shared, Tail, View, io_error};
+#[cfg(test)]
+pub(super) use writer::slow::slow_disk;
 use writer::{Op, Writer};
 
 /// Operations that wait for the writer. openraft's own bounds come first (one append holds up to 4096 entries); when this is

@@ -50,10 +50,21 @@ impl Drop for Member {
 
 impl Member {
     pub(super) async fn start(node: Uuid, dir: Option<&Path>, book: &AddressBook, change: impl FnOnce(&mut Config)) -> Self {
-        let identity = Identity::new(node, "dc1", Part::Server);
-        identity.set_cluster(CLUSTER);
         let known = AddressBook::new();
         known.replace((*book.all()).clone());
+        Self::start_at(node, dir, book.get(node).expect("it was given one"), known, change).await
+    }
+
+    /// One that finds the others by a book of its own.
+    pub(super) async fn start_at(
+        node: Uuid,
+        dir: Option<&Path>,
+        address: SocketAddr,
+        known: AddressBook,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let identity = Identity::new(node, "dc1", Part::Server);
+        identity.set_cluster(CLUSTER);
         let pool = Pool::new(identity.clone(), known);
         let mut config = Config { peers: Some(pool.clone()), disk_reserve: 0, ..Config::new(dir.map(Path::to_owned), node) };
         change(&mut config);
@@ -62,7 +73,6 @@ impl Member {
         let bells = Bells { touched: Box::new(|_| {}), all: Box::new(|| {}) };
         let raft = Raft::start(config, store, bells).await.unwrap();
         let doors = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let address = book.get(node).expect("it was given one");
         let inside = doors.enter();
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
