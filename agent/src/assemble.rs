@@ -177,7 +177,6 @@ impl Agent {
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
-            server_address: server_address(&config),
             stop: stopping,
             errands,
         });

@@ -197,22 +197,8 @@ pub(crate) struct Setup {
 
 impl Desk {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup {
-            name,
-            id,
-            run,
-            quorum,
-            reader,
-            bells,
-            local,
-            cluster,
-            forgetful,
-            hold,
-            default_reads_fail,
-            server_address,
-            stop,
-            errands,
-        } = setup;
+        let Setup { name, id, run, quorum, reader, bells, local, cluster, forgetful, hold, default_reads_fail, stop, errands } =
+            setup;
         let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
         let inner = Inner {
             name,
@@ -246,11 +232,6 @@ impl Desk {
     /// What can be read without asking.
     pub(crate) fn reader(&self) -> &Reader {
         &self.0.reader
-    }
-
-    /// Where servers and clients reach this server.
-    fn server_address(&self) -> SocketAddr {
-        self.0.server_address
     }
 
     /// The way to the servers.

@@ -37,6 +37,8 @@ pub(crate) enum Question {
     Key(Arc<str>),
     /// All keys under a prefix.
     Keys(Arc<str>),
+    /// Who leads, and who the servers are.
+    Servers,
 }
 
 impl Travel for KeyOne {
@@ -146,7 +148,15 @@ impl Desk {
         match letter.question {
             Question::Key(key) => reply(self.read(&who, &KeyOne { key }, consistency, wait.as_ref()).await),
             Question::Keys(prefix) => reply(self.read(&who, &KeysUnder { prefix }, consistency, wait.as_ref()).await),
+            Question::Servers => reply(Ok(self.here(self.servers_here()))),
         }
+    }
+
+    /// An answer that does not come out of the catalog.
+    fn here<T>(&self, answer: T) -> Seen<T> {
+        let age = self.quorum().age();
+        let last_contact_ms = age.last_contact.map_or(u64::MAX, |age| age.as_millis() as u64);
+        Seen { index: 1, known_leader: age.known_leader, last_contact_ms, answer }
     }
 }
 
