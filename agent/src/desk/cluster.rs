@@ -1,6 +1,7 @@
 //! This agent among others: what doors and loops ask of gossip.
 
 mod error;
+mod gossiping;
 mod keys;
 mod lone;
 mod member;
@@ -23,6 +24,7 @@ use super::{Act, Desk, DeskError, Who, allow};
 use crate::config::{Addresses, GossipKey, JoinAddress};
 
 pub(crate) use error::{ClusterError, Unmet};
+pub(crate) use gossiping::{BOOTSTRAPPED_TAG, Gossiping, RAFT_TAG, carried};
 pub(crate) use keys::{KeyChange, Keyring};
 pub(crate) use lone::Lone;
 pub(crate) use member::{Member, Standing};
@@ -33,6 +35,8 @@ pub(crate) trait Membership: Send + Sync {
     fn members(&self) -> Vec<Member>;
     /// Rises whenever that changes.
     fn version(&self) -> watch::Receiver<u64>;
+    /// Tells the others what this agent is now.
+    fn tell(&self, own: &Member);
     /// Meets the agents at these addresses, and says of each what came of it.
     fn join(&self, addresses: Vec<SocketAddr>) -> BoxFuture<'_, Vec<(SocketAddr, Result<(), String>)>>;
     /// Has a member that failed count as one that left; `prune` drops it from the list at once.
@@ -90,6 +94,11 @@ impl Cluster {
     pub(crate) fn is_alone(&self) -> bool {
         let own = self.0.id;
         !self.0.membership.members().iter().any(|member| member.id != own && member.standing == Standing::Alive)
+    }
+
+    /// Tells the others what this agent is now.
+    pub(crate) fn tell(&self, own: &Member) {
+        self.0.membership.tell(own);
     }
 
     /// Rises whenever membership changes.

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // waits for a leader have an end
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,11 +29,12 @@ mod write;
 
 use crate::raft::{Raft, WriteError};
 use crate::rpc::CallError;
-#[allow(unused_imports)] // the assembly puts gossip behind it
-pub(crate) use cluster::Membership;
 #[cfg(test)]
 pub(crate) use cluster::testing;
-pub(crate) use cluster::{Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Standing, Unmet};
+pub(crate) use cluster::{
+    BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing, Unmet,
+    carried,
+};
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
 pub(crate) use peers::{Peers, PeersError};
@@ -165,6 +167,7 @@ struct Inner {
     forgetful: bool,
     hold: Duration,
     default_reads_fail: bool,
+    server_address: SocketAddr,
     stop: channel::Receiver<bool>,
     errands: mpsc::Sender<Errand>,
 }
@@ -189,6 +192,8 @@ pub(crate) struct Setup {
     pub(crate) hold: Duration,
     /// Whether default reads of the catalog fail without a leader, as Consul's do.
     pub(crate) default_reads_fail: bool,
+    /// Where others reach this agent's RPC, if it is a server.
+    pub(crate) server_address: SocketAddr,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -197,8 +202,22 @@ pub(crate) struct Setup {
 
 impl Desk {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { name, id, run, quorum, reader, bells, local, cluster, forgetful, hold, default_reads_fail, stop, errands } =
-            setup;
+        let Setup {
+            name,
+            id,
+            run,
+            quorum,
+            reader,
+            bells,
+            local,
+            cluster,
+            forgetful,
+            hold,
+            default_reads_fail,
+            server_address,
+            stop,
+            errands,
+        } = setup;
         let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
         let inner = Inner {
             name,
@@ -213,6 +232,7 @@ impl Desk {
             forgetful,
             hold,
             default_reads_fail,
+            server_address,
             stop,
             errands,
         };
@@ -234,6 +254,11 @@ impl Desk {
         &self.0.reader
     }
 
+    /// Where servers and clients reach this server.
+    fn server_address(&self) -> SocketAddr {
+        self.0.server_address
+    }
+
     /// The way to the servers.
     pub(crate) fn quorum(&self) -> &Quorum {
         &self.0.quorum
@@ -251,6 +276,11 @@ impl Desk {
     /// What this agent was told to run.
     pub(crate) fn local(&self) -> &LocalDesk {
         &self.0.local
+    }
+
+    /// The cluster knows a later life of this agent than it does itself: its commands must not seem older than those.
+    pub(crate) fn raise_epoch(&self, epoch: u64) {
+        self.session().raise(epoch);
     }
 
     fn session(&self) -> &Session {
@@ -283,6 +313,15 @@ impl Desk {
     /// Wakes every read that waits; those that find the agent stopping are answered.
     pub(crate) fn wake_readers(&self) {
         self.0.bells.ring_all();
+    }
+
+    /// Returns a moment after the agent begins to stop, when what others were told has left it.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let stopping = self.stopping();
+        async move {
+            stopping.await;
+            tokio::time::sleep(LAST_WORDS).await;
+        }
     }
 
     async fn reload(&self) -> Result<(), DeskError> {
@@ -368,6 +407,9 @@ impl Desk {
         if self.quorum().sees(index, left().max(ROUND_MAX)).await { Ok(()) } else { Err(DeskError::Behind) }
     }
 }
+
+/// How much longer others reach this agent when it stops.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// First and longest pause before it is asked again how far a read must have seen.
 const FRESH_RETRY: Duration = Duration::from_millis(2);

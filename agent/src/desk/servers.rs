@@ -11,7 +11,7 @@ use smol_str::{SmolStr, ToSmolStr as _};
 use uuid::Uuid;
 
 use super::travel::{self, Question};
-use super::{Act, ClusterError, Consistency, Desk, DeskError, Member, Who, allow};
+use super::{Act, ClusterError, Consistency, Desk, DeskError, Who, allow};
 use crate::raft::{MemberError, Raft};
 use crate::rpc::{CallError, Code, Method, Refusal};
 
@@ -113,9 +113,8 @@ impl Desk {
         let book = self.quorum().pool().map(|pool| pool.book().all());
         let address = |node: Uuid| match book.as_ref().and_then(|book| book.get(&node)) {
             Some(address) => Some(*address),
-            // A server's own address is told also where its port is off: readers wait for a leader to have one.
-            None if node == self.id() => member(node).map(|own| own.server_address().unwrap_or((own.address.ip(), 0).into())),
-            None => member(node).and_then(Member::server_address),
+            None if node == self.id() => Some(self.server_address()),
+            None => member(node).and_then(|member| member.server_address()),
         };
         let known = self.quorum().age().known_leader;
         let leader = raft.leader().filter(|_| known).map(|(voter, _)| voter);

@@ -1,7 +1,7 @@
 //! A cluster of one: an agent that has no gossip.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use crate::config::{Config, GossipKey};
 
 /// An agent that has no gossip.
 pub(crate) struct Lone {
-    member: Member,
+    member: Mutex<Member>,
     /// The one to send with stands first.
     keys: Mutex<Vec<GossipKey>>,
     version: watch::Sender<u64>,
@@ -24,13 +24,22 @@ impl Lone {
     /// The agent of this configuration.
     pub(crate) fn new(config: &Config, id: Uuid) -> Self {
         let keys = Mutex::new(config.cluster.gossip.key.iter().cloned().collect());
-        Self { member: Member::of(config, id), keys, version: watch::Sender::new(0) }
+        Self { member: Mutex::new(Member::of(config, id)), keys, version: watch::Sender::new(0) }
+    }
+
+    fn member(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Membership for Lone {
     fn members(&self) -> Vec<Member> {
-        vec![self.member.clone()]
+        vec![self.member().clone()]
+    }
+
+    fn tell(&self, own: &Member) {
+        *self.member() = own.clone();
+        self.version.send_modify(|version| *version += 1);
     }
 
     fn version(&self) -> watch::Receiver<u64> {
@@ -44,7 +53,7 @@ impl Membership for Lone {
 
     fn force_leave(&self, name: SmolStr, _prune: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         // This agent is alive: it stays, as in Consul.
-        let known = self.member.name == name;
+        let known = self.member().name == name;
         async move { if known { Ok(()) } else { Err(ClusterError::NoSuchMember(name)) } }.boxed()
     }
 

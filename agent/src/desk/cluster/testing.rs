@@ -40,7 +40,7 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
     let tags = [("role", role), ("port", "8300"), ("dc", "dc1")].map(|(key, value)| (key.into(), value.into())).into();
     let address = SocketAddr::from(([127, 0, 0, number], 8301));
     let name = if number == 1 { "own".into() } else { format!("n{number}").into() };
-    Member { name, id: Uuid::from_u128(number.into()), address, tags, standing: Standing::Alive }
+    Member { name, id: Uuid::from_u128(number.into()), address, tags, tagged: Default::default(), meta: Default::default(), raft: None, standing: Standing::Alive, why: "".into() }
 }
 
 impl Others {
@@ -77,6 +77,8 @@ impl Others {
 }
 
 impl Membership for Others {
+    fn tell(&self, _own: &Member) {}
+
     fn members(&self) -> Vec<Member> {
         self.0.members.lock().unwrap().clone()
     }

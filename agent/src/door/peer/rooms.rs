@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Answer, Call, Rooms};
 use crate::desk::Desk;
-use crate::rpc::{Code, Method, Refusal, frame};
+use crate::rpc::{Code, Method, Refusal};
 
 /// Pieces of a feed on their way to a connection; a reader that is slower than this holds up its own feed alone, which then sends
 /// fewer and larger pieces.
@@ -68,7 +68,7 @@ fn feed(desk: &Desk, call: &Call) -> Result<mpsc::Receiver<Bytes>, Refusal> {
                 () = pieces.closed() => return,
             };
             let Some(piece) = piece else { return };
-            if pieces.send(frame(&piece)).await.is_err() {
+            if pieces.send(piece).await.is_err() {
                 return;
             }
         }
