@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
 
 mod handle;
+mod line;
 mod talk;
 
 use std::collections::BTreeMap;
