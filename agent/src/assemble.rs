@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use clap::{Args, FromArgMatches};
 use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Meta, Node, Reader, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -50,10 +49,7 @@ const WORKERS_MAX: usize = 4;
 
 /// Runs `muster agent`.
 pub(crate) fn agent(arguments: Vec<OsString>) -> ExitCode {
-    let program = std::iter::once(OsString::from("muster agent"));
-    let command = AgentFlags::augment_args(clap::Command::new("muster agent").about("Runs an agent on this host"));
-    let matches = command.try_get_matches_from(config::go_style(program.chain(arguments)));
-    let flags = match matches.and_then(|matches| AgentFlags::from_arg_matches(&matches)) {
+    let flags = match AgentFlags::parse(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();
@@ -169,7 +165,6 @@ impl Agent {
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
-        let (membership, voters) = Lone::new(&config, id, raft.clone());
         let desk = Desk::new(Setup {
             name: config.node_name.clone(),
             id,
@@ -178,10 +173,11 @@ impl Agent {
             reader,
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
-            cluster: Cluster::new(id, config.addresses.clone(), membership, voters),
+            cluster: Cluster::new(id, config.addresses.clone(), Lone::new(&config, id)),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
-            default_reads_fail: false,
+            default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
+            server_address: server_address(&config),
             stop: stopping,
             errands,
         });
@@ -453,7 +449,7 @@ fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
         }
         None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
     };
-    (Source::new(reader.clone(), pulse), pulsing)
+    (Source::new(reader.clone(), pulse, crate::rpc::frame), pulsing)
 }
 
 fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {

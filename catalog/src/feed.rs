@@ -109,6 +109,11 @@ impl Batch {
         self.head.from
     }
 
+    /// It follows on an earlier index too, for nothing changed from there to where it begins.
+    pub fn reach_back(&mut self, from: Index) {
+        self.head.from = self.head.from.map(|begins| begins.min(from));
+    }
+
     /// How many rows it tells of, gone ones included.
     pub fn rows(&self) -> usize {
         self.nodes.len() + self.services.len() + self.checks.len() + self.gone.len()

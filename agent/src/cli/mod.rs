@@ -13,7 +13,8 @@ use done::Done;
 use error::Error;
 use print::Out;
 
-mod args;
+use crate::config::go_style;
+
 mod catalog;
 mod client;
 mod completions;
@@ -120,7 +121,7 @@ pub(crate) fn main(rooms: &Rooms) -> ExitCode {
     let name = called(&argv);
     let shape = Line::command().bin_name(name.clone());
     let shape = override_everywhere(shape);
-    let argv = match args::go_style(&shape, argv) {
+    let argv = match go_style(&shape, argv) {
         Ok(argv) => argv,
         Err(fault) => return refuse(&fault),
     };

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, value_parser};
 
+use super::go::go_style;
 use super::merge::{Format, Written};
 use super::tree::{At, Node, Value};
 
@@ -23,8 +24,6 @@ enum Takes {
     List,
     /// `key:value`; each is put to a map.
     Pair,
-    /// A text that is accepted and ignored: Consul's mesh and enterprise flags.
-    Ignored,
 }
 
 /// A flag and the key that it stands for.
@@ -39,6 +38,9 @@ struct Flag {
 const fn flag(name: &'static str, key: &'static str, takes: Takes, help: &'static str) -> Flag {
     Flag { name, key, takes, help }
 }
+
+/// What is said of flags of Consul's mesh and enterprise parts, which help does not show.
+const IGNORED: &str = "Accepted and ignored";
 
 /// All flags that stand for a key; `-dev`, `-config-*` and `-hcl` stand for none.
 const FLAGS: &[Flag] = &[
@@ -84,10 +86,10 @@ const FLAGS: &[Flag] = &[
     flag("node-id", "node_id", Takes::Text, "UUID of this node"),
     flag("node-meta", "node_meta", Takes::Pair, "Pair key:value of this node; repeatable"),
     flag("pid-file", "pid_file", Takes::Text, "File that holds the process id"),
-    flag("primary-gateway", "primary_gateways", Takes::Ignored, "Accepted and ignored"),
+    flag("primary-gateway", "primary_gateways", Takes::List, IGNORED),
     flag("protocol", "protocol", Takes::Number, "Accepted, without effect"),
     flag("raft-protocol", "raft_protocol", Takes::Number, "Version of raft: 3"),
-    flag("read-replica", "read_replica", Takes::Ignored, "Accepted and ignored"),
+    flag("read-replica", "read_replica", Takes::Bool, IGNORED),
     flag("recursor", "recursors", Takes::List, "DNS server for other names (later version); repeatable"),
     flag("rejoin", "rejoin_after_leave", Takes::Bool, "Join the members known before, also after a leave"),
     flag("retry-interval", "retry_interval", Takes::Text, "Time between attempts to join"),
@@ -96,7 +98,7 @@ const FLAGS: &[Flag] = &[
     flag("retry-join-wan", "retry_join_wan", Takes::List, "Server of another datacenter to join (later version); repeatable"),
     flag("retry-max", "retry_max", Takes::Number, "Attempts to join after which the agent ends; 0 is never"),
     flag("retry-max-wan", "retry_max_wan", Takes::Number, "The same between datacenters (later version)"),
-    flag("segment", "segment", Takes::Ignored, "Accepted and ignored"),
+    flag("segment", "segment", Takes::Text, IGNORED),
     flag("serf-lan-allowed-cidrs", "serf_lan_allowed_cidrs", Takes::List, "Network of members (later version); repeatable"),
     flag("serf-lan-bind", "serf_lan", Takes::Text, "Address of gossip, if not that of -bind"),
     flag("serf-lan-port", "ports.serf_lan", Takes::Number, "Port of gossip; -1 is off"),
@@ -131,6 +133,14 @@ pub(crate) struct AgentFlags {
 }
 
 impl AgentFlags {
+    /// Reads what was typed after `muster agent`, in Go's style. The error is clap's: help, or a fault, to be printed.
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::augment_args(Command::new("muster agent").about("Runs an agent on this host"));
+        let line = std::iter::once(OsString::from("muster agent")).chain(arguments);
+        let line = go_style(&command, line).map_err(|fault| command.error(ErrorKind::InvalidValue, fault))?;
+        Self::from_arg_matches(&command.try_get_matches_from(line)?)
+    }
+
     /// Reads all files and puts the flags over them.
     pub(crate) fn read(&self) -> Written {
         let mut written = Written::read(&self.paths, self.format);
@@ -151,7 +161,7 @@ impl AgentFlags {
 fn tree(flag: &Flag, values: &[Value], at: &At) -> Option<Node> {
     let node = |value: Value| Node { value, at: at.clone() };
     let value = match flag.takes {
-        Takes::Bool | Takes::Number | Takes::Text | Takes::Ignored => values.last()?.clone(),
+        Takes::Bool | Takes::Number | Takes::Text => values.last()?.clone(),
         Takes::List => Value::List(values.iter().cloned().map(node).collect()),
         Takes::Pair => Value::Map(
             values
@@ -182,7 +192,7 @@ impl clap::FromArgMatches for AgentFlags {
             let values: Vec<Value> = match flag.takes {
                 Takes::Bool => matches.get_many(flag.name).into_iter().flatten().map(|value| Value::Bool(*value)).collect(),
                 Takes::Number => matches.get_many(flag.name).into_iter().flatten().map(|value| Value::Int(*value)).collect(),
-                Takes::Text | Takes::List | Takes::Pair | Takes::Ignored => {
+                Takes::Text | Takes::List | Takes::Pair => {
                     matches.get_many::<String>(flag.name).into_iter().flatten().cloned().map(Value::Text).collect()
                 }
             };
@@ -226,18 +236,14 @@ impl clap::Args for AgentFlags {
                 Arg::new("forget-cluster").long("forget-cluster").help("Drop what is kept of another cluster, and join anew"),
             ));
         FLAGS.iter().fold(command, |command, flag| {
-            let arg = Arg::new(flag.name).long(flag.name).help(flag.help);
+            let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.help == IGNORED);
             command.arg(match flag.takes {
                 Takes::Bool => bare(arg),
-                Takes::Number => arg
-                    .value_parser(value_parser!(i64))
-                    .allow_negative_numbers(true)
-                    .value_name("N")
-                    .action(ArgAction::Set)
-                    .overrides_with(flag.name),
+                Takes::Number => {
+                    arg.value_parser(value_parser!(i64)).value_name("N").action(ArgAction::Set).overrides_with(flag.name)
+                }
                 Takes::Text => arg.value_name("TEXT").action(ArgAction::Set).overrides_with(flag.name),
                 Takes::List | Takes::Pair => arg.value_name("TEXT").action(ArgAction::Append),
-                Takes::Ignored => arg.num_args(0..=1).default_missing_value("true").action(ArgAction::Append).hide(true),
             })
         })
     }
@@ -274,29 +280,6 @@ impl TypedValueParser for GoBool {
     }
 }
 
-/// Long flags with one dash, as Go's programs have them, become long flags with two; everything after `--` stays.
-/// What begins with a dash and is to be taken as a value must therefore follow `=` or `--`.
-pub(crate) fn go_style(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut literal = false;
-    args.enumerate()
-        .map(|(index, arg)| {
-            literal |= arg == "--";
-            match arg.to_str() {
-                Some(text) if index > 0 && !literal && is_long_with_one_dash(text) => OsString::from(format!("-{text}")),
-                _ => arg,
-            }
-        })
-        .collect()
-}
-
-fn is_long_with_one_dash(text: &str) -> bool {
-    let Some(name) = text.strip_prefix('-') else { return false };
-    let name = name.split('=').next().unwrap_or_default();
-    name.len() > 1
-        && name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
 /// The number of flags that stand for a key, and what a file would say that has one of them: for tests.
 #[cfg(test)]
 pub(super) fn every_flag() -> std::ops::Range<usize> {
@@ -312,7 +295,7 @@ pub(super) fn example(number: usize) -> Node {
         Takes::Number => Value::Int(1),
         Takes::Pair => Value::Text("a:b".to_owned()),
         // Reads as a text and as a duration.
-        Takes::Text | Takes::List | Takes::Ignored => Value::Text("1s".to_owned()),
+        Takes::Text | Takes::List => Value::Text("1s".to_owned()),
     };
     tree(flag, &[value], &At::whole(format!("flag -{}", flag.name))).expect("one value is given")
 }

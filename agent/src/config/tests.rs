@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::{Args, FromArgMatches};
-
 use super::merge::Written;
 use super::reload::Reloaded;
 use super::settled::Replica;
@@ -17,9 +15,7 @@ fn host() -> Host {
 }
 
 fn flags(args: &[&str]) -> AgentFlags {
-    let args = go_style(std::iter::once("agent").chain(args.iter().copied()).map(OsString::from));
-    let matches = AgentFlags::augment_args(clap::Command::new("agent")).try_get_matches_from(args).unwrap();
-    AgentFlags::from_arg_matches(&matches).unwrap()
+    AgentFlags::parse(args.iter().map(OsString::from)).unwrap()
 }
 
 fn load_args(args: &[&str]) -> Result<Loaded, String> {
@@ -443,8 +439,6 @@ fn flags_have_gos_style() {
     assert_eq!(config.addresses.advertise, IpAddr::from([127, 0, 0, 2]));
     assert_eq!((config.checks.output_bytes_max, config.node_name.as_str()), (100, "second"));
     assert!(loaded.warnings[0].ends_with(": segment"), "{:?}", loaded.warnings);
-    let args = |list: &[&str]| go_style(list.iter().map(OsString::from));
-    assert_eq!(args(&["m", "-a", "-ab=-c", "-1", "-", "--", "-ab"]), ["m", "-a", "--ab=-c", "-1", "-", "--", "-ab"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! This agent among others: what doors and loops ask of gossip, and of the servers.
+//! This agent among others: what doors and loops ask of gossip.
 
 mod error;
+mod gossiping;
 mod keys;
 mod lone;
 mod member;
@@ -14,15 +15,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use muster_catalog::Index;
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::servers::ServerName;
 use super::{Act, Desk, DeskError, Who, allow};
 use crate::config::{Addresses, GossipKey, JoinAddress};
 
 pub(crate) use error::{ClusterError, Unmet};
+pub(crate) use gossiping::{BOOTSTRAPPED_TAG, Gossiping, RAFT_TAG, carried};
 pub(crate) use keys::{KeyChange, Keyring};
 pub(crate) use lone::Lone;
 pub(crate) use member::{Member, Standing};
@@ -33,6 +35,8 @@ pub(crate) trait Membership: Send + Sync {
     fn members(&self) -> Vec<Member>;
     /// Rises whenever that changes.
     fn version(&self) -> watch::Receiver<u64>;
+    /// Tells the others what this agent is now.
+    fn tell(&self, own: &Member);
     /// Meets the agents at these addresses, and says of each what came of it.
     fn join(&self, addresses: Vec<SocketAddr>) -> BoxFuture<'_, Vec<(SocketAddr, Result<(), String>)>>;
     /// Has a member that failed count as one that left; `prune` drops it from the list at once.
@@ -41,51 +45,6 @@ pub(crate) trait Membership: Send + Sync {
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>>;
     /// Changes the key ring of every member.
     fn change_keys(&self, change: KeyChange, key: GossipKey) -> BoxFuture<'_, Result<(), ClusterError>>;
-}
-
-/// The servers as raft knows them: the assembly puts raft behind it, or at a client agent the way to a server.
-pub(crate) trait Voters: Send + Sync {
-    /// Where the leader takes requests, if one is known.
-    fn leader(&self) -> Option<SocketAddr>;
-    /// All servers.
-    fn servers(&self) -> BoxFuture<'_, Result<Servers, ClusterError>>;
-    /// Takes a server's vote away.
-    fn remove(&self, server: Server) -> BoxFuture<'_, Result<(), ClusterError>>;
-    /// Has another server lead: this one, or whichever is best.
-    fn transfer(&self, to: Option<Server>) -> BoxFuture<'_, Result<(), ClusterError>>;
-}
-
-/// The servers, and the log entry that made them such.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Servers {
-    pub(crate) servers: Vec<Server>,
-    pub(crate) index: Index,
-}
-
-/// One server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// The id of its voter in raft: another one after its disk was wiped.
-    pub(crate) raft: SmolStr,
-    /// Its node.
-    pub(crate) node: Uuid,
-    /// The node's name, if gossip knows it.
-    pub(crate) name: Option<SmolStr>,
-    /// Where it takes requests, if that is known.
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) leader: bool,
-    pub(crate) votes: bool,
-    /// The last entry that it is known to have.
-    pub(crate) last_index: Index,
-}
-
-/// How an operator names a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerName {
-    /// The id of its voter, or of its node.
-    Id(SmolStr),
-    /// Where it takes requests.
-    Address(SmolStr),
 }
 
 /// What one agent is told to do about its cluster.
@@ -111,18 +70,12 @@ struct Inner {
     id: Uuid,
     addresses: Addresses,
     membership: Box<dyn Membership>,
-    voters: Box<dyn Voters>,
 }
 
 impl Cluster {
     /// The agent with this id and these addresses, among others.
-    pub(crate) fn new(
-        id: Uuid,
-        addresses: Addresses,
-        membership: impl Membership + 'static,
-        voters: impl Voters + 'static,
-    ) -> Self {
-        Self(Arc::new(Inner { id, addresses, membership: Box::new(membership), voters: Box::new(voters) }))
+    pub(crate) fn new(id: Uuid, addresses: Addresses, membership: impl Membership + 'static) -> Self {
+        Self(Arc::new(Inner { id, addresses, membership: Box::new(membership) }))
     }
 
     /// Everybody that is known, by name.
@@ -143,19 +96,14 @@ impl Cluster {
         !self.0.membership.members().iter().any(|member| member.id != own && member.standing == Standing::Alive)
     }
 
+    /// Tells the others what this agent is now.
+    pub(crate) fn tell(&self, own: &Member) {
+        self.0.membership.tell(own);
+    }
+
     /// Rises whenever membership changes.
     pub(crate) fn version(&self) -> watch::Receiver<u64> {
         self.0.membership.version()
-    }
-
-    /// Where the leader takes requests, if one is known.
-    pub(crate) fn leader(&self) -> Option<SocketAddr> {
-        self.0.voters.leader()
-    }
-
-    /// All servers.
-    pub(crate) async fn servers(&self) -> Result<Servers, ClusterError> {
-        self.0.voters.servers().await
     }
 
     /// The keys that members have; of this one alone if `local`.
@@ -199,46 +147,6 @@ impl Cluster {
         let named = [own.ip(), *bind, *advertise].contains(&ip);
         address.port() == own.port() && (named || (own.ip().is_unspecified() && ip.is_loopback()))
     }
-
-    async fn obey(&self, order: ClusterOrder) -> Result<(), ClusterError> {
-        let Inner { membership, voters, .. } = &*self.0;
-        match order {
-            ClusterOrder::Join(addresses) => self.join(&addresses).await.map(|_| ()),
-            ClusterOrder::ForceLeave { name, prune } => membership.force_leave(name, prune).await,
-            ClusterOrder::Key(change, key) => membership.change_keys(change, key).await,
-            ClusterOrder::RemoveServer(name) => voters.remove(self.server(&name).await?).await,
-            ClusterOrder::TransferLeader(None) => voters.transfer(None).await,
-            ClusterOrder::TransferLeader(Some(name)) => voters.transfer(Some(self.server(&name).await?)).await,
-        }
-    }
-
-    /// The one server of that name: two may have one node's id, of which the older one lost its disk.
-    async fn server(&self, name: &ServerName) -> Result<Server, ClusterError> {
-        let servers = self.servers().await?.servers;
-        let mut found: Vec<Server> = match name {
-            ServerName::Address(text) => {
-                let address = text.parse().ok();
-                servers.into_iter().filter(|server| server.address.is_some() && server.address == address).collect()
-            }
-            ServerName::Id(text) => {
-                let id = Uuid::try_parse(text).ok();
-                let voter = servers.iter().find(|server| server.raft.eq_ignore_ascii_case(text)).cloned();
-                match voter {
-                    Some(voter) => vec![voter],
-                    None => servers.into_iter().filter(|server| Some(server.node) == id).collect(),
-                }
-            }
-        };
-        match (found.pop(), found.is_empty(), name) {
-            (Some(server), true, _) => Ok(server),
-            (None, _, ServerName::Id(id)) => Err(ClusterError::NoSuchServer { what: "id", name: id.clone() }),
-            (None, _, ServerName::Address(address)) => Err(ClusterError::NoSuchServer { what: "address", name: address.clone() }),
-            (Some(last), false, _) => {
-                found.push(last);
-                Err(ClusterError::SeveralServers(found.into_iter().map(|server| server.raft).collect()))
-            }
-        }
-    }
 }
 
 impl Desk {
@@ -253,14 +161,18 @@ impl Desk {
         Ok(self.until_stop(self.cluster().keys(local)).await??)
     }
 
-    /// All servers.
-    pub(crate) async fn servers(&self, who: &Who) -> Result<Servers, DeskError> {
-        allow(who, &Act::Read)?;
-        Ok(self.until_stop(self.cluster().servers()).await??)
-    }
-
-    pub(super) async fn obey_about_cluster(&self, order: ClusterOrder) -> Result<(), DeskError> {
-        Ok(self.until_stop(self.cluster().obey(order)).await??)
+    pub(super) async fn obey_about_cluster(&self, who: &Who, order: ClusterOrder) -> Result<(), DeskError> {
+        let membership = &self.cluster().0.membership;
+        let done = async {
+            match order {
+                ClusterOrder::Join(addresses) => Ok(self.cluster().join(&addresses).await.map(|_| ())?),
+                ClusterOrder::ForceLeave { name, prune } => Ok(membership.force_leave(name, prune).await?),
+                ClusterOrder::Key(change, key) => Ok(membership.change_keys(change, key).await?),
+                ClusterOrder::RemoveServer(name) => self.remove_server(who, &name).await,
+                ClusterOrder::TransferLeader(to) => self.transfer_leader(who, to.as_ref()).await,
+            }
+        };
+        self.until_stop(done).await?
     }
 
     /// Waits for others no longer than this agent lives.

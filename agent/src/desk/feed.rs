@@ -3,6 +3,7 @@
 //! A feed is a stream of frames (`muster_catalog::Batch`, `muster_catalog::Beat`); what carries it is nobody's matter here.
 #![allow(dead_code, unused_imports)] // the assembly and the doors between agents will call it
 
+mod dial;
 mod disk;
 mod follow;
 mod metrics;
@@ -10,6 +11,19 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dial::over;
 pub(crate) use disk::DiskCopy;
 pub(crate) use follow::{Age, Feed, FollowError, Follower, Following};
 pub(crate) use source::{BEAT, Pulse, Source};
+
+/// Rows above which work on them is not done between two answers of the same thread: some milliseconds.
+const ROWS_INLINE_MAX: usize = 500;
+
+/// Does work on this many rows; if they are many, other tasks of this thread are moved to another one first.
+fn beside<T>(rows: usize, work: impl FnOnce() -> T) -> T {
+    let threads = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match threads {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) if rows > ROWS_INLINE_MAX => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

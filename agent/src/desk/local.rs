@@ -468,7 +468,7 @@ impl Desk {
                 let id = CheckId::new(NODE_MAINTENANCE).expect("the constant is a name");
                 self.maintain(id, "Node Maintenance Mode", None, on, &cause(CauseKind::Maintenance, "")).await?;
             }
-            Order::Cluster(order) => return self.obey_about_cluster(order).await,
+            Order::Cluster(order) => return self.obey_about_cluster(who, order).await,
             Order::Reload => return self.reload().await,
             Order::Leave => return self.leave().await,
         }

@@ -21,6 +21,7 @@ mod peers;
 mod quorum;
 mod read;
 mod rounds;
+mod servers;
 mod travel;
 mod watch;
 mod write;
@@ -30,14 +31,15 @@ use crate::rpc::CallError;
 #[cfg(test)]
 pub(crate) use cluster::testing;
 pub(crate) use cluster::{
-    Cluster, ClusterError, ClusterOrder, KeyChange, Keyring, Lone, Member, Membership, Server, ServerName, Servers, Standing,
-    Unmet, Voters,
+    BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing, Unmet,
+    carried,
 };
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
 pub(crate) use peers::{Peers, PeersError};
 pub(crate) use quorum::{Quorum, Seat};
 pub(crate) use read::{Consistency, Seen, Wait};
+pub(crate) use servers::ServerName;
 pub(crate) use travel::Travel;
 pub(crate) use watch::Bells;
 use write::Session;
@@ -196,8 +198,22 @@ pub(crate) struct Setup {
 
 impl Desk {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { name, id, run, quorum, reader, bells, local, cluster, forgetful, hold, default_reads_fail, stop, errands } =
-            setup;
+        let Setup {
+            name,
+            id,
+            run,
+            quorum,
+            reader,
+            bells,
+            local,
+            cluster,
+            forgetful,
+            hold,
+            default_reads_fail,
+            server_address,
+            stop,
+            errands,
+        } = setup;
         let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
         let inner = Inner {
             name,
@@ -207,8 +223,8 @@ impl Desk {
             bells,
             session,
             local,
-            caught_up,
             cluster,
+            caught_up,
             forgetful,
             hold,
             default_reads_fail,
@@ -233,6 +249,11 @@ impl Desk {
         &self.0.reader
     }
 
+    /// Where servers and clients reach this server.
+    fn server_address(&self) -> SocketAddr {
+        self.0.server_address
+    }
+
     /// The way to the servers.
     pub(crate) fn quorum(&self) -> &Quorum {
         &self.0.quorum
@@ -250,6 +271,11 @@ impl Desk {
     /// What this agent was told to run.
     pub(crate) fn local(&self) -> &LocalDesk {
         &self.0.local
+    }
+
+    /// The cluster knows a later life of this agent than it does itself: its commands must not seem older than those.
+    pub(crate) fn raise_epoch(&self, epoch: u64) {
+        self.session().raise(epoch);
     }
 
     fn session(&self) -> &Session {

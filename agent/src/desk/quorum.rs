@@ -68,7 +68,7 @@ impl Quorum {
     #[cfg(test)]
     pub(crate) fn alone(raft: Raft, reader: &muster_catalog::Reader) -> Self {
         let pulse = || super::feed::Pulse { known_leader: true, last_contact: Duration::ZERO, caught_up: true };
-        Self::new(Seat::Server { raft, source: Source::new(reader.clone(), pulse) }, None)
+        Self::new(Seat::Server { raft, source: Source::new(reader.clone(), pulse, crate::rpc::frame) }, None)
     }
 
     /// The log, on a server.

@@ -67,7 +67,7 @@ impl Travel for NodeChecks {}
 impl Travel for ServiceChecks {}
 impl Travel for StateChecks {}
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     rmp_serde::from_slice(bytes).ok()
 }
 

@@ -12,6 +12,6 @@ pub(crate) use alias::judge_aliases;
 pub(crate) use gauges::show_gauges;
 pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use reap::reap_critical;
-pub(crate) use reconcile::{Member, reconcile};
+pub(crate) use reconcile::reconcile;
 pub(crate) use sync::sync;
 pub(crate) use verdicts::take_verdicts;

@@ -24,6 +24,7 @@ mod config;
 mod engine;
 mod error;
 mod evidence;
+mod guard;
 mod incoming;
 mod links;
 mod log;

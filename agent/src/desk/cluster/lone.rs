@@ -1,44 +1,45 @@
-//! A cluster of one: a server that nobody is with.
+//! A cluster of one: an agent that has no gossip.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use smol_str::{SmolStr, ToSmolStr as _};
+use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{ClusterError, KeyChange, Keyring, Member, Membership, Server, Servers, Voters};
+use super::{ClusterError, KeyChange, Keyring, Member, Membership};
 use crate::config::{Config, GossipKey};
-use crate::raft::Raft;
 
-/// A server that nobody is with.
+/// An agent that has no gossip.
 pub(crate) struct Lone {
-    member: Member,
+    member: Mutex<Member>,
     /// The one to send with stands first.
     keys: Mutex<Vec<GossipKey>>,
     version: watch::Sender<u64>,
 }
 
-/// The one voter, which is that server.
-pub(crate) struct LoneVoters {
-    member: Member,
-    raft: Raft,
-}
-
 impl Lone {
-    /// The server of this configuration.
-    pub(crate) fn new(config: &Config, id: Uuid, raft: Raft) -> (Self, LoneVoters) {
-        let member = Member::of(config, id);
+    /// The agent of this configuration.
+    pub(crate) fn new(config: &Config, id: Uuid) -> Self {
         let keys = Mutex::new(config.cluster.gossip.key.iter().cloned().collect());
-        (Self { member: member.clone(), keys, version: watch::Sender::new(0) }, LoneVoters { member, raft })
+        Self { member: Mutex::new(Member::of(config, id)), keys, version: watch::Sender::new(0) }
+    }
+
+    fn member(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Membership for Lone {
     fn members(&self) -> Vec<Member> {
-        vec![self.member.clone()]
+        vec![self.member().clone()]
+    }
+
+    fn tell(&self, own: &Member) {
+        *self.member() = own.clone();
+        self.version.send_modify(|version| *version += 1);
     }
 
     fn version(&self) -> watch::Receiver<u64> {
@@ -52,7 +53,7 @@ impl Membership for Lone {
 
     fn force_leave(&self, name: SmolStr, _prune: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         // This agent is alive: it stays, as in Consul.
-        let known = self.member.name == name;
+        let known = self.member().name == name;
         async move { if known { Ok(()) } else { Err(ClusterError::NoSuchMember(name)) } }.boxed()
     }
 
@@ -97,44 +98,5 @@ fn changed(keys: &mut Vec<GossipKey>, change: KeyChange, key: GossipKey) -> Resu
             Ok(())
         }
         (KeyChange::Remove, None) => Ok(()),
-    }
-}
-
-impl Voters for LoneVoters {
-    fn leader(&self) -> Option<SocketAddr> {
-        self.raft.leader().and_then(|_| self.address())
-    }
-
-    fn servers(&self) -> BoxFuture<'_, Result<Servers, ClusterError>> {
-        async move {
-            let status = self.raft.status();
-            let Some((leader, _)) = status.leader else { return Err(ClusterError::NoLeader) };
-            let servers = status.configuration.iter().map(|(raft, node, votes)| Server {
-                raft: raft.to_smolstr(),
-                node: *node,
-                name: Some(self.member.name.clone()).filter(|_| *node == self.member.id),
-                address: self.address().filter(|_| *node == self.member.id),
-                leader: *raft == leader,
-                votes: *votes,
-                last_index: status.last_log_index,
-            });
-            Ok(Servers { servers: servers.collect(), index: status.configuration_index })
-        }
-        .boxed()
-    }
-
-    fn remove(&self, _server: Server) -> BoxFuture<'_, Result<(), ClusterError>> {
-        async { Err(ClusterError::Raft("the only server cannot be removed: nobody would hold the catalog".to_owned())) }.boxed()
-    }
-
-    fn transfer(&self, _to: Option<Server>) -> BoxFuture<'_, Result<(), ClusterError>> {
-        async { Err(ClusterError::Raft("there is no other server that could lead".to_owned())) }.boxed()
-    }
-}
-
-impl LoneVoters {
-    /// Where this server takes requests: the address is told also where its port is off.
-    fn address(&self) -> Option<SocketAddr> {
-        Some(self.member.server_address().unwrap_or_else(|| SocketAddr::new(self.member.address.ip(), 0)))
     }
 }

@@ -19,7 +19,13 @@ pub(crate) struct Member {
     pub(crate) address: SocketAddr,
     /// What it says of itself, under Consul's names.
     pub(crate) tags: Meta,
+    /// Its addresses by name, as the catalog shows them.
+    pub(crate) tagged: Meta,
+    /// What its operator wrote about it.
+    pub(crate) meta: Meta,
     pub(crate) standing: Standing,
+    /// Why it stands so, in a few words.
+    pub(crate) why: SmolStr,
 }
 
 /// How a member stands.
@@ -27,7 +33,7 @@ pub(crate) struct Member {
 pub(crate) enum Standing {
     Alive,
     /// It said that it goes.
-    #[allow(dead_code, reason = "the assembly has it from gossip")]
+    #[allow(dead_code, reason = "Consul's word for a state that lasts a moment")]
     Leaving,
     /// It went.
     Left,
@@ -44,7 +50,10 @@ impl Member {
             id,
             address: SocketAddr::new(config.addresses.advertise, port),
             tags: tags(config, id),
+            tagged: config.addresses.tagged.clone(),
+            meta: config.node_meta.clone(),
             standing: Standing::Alive,
+            why: SmolStr::default(),
         }
     }
 

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use clap::{Args, FromArgMatches};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Cluster, ClusterError, KeyChange, Keyring, Member, Membership, Server, Servers, Standing, Voters};
-use crate::config::{AgentFlags, Config, GossipKey, Host, go_style, load};
+use super::{Cluster, ClusterError, KeyChange, Keyring, Member, Membership, Standing};
+use crate::config::{AgentFlags, Config, GossipKey, Host, load};
 
 /// The id of the agent under test.
 pub(crate) const OWN: Uuid = Uuid::from_u128(1);
@@ -26,17 +25,14 @@ struct State {
     /// Those who answer, and become members when they are met.
     answering: Mutex<Vec<Member>>,
     asked: Mutex<Vec<Vec<SocketAddr>>>,
-    servers: Mutex<Servers>,
-    told: Mutex<Vec<String>>,
     version: watch::Sender<u64>,
 }
 
 /// The configuration that these flags make.
 pub(crate) fn config(flags: &[&str]) -> Config {
     let host = Host { name: "own".to_owned(), addresses: vec![("lo".to_owned(), [127, 0, 0, 1].into())] };
-    let args = ["agent"].iter().chain(flags).map(std::ffi::OsString::from);
-    let matches = AgentFlags::augment_args(clap::Command::new("agent")).try_get_matches_from(go_style(args)).unwrap();
-    load(&AgentFlags::from_arg_matches(&matches).unwrap(), &host).unwrap().config
+    let flags = AgentFlags::parse(flags.iter().map(std::ffi::OsString::from)).unwrap();
+    load(&flags, &host).unwrap().config
 }
 
 /// Somebody at 127.0.0.`number`, whose id is that number.
@@ -44,7 +40,7 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
     let tags = [("role", role), ("port", "8300"), ("dc", "dc1")].map(|(key, value)| (key.into(), value.into())).into();
     let address = SocketAddr::from(([127, 0, 0, number], 8301));
     let name = if number == 1 { "own".into() } else { format!("n{number}").into() };
-    Member { name, id: Uuid::from_u128(number.into()), address, tags, standing: Standing::Alive }
+    Member { name, id: Uuid::from_u128(number.into()), address, tags, tagged: Default::default(), meta: Default::default(), standing: Standing::Alive, why: "".into() }
 }
 
 impl Others {
@@ -54,15 +50,13 @@ impl Others {
             members: Mutex::new(vec![member(1, "consul")]),
             answering: Mutex::new(answering.to_vec()),
             asked: Mutex::default(),
-            servers: Mutex::new(Servers { servers: Vec::new(), index: 7 }),
-            told: Mutex::default(),
             version: watch::Sender::new(0),
         }))
     }
 
     /// The cluster that they are.
     pub(crate) fn cluster(&self) -> Cluster {
-        Cluster::new(OWN, config(&["-dev"]).addresses, self.clone(), self.clone())
+        Cluster::new(OWN, config(&["-dev"]).addresses, self.clone())
     }
 
     /// Makes these the members.
@@ -76,28 +70,15 @@ impl Others {
         *self.0.answering.lock().unwrap() = members.to_vec();
     }
 
-    /// Makes these the servers.
-    pub(crate) fn serve(&self, servers: Vec<Server>) {
-        self.0.servers.lock().unwrap().servers = servers;
-    }
-
     /// All addresses that were tried, each attempt by itself.
     pub(crate) fn asked(&self) -> Vec<Vec<SocketAddr>> {
         self.0.asked.lock().unwrap().clone()
     }
-
-    /// What they were told to do.
-    pub(crate) fn told(&self) -> Vec<String> {
-        self.0.told.lock().unwrap().clone()
-    }
-
-    fn tell(&self, what: String) -> BoxFuture<'_, Result<(), ClusterError>> {
-        self.0.told.lock().unwrap().push(what);
-        async { Ok(()) }.boxed()
-    }
 }
 
 impl Membership for Others {
+    fn tell(&self, _own: &Member) {}
+
     fn members(&self) -> Vec<Member> {
         self.0.members.lock().unwrap().clone()
     }
@@ -118,37 +99,16 @@ impl Membership for Others {
         async move { addresses.into_iter().map(result).collect() }.boxed()
     }
 
-    fn force_leave(&self, name: SmolStr, prune: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
-        if !self.members().iter().any(|member| member.name == name) {
-            return async { Err(ClusterError::NoSuchMember(name)) }.boxed();
-        }
-        self.tell(format!("force-leave {name} {prune}"))
+    fn force_leave(&self, name: SmolStr, _prune: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
+        let known = self.members().iter().any(|member| member.name == name);
+        async move { if known { Ok(()) } else { Err(ClusterError::NoSuchMember(name)) } }.boxed()
     }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         async { Err(ClusterError::NotEncrypted) }.boxed()
     }
 
-    fn change_keys(&self, change: KeyChange, key: GossipKey) -> BoxFuture<'_, Result<(), ClusterError>> {
-        self.tell(format!("{change:?} {}", key.base64()))
-    }
-}
-
-impl Voters for Others {
-    fn leader(&self) -> Option<SocketAddr> {
-        self.0.servers.lock().unwrap().servers.iter().find(|server| server.leader)?.address
-    }
-
-    fn servers(&self) -> BoxFuture<'_, Result<Servers, ClusterError>> {
-        let servers = self.0.servers.lock().unwrap().clone();
-        async { if servers.servers.is_empty() { Err(ClusterError::NoLeader) } else { Ok(servers) } }.boxed()
-    }
-
-    fn remove(&self, server: Server) -> BoxFuture<'_, Result<(), ClusterError>> {
-        self.tell(format!("remove {}", server.raft))
-    }
-
-    fn transfer(&self, to: Option<Server>) -> BoxFuture<'_, Result<(), ClusterError>> {
-        self.tell(format!("transfer to {}", to.map_or("anybody".into(), |server| server.raft)))
+    fn change_keys(&self, _change: KeyChange, _key: GossipKey) -> BoxFuture<'_, Result<(), ClusterError>> {
+        async { Err(ClusterError::NotEncrypted) }.boxed()
     }
 }

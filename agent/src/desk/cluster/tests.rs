@@ -1,4 +1,4 @@
-//! Joining by all kinds of address, and servers by all their names.
+//! Joining by all kinds of address.
 
 use std::net::SocketAddr;
 
@@ -101,40 +101,4 @@ async fn srv_names_give_the_ports_and_the_order() {
     assert_eq!(texts(found("b.example:5").await.unwrap()), ["192.0.2.2:5", "192.0.2.3:5"]);
     assert!(found("gone.example").await.is_err());
     assert!(found("_other._tcp.example").await.is_err());
-}
-
-fn server(raft: &str, node: u128, port: u16) -> Server {
-    Server {
-        raft: raft.into(),
-        node: Uuid::from_u128(node),
-        name: None,
-        address: Some(([127, 0, 0, 1], port).into()),
-        leader: port == 1,
-        votes: true,
-        last_index: 5,
-    }
-}
-
-#[tokio::test]
-async fn servers_are_named_by_voter_node_or_address() {
-    let others = Others::new(&[]);
-    let cluster = others.cluster();
-    let remove = |name: ServerName| cluster.obey(ClusterOrder::RemoveServer(name));
-    let id = |text: &str| ServerName::Id(text.into());
-    let node = |number| id(&Uuid::from_u128(number).to_string());
-    assert_eq!(remove(node(1)).await, Err(ClusterError::NoLeader));
-    others.serve(vec![server("aa", 1, 1), server("bb", 2, 2), server("cc", 2, 3)]);
-    assert_eq!(cluster.leader(), Some("127.0.0.1:1".parse().unwrap()));
-    remove(node(1)).await.unwrap();
-    remove(id("CC")).await.unwrap();
-    remove(ServerName::Address("127.0.0.1:2".into())).await.unwrap();
-    cluster.obey(ClusterOrder::TransferLeader(None)).await.unwrap();
-    cluster.obey(ClusterOrder::TransferLeader(Some(id("bb")))).await.unwrap();
-    assert_eq!(others.told(), ["remove aa", "remove cc", "remove bb", "transfer to anybody", "transfer to bb"]);
-    let both = remove(node(2)).await.unwrap_err().to_string();
-    assert!(both.ends_with("name one of bb, cc"), "{both}");
-    for name in [id("x"), node(9), ServerName::Address("x".into()), ServerName::Address("127.0.0.1:9".into())] {
-        let error = remove(name).await.unwrap_err().to_string();
-        assert!(error.ends_with("was not found in the Raft configuration"), "{error}");
-    }
 }

@@ -15,12 +15,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::disk::DiskCopy;
-use super::metrics;
 use super::source::BEAT;
+use super::{beside, metrics};
 use crate::desk::watch::Bells;
 
 /// Beats that may be missing before the feed is given up.
 const BEATS_MISSED_MAX: u32 = 3;
+/// How long a server may know no leader, or less than this agent does, before another one is tried: longer than an election takes.
+const LAGGING_MAX: Duration = Duration::from_secs(5);
 /// How long a server may take to begin a feed.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A feed that ended is replaced within this much: at random, for all followers of a server lose it at once.
@@ -54,6 +56,9 @@ pub(crate) enum FollowError {
     /// Not even beats came.
     #[error("nothing was heard for {:?}", BEAT * BEATS_MISSED_MAX)]
     Silent,
+    /// The server is cut off from its leader, or far behind: another one may not be.
+    #[error("the server has known no leader, or less than this agent, for {LAGGING_MAX:?}")]
+    Lagging,
     /// What came is no feed.
     #[error("the feed makes no sense")]
     Foreign(#[from] FeedError),
@@ -142,7 +147,8 @@ impl<R: Rng> Follower<R> {
         (following.clone(), Self { store, bells, copy, following, rng })
     }
 
-    /// Follows one server after the other until the agent stops. `connect` takes any that answers.
+    /// Follows one server after the other until the agent stops. `connect` takes any that answers, and each time another one, if
+    /// there is one.
     pub(crate) async fn run<C, F, S>(mut self, mut connect: C, stop: impl Future<Output = ()>)
     where
         C: FnMut(Position) -> F,
@@ -194,6 +200,7 @@ impl<R: Rng> Follower<R> {
             Err(_) => return FollowError::Slow,
         };
         let (mut intake, mut first) = (Intake::new(), true);
+        let mut good_at = Instant::now();
         loop {
             let frame = match timeout(BEAT * BEATS_MISSED_MAX, frames.next()).await {
                 Ok(Some(Ok(frame))) => frame,
@@ -214,7 +221,14 @@ impl<R: Rng> Follower<R> {
             };
             for incoming in done {
                 match incoming {
-                    Incoming::Beat(beat) => self.hear(beat),
+                    Incoming::Beat(beat) => {
+                        self.hear(beat);
+                        if beat.known_leader && beat.applied >= self.store.state().last_applied() {
+                            good_at = Instant::now();
+                        } else if good_at.elapsed() > LAGGING_MAX {
+                            return FollowError::Lagging;
+                        }
+                    }
                     Incoming::Batch(batch) => {
                         if std::mem::take(&mut first) && batch.from().is_some() {
                             metrics::FOLLOW.resumes.increment(1);
@@ -255,7 +269,7 @@ impl<R: Rng> Follower<R> {
         let (rows, everything) = (batch.rows(), batch.from().is_none());
         let kept = self.copy.as_ref().filter(|_| !everything).map(|copy| copy.frames(&batch));
         let before = self.store.state().position();
-        let touched = self.store.enter(batch)?;
+        let touched = beside(rows, || self.store.enter(batch))?;
         let position = self.store.state().position();
         if position == before {
             return Ok(());

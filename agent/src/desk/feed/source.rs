@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
 
-use super::metrics;
+use super::{beside, metrics};
 
 /// How often a follower hears of its server, changes or not.
 pub(crate) const BEAT: Duration = Duration::from_secs(1);
@@ -46,6 +46,8 @@ pub(crate) struct Pulse {
 }
 
 type AskPulse = Box<dyn Fn() -> Pulse + Send + Sync>;
+/// Puts a frame into the form in which it leaves: once, for all.
+type Frame = fn(&[u8]) -> Bytes;
 
 /// Where followers are served. Clones are the same.
 #[derive(Clone)]
@@ -54,6 +56,7 @@ pub(crate) struct Source(Arc<Inner>);
 struct Inner {
     reader: Reader,
     pulse: AskPulse,
+    frame: Frame,
     ring: Mutex<Ring>,
     /// Held while the tables are looked through: one at a time, and those who wait take what it found.
     scan: tokio::sync::Mutex<Option<Scan>>,
@@ -68,8 +71,10 @@ struct Inner {
 
 #[derive(Default)]
 struct Ring {
-    /// What the newest batch leads to; `None` while nobody follows.
-    head: Option<Arc<State>>,
+    /// The catalog of which the ring tells everything; `None` while nobody follows.
+    base: Option<Arc<State>>,
+    /// Where the newest batch ends. The base may be further on: then nothing changed in between that is fed.
+    head: Index,
     /// Each begins where the one before it ends.
     batches: VecDeque<Made>,
     bytes: usize,
@@ -107,11 +112,12 @@ enum Next {
 }
 
 impl Source {
-    /// Serves out of what `reader` sees.
-    pub(crate) fn new(reader: Reader, pulse: impl Fn() -> Pulse + Send + Sync + 'static) -> Self {
+    /// Serves out of what `reader` sees, each frame as `frame` makes it.
+    pub(crate) fn new(reader: Reader, pulse: impl Fn() -> Pulse + Send + Sync + 'static, frame: Frame) -> Self {
         Self(Arc::new(Inner {
             reader,
             pulse: Box::new(pulse),
+            frame,
             ring: Mutex::new(Ring::default()),
             scan: tokio::sync::Mutex::new(None),
             news: watch::Sender::new(0),
@@ -139,8 +145,9 @@ impl Source {
                 () = &mut stop => break,
                 () = sleep_until(at), if due => {
                     due = false;
-                    at = Instant::now() + GATHER;
-                    self.make(false);
+                    if self.make(false) {
+                        at = Instant::now() + GATHER;
+                    }
                 }
                 () = self.0.wake.notified(), if !due => due = true,
                 _ = beat.tick() => self.beat().await,
@@ -150,7 +157,7 @@ impl Source {
         self.tell();
     }
 
-    /// The frames for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
+    /// The frames, ready to be sent, for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
     /// them slowly gets fewer and larger batches.
     pub(crate) fn subscribe(&self, node: Uuid, at: Position) -> impl Stream<Item = Bytes> + Send + use<> {
         futures_util::stream::unfold(Line::new(self.clone(), node, at), |mut line| async move {
@@ -188,24 +195,25 @@ impl Source {
         Arc::clone(&self.0.reader.load())
     }
 
-    /// Closes a batch with what was published since the last one. One without rows is made only if it is asked for: the position
-    /// alone can wait for the next beat. Called by [`Source::run`] alone.
-    fn make(&self, also_empty: bool) {
+    /// Closes a batch with what was published since the last one, and says whether there is anything in it. One without rows is made
+    /// only if it is asked for: the position alone can wait for the next beat. Called by [`Source::run`] alone.
+    fn make(&self, also_empty: bool) -> bool {
         let now = self.published();
-        let head = {
+        let (base, head) = {
             let mut ring = self.ring();
             if ring.followers == 0 {
                 ring.forget();
-                return;
+                return false;
             }
-            ring.head.get_or_insert_with(|| now.clone()).clone()
+            ring.begin(&now)
         };
-        if head.position() == now.position() {
-            return;
-        }
-        match now.changes_from(&head) {
-            Some(batch) if batch.is_empty() && !also_empty => return,
-            Some(batch) => {
+        match now.changes_from(&base) {
+            Some(batch) if batch.is_empty() && (!also_empty || batch.position().index == head) => {
+                self.ring().base = Some(now);
+                return false;
+            }
+            Some(mut batch) => {
+                batch.reach_back(head);
                 let made = self.encode(&batch);
                 self.ring().push(made, now);
             }
@@ -213,10 +221,11 @@ impl Source {
             None => {
                 let mut ring = self.ring();
                 ring.forget();
-                ring.head = Some(now);
+                ring.begin(&now);
             }
         }
         self.tell();
+        true
     }
 
     async fn beat(&self) {
@@ -240,11 +249,12 @@ impl Source {
         let Pulse { known_leader, last_contact, .. } = (self.0.pulse)();
         let state = self.0.reader.load();
         let last_contact_ms = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
-        Beat { applied: state.last_applied(), time_ms: state.time_ms(), known_leader, last_contact_ms }.frame()
+        let beat = Beat { applied: state.last_applied(), time_ms: state.time_ms(), known_leader, last_contact_ms };
+        (self.0.frame)(&beat.frame())
     }
 
     fn encode(&self, batch: &Batch) -> Made {
-        let frames: Arc<[Bytes]> = batch.frames().collect();
+        let frames: Arc<[Bytes]> = beside(batch.rows(), || batch.frames().map(|frame| (self.0.frame)(&frame)).collect());
         let bytes = frames.iter().map(Bytes::len).sum();
         metrics::SOURCE.encoded.increment(1);
         metrics::SOURCE.encoded_bytes.increment(bytes as u64);
@@ -256,39 +266,40 @@ impl Source {
     /// What was made since the head for those in a hurry; `None` if there is nothing.
     fn ahead(&self, at: Position) -> Option<Made> {
         let now = self.published();
-        let head = {
+        let (base, head) = {
             let ring = self.ring();
             if let Some(made) = ring.ahead.as_ref().filter(|made| made.to == now.position()) {
                 return Some(made.clone()).filter(|made| made.to.index > at.index);
             }
-            ring.head.clone()?
+            (ring.base.clone()?, ring.head)
         };
-        let batch = now.changes_from(&head).filter(|batch| batch.position().index > at.index)?;
+        let mut batch = now.changes_from(&base).filter(|batch| batch.position().index > at.index)?;
+        batch.reach_back(head);
         let made = self.encode(&batch);
         let mut ring = self.ring();
-        if ring.head.as_ref().is_some_and(|now| now.position() == head.position()) {
+        if ring.head == head {
             ring.ahead = Some(made.clone());
         }
         Some(made)
     }
 
-    /// Out of the tables as they were at the head, from where the ring goes on; `None` if the follower is to wait.
-    async fn scan(&self, at: Position, head: Arc<State>) -> Option<Made> {
-        let same_history = at.history == head.history();
-        if head.history().is_none() || (same_history && at.index >= head.last_applied()) {
+    /// Out of the tables as they were where the ring goes on; `None` if the follower is to wait.
+    async fn scan(&self, at: Position, base: Arc<State>) -> Option<Made> {
+        let same_history = at.history == base.history();
+        if base.history().is_none() || (same_history && at.index >= base.last_applied()) {
             return None;
         }
         if !same_history && at.history.is_some() && !(self.0.pulse)().caught_up {
             return None; // It may be this server that has not heard of the newer history yet.
         }
-        let everything = !head.reaches_back_to(at);
+        let everything = !base.reaches_back_to(at);
         let mut scan = self.0.scan.lock().await;
         if let Some(scan) = scan.as_ref().filter(|scan| self.serves(&scan.made, at, everything)) {
             return Some(scan.made.clone());
         }
         metrics::SOURCE.scans.increment(1);
         let source = self.clone();
-        let collect = move || match head.since(at) {
+        let collect = move || match base.since(at) {
             Resume::Changes(batch) | Resume::Snapshot(batch) => Some(source.encode(&batch)),
             Resume::Behind => None,
         };
@@ -309,14 +320,22 @@ impl Source {
 
 impl Ring {
     fn forget(&mut self) {
-        (self.head, self.ahead, self.bytes) = (None, None, 0);
+        (self.base, self.ahead, self.bytes) = (None, None, 0);
         self.batches.clear();
     }
 
-    fn push(&mut self, made: Made, head: Arc<State>) {
+    /// Begins to tell of what comes after this state, unless it has begun; where it is.
+    fn begin(&mut self, now: &Arc<State>) -> (Arc<State>, Index) {
+        if self.base.is_none() {
+            self.head = now.last_applied();
+        }
+        (self.base.get_or_insert_with(|| now.clone()).clone(), self.head)
+    }
+
+    fn push(&mut self, made: Made, base: Arc<State>) {
         self.bytes += made.bytes;
+        (self.head, self.base, self.ahead) = (made.to.index, Some(base), None);
         self.batches.push_back(made);
-        (self.head, self.ahead) = (Some(head), None);
         while self.bytes > RING_BYTES_MAX || self.batches.len() > RING_BATCHES_MAX {
             let Some(oldest) = self.batches.pop_front() else { return };
             self.bytes -= oldest.bytes;
@@ -325,18 +344,18 @@ impl Ring {
 
     /// Whether somebody at this position needs nothing but what is in the ring.
     fn continues(&self, at: Position) -> bool {
-        let Some(head) = self.head.as_ref().map(|head| head.position()) else { return false };
-        let start = self.batches.front().map_or(Some(head.index), |oldest| oldest.from);
-        at.history == head.history && Some(at.index) >= start
+        let Some(base) = &self.base else { return false };
+        let start = self.batches.front().map_or(Some(self.head), |oldest| oldest.from);
+        at.history == base.history() && Some(at.index) >= start
     }
 
     fn next(&self, at: Position) -> Next {
         if self.closed {
             return Next::End;
         }
-        let Some(head) = &self.head else { return Next::Wait };
+        let Some(base) = &self.base else { return Next::Wait };
         if !self.continues(at) {
-            return Next::Scan(head.clone());
+            return Next::Scan(base.clone());
         }
         let place = self.batches.partition_point(|made| made.to.index <= at.index);
         self.batches.get(place).map_or(Next::Wait, |made| Next::Batch(made.clone()))
@@ -363,8 +382,7 @@ impl Line {
         let beats = {
             let mut ring = source.ring();
             ring.followers += 1;
-            let now = source.published();
-            ring.head.get_or_insert(now);
+            ring.begin(&source.published());
             ring.beats
         };
         metrics::SOURCE.followers.increment(1.0);
@@ -385,7 +403,7 @@ impl Line {
             };
             let made = match next {
                 Next::Batch(made) => Some(made),
-                Next::Scan(head) => self.source.scan(self.at, head).await,
+                Next::Scan(base) => self.source.scan(self.at, base).await,
                 Next::Wait if self.hurries => {
                     self.hurries = false;
                     self.source.ahead(self.at)

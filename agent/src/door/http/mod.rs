@@ -133,10 +133,6 @@ impl Door {
         &self.config.datacenter
     }
 
-    fn leader_address(&self) -> Option<SocketAddr> {
-        self.desk.cluster().leader()
-    }
-
     /// Refuses what another datacenter would have to answer.
     fn must_be_here(&self, call: &call::Call) -> Result<(), error::HttpError> {
         match call.query.filled("dc") {

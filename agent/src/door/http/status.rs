@@ -6,6 +6,7 @@ use http::Method;
 
 use super::Door;
 use super::call::{Answering, Call, Handler, Route};
+use super::error::HttpError;
 use super::json;
 use super::reply::Reply;
 
@@ -18,8 +19,8 @@ pub(super) const ROUTES: &[Route] = &[
 fn leader(door: Arc<Door>, call: Call) -> Answering {
     Box::pin(async move {
         door.must_be_here(&call)?;
-        let servers = door.desk.servers(&{ call }.who).await.map_or(Vec::new(), |servers| servers.servers);
-        let leader = servers.iter().find(|server| server.leader).and_then(|server| server.address);
+        let servers = door.desk.servers(&{ call }.who).await.unwrap_or_default();
+        let leader = servers.leader().and_then(|leader| leader.address);
         let mut out = Vec::new();
         json::text(&mut out, &leader.map(|address| address.to_string()).unwrap_or_default());
         Ok(Reply::json(out))
@@ -29,8 +30,11 @@ fn leader(door: Arc<Door>, call: Call) -> Answering {
 fn peers(door: Arc<Door>, call: Call) -> Answering {
     Box::pin(async move {
         door.must_be_here(&call)?;
-        let servers = door.desk.servers(&{ call }.who).await?.servers;
-        let voters = servers.iter().filter(|server| server.votes);
+        let servers = door.desk.servers(&{ call }.who).await?;
+        if servers.leader().is_none() {
+            return Err(HttpError::Server("No cluster leader".into()));
+        }
+        let voters = servers.servers.iter().filter(|server| server.votes);
         let peers: Vec<String> = voters.filter_map(|server| server.address).map(|address| address.to_string()).collect();
         Ok(Reply::json(json::texts(peers.iter().map(String::as_str))))
     })

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, FromArgMatches};
 use muster_catalog::{AntiEntropy, NodeName, Run, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -28,9 +27,7 @@ struct House {
 }
 
 fn agent_config() -> crate::config::Config {
-    let command = AgentFlags::augment_args(clap::Command::new("agent"));
-    let matches = command.try_get_matches_from(["agent", "--dev"]).expect("a flag of Consul's");
-    let flags = AgentFlags::from_arg_matches(&matches).expect("a flag of Consul's");
+    let flags = AgentFlags::parse(["-dev".into()]).expect("a flag of Consul's");
     let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
     crate::config::load(&flags, &host).expect("it needs nothing else").config
 }
@@ -54,7 +51,6 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         anti_entropy: AntiEntropy::OwnRows,
     };
     let about = agent_config();
-    let (membership, voters) = Lone::new(&about, id, raft.clone());
     let desk = Desk::new(Setup {
         name: NodeName::new("test-node").expect("a name"),
         id,
@@ -63,7 +59,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
-        cluster: Cluster::new(id, about.addresses.clone(), membership, voters),
+        cluster: Cluster::new(id, about.addresses.clone(), Lone::new(&about, id)),
         forgetful: false,
         hold: Duration::from_secs(10),
         default_reads_fail: false,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Answer, Call, Rooms};
 use crate::desk::Desk;
-use crate::rpc::{Code, Method, Refusal, frame};
+use crate::rpc::{Code, Method, Refusal};
 
 /// Pieces of a feed on their way to a connection; a reader that is slower than this holds up its own feed alone, which then sends
 /// fewer and larger pieces.
@@ -35,6 +35,7 @@ impl Rooms for DeskRooms {
                 Method::Query => desk.answer_letter(&call.body).await.map(Answer::Whole),
                 Method::ReadIndex => read_index(&desk, &call).await.map(Answer::Whole),
                 Method::Feed => feed(&desk, &call).map(Answer::Frames),
+                Method::Order => desk.answer_order(&call.body).await.map(Answer::Whole),
                 method => Err(Refusal::new(Code::Method, format!("{} is not answered here", method.path()))),
             }
         })
@@ -67,7 +68,7 @@ fn feed(desk: &Desk, call: &Call) -> Result<mpsc::Receiver<Bytes>, Refusal> {
                 () = pieces.closed() => return,
             };
             let Some(piece) = piece else { return };
-            if pieces.send(frame(&piece)).await.is_err() {
+            if pieces.send(piece).await.is_err() {
                 return;
             }
         }

@@ -54,12 +54,13 @@ fn agent(door: &Door) -> Value {
 }
 
 fn consul(door: &Door, config: &Config) -> Value {
+    let leader = door.desk.servers_here().leader().and_then(|leader| leader.address);
     json!({
         "acl": "disabled",
         "bootstrap": config.bootstrap.to_string(),
         "known_datacenters": "1",
         "leader": door.desk.raft().is_some_and(Raft::is_leader).to_string(),
-        "leader_addr": door.leader_address().map(|address| address.to_string()).unwrap_or_default(),
+        "leader_addr": leader.map(|address| address.to_string()).unwrap_or_default(),
         "server": config.server.to_string(),
     })
 }

@@ -1,0 +1,57 @@
+//! How a client comes to a feed: from one of the servers that are known, and each time from another one.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt as _, unfold};
+use muster_catalog::Position;
+use rand::{Rng, RngExt};
+use smol_str::format_smolstr;
+use uuid::Uuid;
+
+use super::follow::Feed;
+use crate::rpc::{Method, Pool};
+
+/// How long a server may take to begin; it begins at once, or looks through its tables first.
+const BEGIN_MAX: Duration = Duration::from_secs(4);
+
+/// A feed over RPC.
+pub(crate) type Remote = Feed<BoxStream<'static, io::Result<Bytes>>>;
+
+/// What [`super::Follower::run`] connects with: a server at random, so that they share the followers, but not the last one again.
+pub(crate) fn over<R: Rng>(
+    pool: Pool,
+    mut rng: R,
+) -> impl FnMut(Position) -> std::pin::Pin<Box<dyn Future<Output = io::Result<Remote>> + Send>> {
+    let last = Arc::new(Mutex::new(None));
+    move |at| {
+        let (pool, last, turn) = (pool.clone(), last.clone(), rng.random_range(0..usize::MAX));
+        Box::pin(async move {
+            let node = next(&pool, &last, turn).ok_or_else(|| io::Error::other("no server is known"))?;
+            let body = rmp_serde::to_vec_named(&at).map_err(io::Error::other)?;
+            let frames = pool.stream(node, Method::Feed, body, BEGIN_MAX).await.map_err(io::Error::other)?;
+            let pieces = unfold(Some(frames), |frames| async move {
+                let mut frames = frames?;
+                match frames.next().await {
+                    Ok(Some(piece)) => Some((Ok(piece), Some(frames))),
+                    Ok(None) => None,
+                    Err(error) => Some((Err(io::Error::other(error)), None)),
+                }
+            });
+            Ok(Feed { server: format_smolstr!("{node}"), frames: pieces.boxed() })
+        })
+    }
+}
+
+/// Another server than the last one, if there is one.
+fn next(pool: &Pool, last: &Mutex<Option<Uuid>>, turn: usize) -> Option<Uuid> {
+    let mut last = last.lock().expect("no holder panics: a number is stored");
+    let servers = pool.book().all();
+    let others: Vec<Uuid> = servers.keys().copied().filter(|node| Some(*node) != *last).collect();
+    let node = others.get(turn.checked_rem(others.len()).unwrap_or(0)).copied().or(*last);
+    *last = node.filter(|node| servers.contains_key(node));
+    *last
+}
