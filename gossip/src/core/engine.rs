@@ -44,10 +44,10 @@ impl Core {
     /// Calls foca with its own runtime; whose word comes of it is `teller`'s. An error of foca's is about what came in, and has
     /// changed nothing: it is counted by the caller, where anybody cares.
     pub(super) fn with_foca<R>(&mut self, teller: Teller, act: impl FnOnce(&mut FocaHere, &mut Out) -> R, now: Instant) -> R {
-        self.teller = teller;
+        let before = std::mem::replace(&mut self.teller, teller);
         let result = act(&mut self.foca, &mut self.out);
         self.settle(now);
-        self.teller = Teller::Own;
+        self.teller = before;
         result
     }
 
