@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::book::{Book, Entry, Timeouts, Told};
 use crate::config::Config;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, Why};
 use crate::identity::Identity;
 use crate::item::{ITEM_BYTES_MAX, Item, Items};
 use crate::key::Keyring;
@@ -82,6 +82,8 @@ pub(crate) struct Core {
     reap_at: Option<Instant>,
     /// The last refusal that was told here.
     refused: Option<(Instant, IpAddr, Refusal)>,
+    /// The last time this agent was refused.
+    refused_by: Option<(Instant, SocketAddr, Why)>,
     /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
     disowned: BTreeSet<Identity>,
     effects: Effects,
@@ -202,6 +204,7 @@ impl Core {
             exchange_planned: false,
             reap_at: None,
             refused: None,
+            refused_by: None,
             disowned: BTreeSet::new(),
             effects: Effects { changed: true, ..Effects::default() },
             meters: Meters::new(),

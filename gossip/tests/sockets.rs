@@ -136,6 +136,24 @@ async fn an_agent_comes_back_to_its_port_while_its_old_handle_lives() {
 }
 
 #[tokio::test]
+async fn agents_meet_over_ipv6() {
+    let loopback: SocketAddr = "[::1]:0".parse().expect("an address");
+    if UdpSocket::bind(loopback).await.is_err() {
+        eprintln!("this host has no IPv6");
+        return;
+    }
+    let keys = || ring(&[KEY_ONE]);
+    let a = start_at(loopback, "a", |config| Config { keys: keys(), ..config }).await;
+    a.handle.found(Uuid::from_u128(7)).await.expect("nothing to keep");
+    let b = start_at(loopback, "b", |config| Config { keys: keys(), ..config }).await;
+    assert_eq!(b.handle.join([a.addr]).await.remove(0).1.expect("it is let in"), Joined::In);
+    eventually("they know each other", || alive(&a.handle) == 2 && alive(&b.handle) == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((alive(&a.handle), alive(&b.handle)), (2, 2), "and their packets arrive");
+    assert_eq!(a.handle.drops(), BTreeMap::new());
+}
+
+#[tokio::test]
 async fn an_encrypted_cluster_changes_its_key_while_it_runs() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     let [a, b, c] = three(|config| {

@@ -93,6 +93,9 @@ pub(crate) enum Reply {
 /// How long the same refusal to the same host is not told again here: it asks again and again, and others have news to tell.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long the same refusal by the same agent is not said again: a failed member is dialed for days, and may be another's by now.
+const REFUSED_PAUSE: Duration = Duration::from_secs(600);
+
 impl Core {
     /// How a conversation begins.
     pub(crate) fn open(&self, dial: &Dial, now: Instant) -> Request {
@@ -200,6 +203,21 @@ impl Core {
             self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
         }
         Response::Refused(refusal)
+    }
+
+    /// This agent asked, and was refused.
+    pub(crate) fn was_refused(&mut self, peer: SocketAddr, refusal: &Refusal, now: Instant) {
+        let why = refusal.why;
+        self.meters.refused(why);
+        let again = self
+            .refused_by
+            .is_some_and(|(at, last, known)| (last, known) == (peer, why) && now.saturating_duration_since(at) < REFUSED_PAUSE);
+        if again {
+            debug!(%peer, why = why.as_str(), "this agent was refused: {refusal}");
+        } else {
+            self.refused_by = Some((now, peer, why));
+            warn!(%peer, why = why.as_str(), "this agent was refused: {refusal}");
+        }
     }
 
     fn check_badge(&self, badge: &Badge) -> Result<(), Refusal> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tracing::warn;
 
 use super::Shared;
 use super::line::{self, broken, connect, within};
@@ -53,8 +52,7 @@ pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined
         Done::Well => Ok(Joined::In),
         Done::Waiting => Ok(Joined::Waiting),
         Done::Refused(source) => {
-            warn!(peer = %addr, why = source.why.as_str(), "this agent was refused: {source}");
-            shared.with(|core, _| core.meters().refused(source.why));
+            shared.with(|core, now| core.was_refused(addr, &source, now));
             Err(JoinError::Refused { addr, source })
         }
         Done::Failed => Err(JoinError::Talk { addr, source: broken("an answer to another question") }),
