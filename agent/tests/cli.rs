@@ -457,6 +457,76 @@ fn an_agent_is_told_to_reload_and_to_leave() {
 }
 
 #[test]
+fn an_agent_joins_others_and_one_that_is_met_is_enough() {
+    let agent = Canned::new(&[("PUT /v1/agent/join/10.0.0.1", 200, ""), ("PUT /v1/agent/join/10.0.0.2%3A8301", 500, "refused")]);
+    let one = agent.run(&["join", "10.0.0.1", "10.0.0.2:8301"]).well();
+    assert_eq!(one.out(), "Successfully joined cluster by contacting 1 nodes.\n");
+    assert!(one.err.contains("refused"), "{}", one.err);
+    agent.run(&["join", "10.0.0.2:8301"]).failed("refused");
+    agent.run(&["join"]).failed("ADDRESS");
+}
+
+#[test]
+fn a_failed_member_is_made_to_leave() {
+    let agent = Canned::new(&[
+        ("PUT /v1/agent/force-leave/n1", 200, ""),
+        ("PUT /v1/agent/force-leave/n1?prune&wan", 200, ""),
+        ("PUT /v1/agent/force-leave/n2", 500, "agent: No node found with name 'n2'"),
+    ]);
+    assert_eq!(agent.run(&["force-leave", "n1"]).well().out(), "");
+    assert_eq!(agent.run(&["force-leave", "-prune", "-wan", "n1"]).well().out(), "");
+    agent.run(&["force-leave", "n2"]).failed("No node found with name 'n2'");
+}
+
+#[test]
+fn a_new_key_is_32_bytes_and_never_the_same() {
+    use base64::Engine as _;
+    let key = || run(program().arg("keygen"), b"").well().out().to_owned();
+    let (one, other) = (key(), key());
+    assert_ne!(one, other);
+    assert_eq!(base64::engine::general_purpose::STANDARD.decode(one.trim()).unwrap().len(), 32);
+}
+
+#[test]
+fn key_rings_are_listed_and_changed() {
+    let ring = r#"[{"WAN": true, "Datacenter": "dc1", "Segment": "", "Keys": {"k1=": 2}, "PrimaryKeys": {"k1=": 2}, "NumNodes": 2},
+        {"WAN": false, "Datacenter": "dc1", "Segment": "", "Keys": {"k1=": 3, "k2=": 1}, "PrimaryKeys": {"k1=": 3}, "NumNodes": 3,
+         "Messages": {"c1": "no answer"}}]"#;
+    let agent = Canned::new(&[
+        ("GET /v1/operator/keyring", 200, ring),
+        ("POST /v1/operator/keyring", 200, ""),
+        ("PUT /v1/operator/keyring", 200, ""),
+        ("DELETE /v1/operator/keyring", 500, "removing the primary key is not allowed"),
+    ]);
+    let listed = "WAN:\n  k1= [2/2]\n\ndc1 (LAN):\n  c1: no answer\n  k1= [3/3]\n  k2= [1/3]\n";
+    assert_eq!(agent.run(&["keyring", "-list"]).well().out(), listed);
+    assert_eq!(agent.run(&["keyring", "list"]).well().out(), listed);
+    assert!(!agent.run(&["keyring", "-list-primary"]).well().out().contains("k2="));
+    agent.run(&["keyring", "-install=k2="]).well();
+    agent.run(&["keyring", "use", "k2="]).well();
+    agent.run(&["keyring", "-remove", "k1="]).failed("removing the primary key is not allowed");
+    agent.run(&["keyring"]).failed("Say what to do");
+    let sent: Vec<String> = agent.asked().iter().map(|asked| String::from_utf8_lossy(&asked.body).into_owned()).collect();
+    assert!(sent.contains(&r#"{"Key":"k2="}"#.to_owned()), "{sent:?}");
+}
+
+#[test]
+fn servers_are_listed_removed_and_made_to_lead() {
+    let servers = r#"{"Servers": [{"ID": "a", "Node": "n1", "Address": "10.0.0.1:8300", "Leader": true, "ProtocolVersion": "3",
+        "Voter": true, "LastIndex": 9}], "Index": 3}"#;
+    let agent = Canned::new(&[
+        ("GET /v1/operator/raft/configuration", 200, servers),
+        ("DELETE /v1/operator/raft/peer?id=a", 200, ""),
+        ("POST /v1/operator/raft/transfer-leader", 200, r#"{"Success":true}"#),
+    ]);
+    let listed = agent.run(&["operator", "raft", "list-peers"]).well();
+    assert!(listed.out().lines().nth(1).unwrap().starts_with("n1    a   10.0.0.1:8300  leader  true   3"), "{}", listed.out());
+    assert_eq!(agent.run(&["operator", "raft", "remove-peer", "-id=a"]).well().out(), "Removed peer with id \"a\"\n");
+    agent.run(&["operator", "raft", "remove-peer"]).failed("Name the server");
+    assert_eq!(agent.run(&["operator", "raft", "transfer-leader"]).well().out(), "Success\n");
+}
+
+#[test]
 fn the_agent_may_listen_on_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let agent = Canned::on_socket(&folder.path().join("http.sock"), &[("GET /v1/catalog/datacenters", 200, "[\"dc1\"]")]);
@@ -554,6 +624,11 @@ fn help_names_every_command_in_a_line_and_ends_as_consuls() {
     for command in [
         "agent",
         "members",
+        "join",
+        "force-leave",
+        "keygen",
+        "keyring",
+        "operator",
         "info",
         "services",
         "catalog",

@@ -11,7 +11,7 @@ mod tables;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub(crate) struct Core {
     teller: Teller,
     /// foca's gossip round, while there is nothing to gossip.
     parked: Option<Timer<Identity>>,
+    /// When the last round of gossip was.
+    gossiped: Option<Instant>,
     /// The size of the cluster that foca's settings are made for.
     sized_for: usize,
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
@@ -71,7 +73,11 @@ pub(crate) struct Core {
     defunct: bool,
     contested: Option<Instant>,
     lonely: Duration,
+    lonely_planned: bool,
+    exchange_planned: bool,
     reap_at: Option<Instant>,
+    /// The last refusal that was told here.
+    refused: Option<(Instant, IpAddr, Refusal)>,
     /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
     disowned: BTreeSet<Identity>,
     effects: Effects,
@@ -100,6 +106,8 @@ enum Due {
     /// A member's record should have come by now.
     Fetch(Uuid, u8),
     Exchange,
+    /// Something changed a moment ago: do others know?
+    ExchangeSoon,
     Reconnect,
     Lonely,
     Reap,
@@ -253,6 +261,7 @@ impl Core {
             rng,
             teller: Teller::Own,
             parked: None,
+            gossiped: None,
             sized_for: 1,
             waiting: BTreeMap::new(),
             summoned: BTreeSet::new(),
@@ -261,7 +270,10 @@ impl Core {
             defunct: false,
             contested: None,
             lonely: rounds::LONELY_MIN,
+            lonely_planned: false,
+            exchange_planned: false,
             reap_at: None,
+            refused: None,
             disowned: BTreeSet::new(),
             effects: Effects { changed: true, ..Effects::default() },
             meters: Meters::new(),
@@ -401,7 +413,11 @@ impl Core {
         if (self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0)
             && let Some(timer) = self.parked.take()
         {
-            self.wheel.set(Due::Foca(timer), now, self.config.timing.gossip_interval);
+            // The first round after a pause is soon, but takes along what happens in the same moment.
+            let due = self
+                .gossiped
+                .map_or(Duration::ZERO, |last| (last + self.config.timing.gossip_interval).saturating_duration_since(now));
+            self.wheel.set(Due::Foca(timer), now, due.max(GOSSIP_SOON));
         }
         let Some(cluster) = self.cluster else {
             self.out.packets.clear();
@@ -505,6 +521,9 @@ impl Core {
         true
     }
 }
+
+/// How long the first round of gossip after a pause waits.
+const GOSSIP_SOON: Duration = Duration::from_millis(10);
 
 type FocaHere = Foca<Identity, Codec, SmallRng, Items>;
 

@@ -25,17 +25,20 @@ pub(crate) const NO_KEY: KeyId = [0; 4];
 impl Key {
     /// Reads Consul's `encrypt`: base64 of 16 or 32 bytes.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let bytes = STANDARD.decode(text.trim()).map_err(|_| KeyError::Base64)?;
+        Self::new(&STANDARD.decode(text.trim()).map_err(|_| KeyError::Base64)?)
+    }
+
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self, KeyError> {
         if !matches!(bytes.len(), 16 | 32) {
             return Err(KeyError::Length(bytes.len()));
         }
-        let hash = digest::digest(&digest::SHA256, &[b"muster gossip key id", bytes.as_slice()].concat());
+        let hash = digest::digest(&digest::SHA256, &[b"muster gossip key id", bytes].concat());
         let mut id = NO_KEY;
         id.copy_from_slice(&hash.as_ref()[..4]);
         if id == NO_KEY {
             id[3] = 1;
         }
-        Ok(Self { bytes, id })
+        Ok(Self { bytes: bytes.to_vec(), id })
     }
 
     /// The key as [`Key::parse`] reads it. It is a secret.

@@ -35,4 +35,4 @@ pub use member::{Cause, Event, Kind, Member, Peer, Quiet, State};
 pub use message::KeyAct;
 pub use metrics::{Dropped, describe};
 pub use record::{PAIRS_MAX, PROTOCOL_MAX, PROTOCOL_MIN, RECORD_BYTES_MAX, Record};
-pub use shell::{Driver, Handle, Joined, KeyAnswer, Sockets, new};
+pub use shell::{Driver, Handle, Joined, KeyAnswer, Sockets, keygen, new};

@@ -102,12 +102,14 @@ pub enum Kind {
     Expired = 11,
     /// More dead were kept than there is room for.
     Crowded = 12,
+    /// `by` had it dropped from the list.
+    Pruned = 13,
 }
 
 impl Kind {
     pub(crate) fn from_u8(tag: u8) -> Option<Self> {
         use Kind::*;
-        [Itself, Joined, Returned, Changed, Silent, Told, Left, Stopped, Forced, Replaced, Expired, Crowded]
+        [Itself, Joined, Returned, Changed, Silent, Told, Left, Stopped, Forced, Replaced, Expired, Crowded, Pruned]
             .into_iter()
             .find(|kind| *kind as u8 == tag)
     }
@@ -127,12 +129,13 @@ impl Kind {
             Self::Replaced => "replaced",
             Self::Expired => "expired",
             Self::Crowded => "crowded",
+            Self::Pruned => "pruned",
         }
     }
 
     /// Whether a member that is gone for this reason has left rather than failed.
     pub(crate) fn is_departure(self) -> bool {
-        matches!(self, Self::Left | Self::Stopped | Self::Forced | Self::Replaced)
+        matches!(self, Self::Left | Self::Stopped | Self::Forced | Self::Replaced | Self::Pruned)
     }
 }
 
@@ -156,7 +159,7 @@ pub enum Event {
         /// Its holders.
         nodes: [Uuid; 2],
     },
-    /// This agent admitted nobody: somebody asked and was refused.
+    /// Somebody asked to be let in, or for something else, and was refused. The same to the same host is told once in half a minute.
     Refused {
         /// Who asked.
         peer: SocketAddr,

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes};
 use foca::State as Swim;
 use uuid::Uuid;
 
+use crate::book::MEMBERS_MAX;
 use crate::error::{Refusal, Why};
 use crate::identity::Identity;
 use crate::member::Kind;
@@ -79,8 +80,8 @@ pub(crate) enum Reached {
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Who are you? `over`: this life of the asked one, and those before it, are held to be over, and why.
-    Who { asker: Iam, over: Option<(u64, Kind)> },
+    /// Who are you? `over`: this life of that node, and those before it, are held to be over, and why.
+    Who { asker: Iam, over: Option<(Uuid, u64, Kind)> },
     /// Let me in.
     Join(Claim),
     /// Do our tables agree?
@@ -144,8 +145,9 @@ impl Request {
             Self::Who { asker, over } => {
                 to.push(1);
                 put_iam(asker, &mut to);
-                to.push(over.map_or(0, |(_, kind)| kind as u8));
-                to.put_u64(over.map_or(0, |(epoch, _)| epoch));
+                to.push(over.map_or(0, |(_, _, kind)| kind as u8));
+                to.put_some_uuid(over.map(|(node, ..)| node));
+                to.put_u64(over.map_or(0, |(_, epoch, _)| epoch));
             }
             Self::Join(claim) => {
                 to.push(2);
@@ -190,8 +192,8 @@ impl Request {
         let request = match from.u8()? {
             1 => {
                 let (asker, kind) = (read_iam(&mut from)?, from.u8()?);
-                let epoch = from.u64()?;
-                Self::Who { asker, over: (kind > 0).then(|| (epoch, Kind::from_u8(kind).unwrap_or(Kind::Told))) }
+                let (node, epoch) = (from.uuid()?, from.u64()?);
+                Self::Who { asker, over: (kind > 0).then(|| (node, epoch, Kind::from_u8(kind).unwrap_or(Kind::Told))) }
             }
             2 => Self::Join(Claim {
                 iam: read_iam(&mut from)?,
@@ -372,6 +374,9 @@ fn put_table(table: &[Seen], to: &mut Vec<u8>) {
 fn read_table(from: &mut Reader<'_>) -> Result<Vec<Seen>, Malformed> {
     let mut table = Vec::new();
     while !from.is_empty() {
+        if table.len() > MEMBERS_MAX {
+            return Err(Malformed);
+        }
         let (identity, incarnation, bits) = (Identity::read(from)?, from.u16()?, from.u8()?);
         let swim = match bits & 3 {
             1 => Swim::Alive,
@@ -429,7 +434,7 @@ mod tests {
         let badge = Badge { cluster: Some(Uuid::from_u128(2)), datacenter: "dc1".into() };
         let claim = Claim { iam: iam(), protocol: (1, 1), record: Bytes::from_static(b"record") };
         for request in [
-            Request::Who { asker: iam(), over: Some((4, Kind::Replaced)) },
+            Request::Who { asker: iam(), over: Some((Uuid::from_u128(9), 4, Kind::Replaced)) },
             Request::Join(claim),
             Request::Digest { badge: badge.clone(), digest: 5 },
             Request::Exchange { badge: badge.clone(), table: table() },

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::config::{Config, Keep};
 use crate::core::{Core, Dial, Standing};
 use crate::error::Error;
+use crate::key::Key;
 use crate::member::{Event, Member};
 use crate::seal::PACKET_BYTES_MAX;
 
@@ -34,6 +35,9 @@ const EVENTS_MAX: usize = 4096;
 const CONNECTIONS_MAX: usize = 256;
 /// Of those, from one host: one host alone cannot take them all.
 const CONNECTIONS_PER_HOST_MAX: usize = 64;
+/// Pieces (of 64 KB) of long messages that all connections together may hold: 32 MB. A connection that needs more is closed; what it
+/// was for is tried again.
+const PIECES_MAX: usize = 512;
 /// Conversations that this agent leads at once; more wait.
 const DIALS_MAX: usize = 16;
 /// Conversations that wait. Beyond them they are dropped: each has a timer that asks again.
@@ -54,6 +58,7 @@ pub fn new(config: Config, seed: u64) -> Result<(Handle, Driver), Error> {
     let shared = Arc::new(Shared {
         members: ArcSwap::from_pointee(core.members().into()),
         standing: watch::channel(core.standing().clone()).0,
+        version: watch::channel(0).0,
         core: Mutex::new(core),
         udp: OnceLock::new(),
         events: broadcast::channel(EVENTS_MAX).0,
@@ -62,8 +67,16 @@ pub fn new(config: Config, seed: u64) -> Result<(Handle, Driver), Error> {
         keep,
         keeping: tokio::sync::Mutex::new(()),
         random,
+        room: Arc::new(Semaphore::new(PIECES_MAX)),
     });
     Ok((Handle::new(shared.clone()), Driver { shared, dials: waiting }))
+}
+
+/// A new gossip key of 32 bytes.
+pub fn keygen() -> Result<Key, Error> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::Setting("the system gives no random numbers"))?;
+    Ok(Key::new(&bytes)?)
 }
 
 /// UDP and TCP on one port.
@@ -103,6 +116,8 @@ struct Shared {
     udp: OnceLock<UdpSocket>,
     members: ArcSwap<Arc<[Member]>>,
     standing: watch::Sender<Standing>,
+    /// How often the list of members changed.
+    version: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
     dials: mpsc::Sender<Dial>,
     wake: Notify,
@@ -110,6 +125,8 @@ struct Shared {
     /// Held while something is kept on disk, so that what is kept last is what is used.
     keeping: tokio::sync::Mutex<()>,
     random: SystemRandom,
+    /// Pieces of messages, beyond the first of each, that may be held at once.
+    room: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -126,6 +143,7 @@ impl Shared {
         let effects = core.effects();
         if effects.changed {
             self.members.store(Arc::new(core.members().into()));
+            self.version.send_modify(|version| *version += 1);
             let standing = core.standing();
             self.standing.send_if_modified(|known| {
                 let other = known != standing;
@@ -156,6 +174,18 @@ impl Shared {
             self.wake.notify_one();
         }
         result
+    }
+
+    /// Takes the packets that are there, as many as one turn may.
+    fn take_packets(&self, udp: &UdpSocket, buffer: &mut [u8]) {
+        for _ in 0..PACKETS_PER_TURN {
+            match udp.try_recv_from(buffer) {
+                Ok((length, _)) => self.with(|core, now| core.packet(&buffer[..length], now)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // The system tells of packets that could not be delivered: their members will be silent.
+                Err(error) => debug!(%error, "udp"),
+            }
+        }
     }
 }
 
@@ -192,20 +222,14 @@ impl Driver {
             }
             tokio::select! {
                 () = &mut shutdown => return,
-                received = udp.recv_from(&mut buffer) => {
-                    let mut received = received;
-                    for _ in 0..PACKETS_PER_TURN {
-                        match received {
-                            Ok((length, _)) => shared.with(|core, now| core.packet(&buffer[..length], now)),
-                            // The system tells of packets that could not be delivered: their members will be silent.
-                            Err(ref error) if error.kind() != std::io::ErrorKind::WouldBlock => debug!(%error, "udp"),
-                            Err(_) => break,
-                        }
-                        received = udp.try_recv_from(&mut buffer);
-                    }
-                }
+                readable = udp.readable() => match readable {
+                    Ok(()) => shared.take_packets(udp, &mut buffer),
+                    Err(error) => debug!(%error, "udp"),
+                },
                 () = &mut sleep, if deadline.is_some() => {
                     deadline = None;
+                    // What came in while this agent slept is older than what is due now.
+                    shared.take_packets(udp, &mut buffer);
                     shared.with(Core::tick);
                 }
                 () = shared.wake.notified() => {}

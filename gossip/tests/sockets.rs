@@ -253,3 +253,26 @@ async fn noise_on_both_ports_costs_nothing() {
     assert_eq!(joined.expect("it has time for us").remove(0).1.expect("it is let in"), Joined::In);
     eventually("all four know each other", || [&a, &b, &c, &late].iter().all(|agent| alive(&agent.handle) == 4)).await;
 }
+
+#[tokio::test]
+async fn an_address_that_nobody_reaches_is_said_at_the_join() {
+    let [a, ..] = three(|config| config).await;
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("it is bound")
+    };
+    let hidden = start("hidden", |config| Config { advertise: closed, ..config }).await;
+    let mut events = hidden.handle.subscribe();
+    assert_eq!(hidden.handle.join([a.addr]).await.remove(0).1.expect("it is let in"), Joined::In);
+    assert_eq!(events.recv().await.expect("the first event"), Event::Unreachable { by: a.addr, advertised: closed });
+}
+
+#[tokio::test]
+async fn joining_itself_lets_nobody_in() {
+    let a = start("a", |config| Config { cluster: Some(Uuid::from_u128(7)), ..config }).await;
+    assert_eq!(a.handle.join([a.addr]).await.remove(0).1.expect("it answers"), Joined::Waiting);
+    assert!(!a.handle.is_inside());
+    assert!(a.handle.found(Uuid::from_u128(7)).await.expect("nothing to keep"), "its own cluster it may enter alone");
+    assert!(!a.handle.found(Uuid::from_u128(8)).await.expect("nothing to keep"), "and no other");
+    assert_eq!(a.handle.join([a.addr]).await.remove(0).1.expect("it answers"), Joined::In);
+}

@@ -61,15 +61,15 @@ impl Client {
     }
 
     pub(crate) async fn get(&mut self, target: &Target) -> Result<Answer, Error> {
-        self.whole(Method::GET, target, Bytes::new()).await
+        self.ask(Method::GET, target, Bytes::new()).await
     }
 
     pub(crate) async fn put(&mut self, target: &Target, body: Bytes) -> Result<Answer, Error> {
-        self.whole(Method::PUT, target, body).await
+        self.ask(Method::PUT, target, body).await
     }
 
     pub(crate) async fn delete(&mut self, target: &Target) -> Result<Answer, Error> {
-        self.whole(Method::DELETE, target, Bytes::new()).await
+        self.ask(Method::DELETE, target, Bytes::new()).await
     }
 
     /// Gets a JSON list and hands each element over as it arrives; `false` if the agent has none (404).
@@ -100,7 +100,8 @@ impl Client {
         Ok(true)
     }
 
-    async fn whole(&mut self, method: Method, target: &Target, body: Bytes) -> Result<Answer, Error> {
+    /// Sends a body and takes a whole answer.
+    pub(crate) async fn ask(&mut self, method: Method, target: &Target, body: Bytes) -> Result<Answer, Error> {
         let (status, mut incoming) = self.send(method, target, body).await?;
         let limit = if status.is_success() { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
         let body = self.drain(&mut incoming, limit).await?;

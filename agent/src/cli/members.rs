@@ -29,6 +29,14 @@ pub(crate) struct Members {
     #[arg(long)]
     wan: bool,
 
+    /// Show only members of this segment.
+    #[arg(long, value_name = "NAME")]
+    segment: Option<String>,
+
+    /// Show only members for which this expression holds, such as 'Tags.role == consul'.
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+
     /// For people or for programs.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
@@ -60,6 +68,7 @@ impl Members {
             Regex::new(&self.status).map_err(|error| Error::Usage(format!("-status is no regular expression: {error}")))?;
         let target = Target::at("/v1/agent/members");
         let target = if self.wan { target.param("wan", "1") } else { target };
+        let target = target.param_if("segment", self.segment.as_deref()).param_if("filter", self.filter.as_deref());
         let mut members: Vec<Member> = Client::new(&self.agent)?.get(&target).await?.json()?;
         members.retain(|member| status.is_match(member.status()));
         members.sort_by(|a, b| (&a.name, a.tag("segment")).cmp(&(&b.name, b.tag("segment"))));

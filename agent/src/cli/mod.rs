@@ -13,7 +13,8 @@ use done::Done;
 use error::Error;
 use print::Out;
 
-mod args;
+use crate::config::go_style;
+
 mod catalog;
 mod client;
 mod completions;
@@ -23,6 +24,9 @@ mod elements;
 mod error;
 mod info;
 mod input;
+mod join;
+mod keygen;
+mod keyring;
 mod kv;
 mod maint;
 mod members;
@@ -70,9 +74,8 @@ enum Command {
     Ask(Box<Ask>),
     /// Check configuration files without starting an agent
     Validate(validate::Validate),
-    /// Look after servers
-    #[command(subcommand, arg_required_else_help = true)]
-    Operator(operator::Command),
+    /// Make a key of gossip
+    Keygen(keygen::Keygen),
     /// Print the version of this program
     Version(version::Version),
     /// Print a script that completes these commands in a shell
@@ -84,6 +87,15 @@ enum Command {
 enum Ask {
     /// List the members of the cluster
     Members(members::Members),
+    /// Let the agent meet others, and so be in their cluster
+    Join(join::Join),
+    /// Let a member that failed count as one that left
+    ForceLeave(join::ForceLeave),
+    /// List and change the keys of gossip
+    Keyring(keyring::Keyring),
+    /// Look after servers
+    #[command(subcommand, arg_required_else_help = true)]
+    Operator(operator::Command),
     /// Print what the agent counts and knows about itself
     Info(info::Info),
     /// Ask the catalog: datacenters, nodes, services
@@ -109,7 +121,7 @@ pub(crate) fn main(rooms: &Rooms) -> ExitCode {
     let name = called(&argv);
     let shape = Line::command().bin_name(name.clone());
     let shape = override_everywhere(shape);
-    let argv = match args::go_style(&shape, argv) {
+    let argv = match go_style(&shape, argv) {
         Ok(argv) => argv,
         Err(fault) => return refuse(&fault),
     };
@@ -136,7 +148,7 @@ fn dispatch(command: Command, rooms: &Rooms, name: &str, shape: clap::Command) -
         }
         Command::Completions(completions) => completions.run(shape, name, &mut out),
         Command::Validate(validate) => validate.run(rooms.validate, &mut out),
-        Command::Operator(command) => command.run(&mut out),
+        Command::Keygen(keygen) => keygen.run(&mut out),
         Command::Version(version) => version.run(name, &mut out),
     };
     match done.and_then(|done| out.flush().map(|()| done)) {
@@ -159,6 +171,10 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
     runtime.block_on(async {
         match command {
             Ask::Members(members) => return members.run(out).await,
+            Ask::Join(join) => join.run(out).await,
+            Ask::ForceLeave(force_leave) => force_leave.run().await,
+            Ask::Keyring(keyring) => keyring.run(out).await,
+            Ask::Operator(command) => command.run(out).await,
             Ask::Info(info) => info.run(out).await,
             Ask::Catalog(command) => command.run(out).await,
             Ask::Services(command) => command.run(out).await,

@@ -43,7 +43,7 @@ impl fmt::Display for Table {
 }
 
 /// Names and tags come from other hosts: a control character among them must not reach the terminal.
-fn tame(cell: &str) -> String {
+pub(crate) fn tame(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

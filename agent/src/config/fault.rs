@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::tree::At;
+use super::tree::{At, Places};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,13 @@ impl fmt::Display for Fault {
             (false, false) => write!(f, "{} = {}: ", self.key, self.value)?,
         }
         f.write_str(&self.wanted)
+    }
+}
+
+impl Places<'_> {
+    /// Something wrong with the text at `offset`, whatever key that is of.
+    pub(super) fn fault(&self, offset: usize, wanted: impl Into<String>) -> Fault {
+        Fault { at: self.at(offset), key: String::new(), value: String::new(), wanted: wanted.into() }
     }
 }
 

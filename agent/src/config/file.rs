@@ -97,6 +97,8 @@ section! {
         max_query_time: Given<Duration>,
         discovery_max_stale: Given<Duration>,
         default_reads: Given<String>,
+        max_stale: Given<Duration>,
+        replica: Given<String>,
         session_ttl_min: Given<Duration>,
         disable_remote_exec: Given<bool>,
         enable_debug: Given<bool>,
@@ -113,7 +115,7 @@ section! {
         raft_snapshot_interval: Given<Duration>,
         raft_trailing_logs: Given<i64>,
         raft_logstore: Anything,
-        autopilot: Anything,
+        autopilot: AutopilotFile,
         rpc: Anything,
         use_streaming_backend: Given<bool>,
         // Rights.
@@ -160,13 +162,11 @@ section! {
         "locality", "snapshot_agent",
     }
     later {
-        "primary_datacenter", "auto_reload_config", "serf_lan", "serf_wan", "serf_lan_allowed_cidrs",
-        "serf_wan_allowed_cidrs", "retry_interval", "retry_max", "retry_interval_wan", "retry_max_wan",
-        "rejoin_after_leave", "reconnect_timeout", "reconnect_timeout_wan", "advertise_reconnect_timeout",
-        "server_rejoin_age_max", "encrypt_verify_incoming", "encrypt_verify_outgoing", "disable_keyring_file",
-        "gossip_lan", "gossip_wan", "recursors", "recursor", "enable_syslog", "syslog_facility",
-        "enable_agent_tls_for_checks", "watches", "watch", "disable_remote_exec", "ui_config", "ui", "ui_dir",
-        "ui_content_path", "raft_protocol", "protocol", "raft_logstore", "autopilot", "rpc", "use_streaming_backend",
+        "primary_datacenter", "auto_reload_config", "serf_wan", "serf_wan_allowed_cidrs", "retry_interval_wan",
+        "retry_max_wan", "reconnect_timeout_wan", "advertise_reconnect_timeout", "server_rejoin_age_max", "gossip_wan",
+        "recursors", "recursor", "enable_syslog", "syslog_facility", "enable_agent_tls_for_checks", "watches", "watch",
+        "disable_remote_exec", "ui_config", "ui", "ui_dir", "ui_content_path", "protocol", "raft_logstore", "rpc",
+        "use_streaming_backend",
         "acl_down_policy", "acl_ttl", "acl_token", "acl_master_token", "acl_agent_token", "acl_agent_master_token",
         "acl_replication_token", "acl_enable_key_list_policy", "acl_enforce_version_8", "enable_acl_replication",
         "server_name", "ca_file", "ca_path", "cert_file", "key_file", "tls_min_version", "tls_cipher_suites",
@@ -237,6 +237,18 @@ section! {
 }
 
 section! {
+    /// `autopilot`.
+    AutopilotFile {
+        cleanup_dead_servers: Given<bool>,
+        last_contact_threshold: Given<Duration>,
+        max_trailing_logs: Given<i64>,
+        min_quorum: Given<i64>,
+        server_stabilization_time: Given<Duration>,
+    }
+    left_out { "redundancy_zone_tag", "disable_upgrade_migration", "upgrade_version_tag" }
+}
+
+section! {
     /// `dns_config`.
     DnsFile {
         allow_stale: Given<bool>,
@@ -295,10 +307,7 @@ section! {
         txn_max_req_len: Given<i64>,
         request_limits: Anything,
     }
-    later {
-        "https_handshake_timeout", "rpc_handshake_timeout", "rpc_client_timeout", "rpc_max_conns_per_client", "rpc_rate",
-        "rpc_max_burst", "request_limits",
-    }
+    later { "https_handshake_timeout", "rpc_rate", "rpc_max_burst", "request_limits" }
 }
 
 section! {

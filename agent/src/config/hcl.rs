@@ -31,14 +31,10 @@ fn parse_strict(source: &str, text: &str) -> Result<Node, Fault> {
         let before = text.get(..offset).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
         // The first HCL was freer here, so this is the fault to expect in old files.
         let hint = if before.contains('{') { "; a block on one line may hold one attribute: give each its own line" } else { "" };
-        fault(&places, offset, format!("malformed HCL: {}{hint}", error.message()))
+        places.fault(offset, format!("malformed HCL: {}{hint}", error.message()))
     })?;
     let reader = Reader { text, places: &places };
-    Ok(Node { value: reader.body(&body)?, at: places.at(0) })
-}
-
-fn fault(places: &Places<'_>, offset: usize, wanted: String) -> Fault {
-    Fault { at: places.at(offset), key: String::new(), value: String::new(), wanted }
+    Ok(places.node(0, reader.body(&body)?))
 }
 
 /// The text with quoted keys at the start of a line bare (`"a" = 1`, `"ports" {`), columns kept; `None` if that changes
@@ -99,7 +95,7 @@ impl Reader<'_> {
         /// More labels than this are no block of anybody's: each is a level of nesting.
         const LABELS_MAX: usize = 8;
         if block.labels.len() > LABELS_MAX {
-            return Err(fault(self.places, offset, format!("a block with more than {LABELS_MAX} labels")));
+            return Err(self.places.fault(offset, format!("a block with more than {LABELS_MAX} labels")));
         }
         let at = self.places.at(offset);
         let mut node = Node { value: self.body(&block.body)?, at: at.clone() };
@@ -133,7 +129,7 @@ impl Reader<'_> {
                         ObjectKey::Ident(ident) => (start(ident), ident.as_str().to_owned()),
                         ObjectKey::Expression(Expression::String(text)) => (start(text), text.value().clone()),
                         ObjectKey::Expression(other) => {
-                            return Err(fault(self.places, start(other), "a key must be a name or a text".to_owned()));
+                            return Err(self.places.fault(start(other), "a key must be a name or a text"));
                         }
                     };
                     entries.add(self, offset, &name, self.expression(value.expr())?)?;
@@ -145,7 +141,7 @@ impl Reader<'_> {
                 match self.expression(&unary.expr)?.value {
                     Value::Int(number) => Value::Int(number.wrapping_neg()),
                     Value::Float(number) => Value::Float(-number),
-                    other => return Err(fault(self.places, offset, format!("a minus before {}", other.kind()))),
+                    other => return Err(self.places.fault(offset, format!("a minus before {}", other.kind()))),
                 }
             }
             Expression::Variable(_)
@@ -156,10 +152,10 @@ impl Reader<'_> {
             | Expression::BinaryOp(_)
             | Expression::ForExpr(_) => {
                 let wanted = "an expression: write a plain value (texts in double quotes)";
-                return Err(fault(self.places, offset, wanted.to_owned()));
+                return Err(self.places.fault(offset, wanted));
             }
         };
-        Ok(Node { value, at: self.places.at(offset) })
+        Ok(self.places.node(offset, value))
     }
 
     /// Interpolations are nobody's here: they stay as they were written.

@@ -41,7 +41,7 @@ fn malformed(places: &Places<'_>, text: &str, error: &serde_json::Error) -> Faul
     let offset = offset_of(text, error.line(), error.column());
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or(&message);
-    Fault { at: places.at(offset), key: String::new(), value: String::new(), wanted: format!("malformed JSON: {reason}") }
+    places.fault(offset, format!("malformed JSON: {reason}"))
 }
 
 /// serde_json counts columns in bytes, and says 0 for the end of a line.
@@ -85,10 +85,6 @@ impl Reader<'_> {
         self.value(0)
     }
 
-    fn fault(&self, offset: usize, wanted: String) -> Fault {
-        Fault { at: self.places.at(offset), key: String::new(), value: String::new(), wanted }
-    }
-
     fn peek(&self) -> u8 {
         self.text.as_bytes().get(self.position).copied().unwrap_or(0)
     }
@@ -102,14 +98,14 @@ impl Reader<'_> {
     fn value(&mut self, depth: usize) -> Result<Node, Fault> {
         let start = self.position;
         if depth > DEPTH_MAX {
-            return Err(self.fault(start, format!("nested too deep: at most {DEPTH_MAX} levels")));
+            return Err(self.places.fault(start, format!("nested too deep: at most {DEPTH_MAX} levels")));
         }
         let value = match self.peek() {
             b'{' => self.map(depth)?,
             b'[' => self.list(depth)?,
             _ => self.scalar(start)?,
         };
-        Ok(Node { value, at: self.places.at(start) })
+        Ok(self.places.node(start, value))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Fault> {
@@ -185,7 +181,7 @@ impl Reader<'_> {
             Ok(serde_json::Value::Number(number)) => {
                 Ok(number.as_i64().map_or_else(|| Value::Float(number.as_f64().unwrap_or(f64::NAN)), Value::Int))
             }
-            Ok(_) | Err(_) => Err(self.fault(start, "malformed JSON: not a value".to_owned())),
+            Ok(_) | Err(_) => Err(self.places.fault(start, "malformed JSON: not a value".to_owned())),
         }
     }
 }
@@ -209,12 +205,7 @@ pub(super) fn gather(first: &mut Node, second: Node) -> Result<(), ()> {
 
 /// The fault of a key that stands twice in one map.
 pub(super) fn given_twice(places: &Places<'_>, offset: usize, key: &str) -> Fault {
-    Fault {
-        at: places.at(offset),
-        key: key.to_owned(),
-        value: String::new(),
-        wanted: "given twice: keep one of the two".to_owned(),
-    }
+    Fault { key: key.to_owned(), ..places.fault(offset, "given twice: keep one of the two") }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! From what was written to what it means: defaults, limits of values, and all that is wrong with them at once.
 
+mod cluster;
 mod doors;
 mod identity;
 mod network;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Host;
+use super::duration;
 use super::fault::{Fault, Faults, nearest};
 use super::file::ConfigFile;
 use super::merge::Written;
@@ -103,6 +105,19 @@ impl Meaning {
         }
     }
 
+    /// A duration with a lower bound.
+    fn at_least(&mut self, key: &str, given: &Option<Given<Duration>>, least: Duration, default: Duration) -> Duration {
+        match given {
+            Some(given) if given.value < least => {
+                let shown = duration::text(given.value);
+                self.fault(key, given, shown, format!("must be at least {}", duration::text(least)));
+                default
+            }
+            Some(given) => given.value,
+            None => default,
+        }
+    }
+
     /// One word of several.
     fn word<T: Copy>(&mut self, key: &str, given: &Option<Given<String>>, words: &[(&str, T)], default: T) -> T {
         let Some(given) = text(given) else { return default };
@@ -124,23 +139,22 @@ impl Meaning {
     fn config(&mut self, file: &ConfigFile, host: &Host) -> Option<Config> {
         refuse(file, &mut self.faults);
         let server = value(&file.server, self.dev);
-        if !server && file.server.is_none() {
-            self.missing("server", "this version has no client agents yet: set server = true (flag -server), or start with -dev");
-        }
-        let bootstrap = self.bootstrap(file);
         let data_dir = self.data_dir(file);
         let datacenter = self.datacenter("datacenter", &file.datacenter).unwrap_or_else(|| "dc1".to_owned());
         let primary = self.datacenter("primary_datacenter", &file.primary_datacenter);
         let node_name = self.node_name(file, host);
         let addresses = self.addresses(file, host);
+        let cluster = self.cluster(file, server, &addresses);
         let checks = self.checks(file);
         let (services, lone_checks) = self.definitions(file, checks.of_files());
+        let _: u32 = self.number("raft_protocol", &file.raft_protocol, 3..=3, 3);
         let performance = file.performance.clone().unwrap_or_default();
         let default_multiplier = if self.dev { 1 } else { 5 };
         Some(Config {
             dev: self.dev,
             server,
-            bootstrap,
+            bootstrap: cluster.bootstrap_expect == 1,
+            cluster,
             data_dir,
             primary_datacenter: primary.unwrap_or_else(|| datacenter.clone()),
             datacenter,

@@ -6,8 +6,11 @@ pub(crate) mod duration;
 mod fault;
 mod file;
 mod flags;
+mod go;
 mod hcl;
+mod join;
 mod json;
+mod key;
 mod meaning;
 mod merge;
 mod names;
@@ -26,9 +29,12 @@ use std::path::PathBuf;
 pub(crate) use address::{Host, Listen};
 pub(crate) use definition::{DefinitionError, check_from_body, service_from_body, update_from_body};
 pub(crate) use fault::{Fault, Faults, nearest};
-pub(crate) use flags::{AgentFlags, go_style};
+pub(crate) use flags::AgentFlags;
+pub(crate) use go::go_style;
+pub(crate) use join::JoinAddress;
+pub(crate) use key::{GossipKey, NEW_KEY_BYTES};
 pub(crate) use merge::Format;
-pub(crate) use settled::{Addresses, AntiEntropy, Config, UnixSockets};
+pub(crate) use settled::{Addresses, AntiEntropy, Config, DefaultReads, UnixSockets};
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::validate;
 pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
@@ -48,7 +54,9 @@ pub(crate) struct Loaded {
 pub(crate) fn load(flags: &AgentFlags, host: &Host) -> Result<Loaded, Faults> {
     let mut written = flags.read();
     let files = std::mem::take(&mut written.files);
-    let (config, warnings) = Config::new(written, flags.dev, host)?;
+    let (mut config, warnings) = Config::new(written, flags.dev, host)?;
+    config.cluster.replace = flags.replace;
+    config.cluster.forget_cluster = flags.forget_cluster;
     Ok(Loaded { config, warnings, files })
 }
 

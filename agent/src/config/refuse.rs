@@ -8,7 +8,7 @@ use super::read::Given;
 pub(super) fn refuse(file: &ConfigFile, faults: &mut Vec<Fault>) {
     let mut refusals = Refusals { faults };
     refusals.rights(file);
-    refusals.encryption(file);
+    refusals.tls(file);
     refusals.cluster(file);
 }
 
@@ -25,7 +25,6 @@ fn has_certificate(file: &ConfigFile) -> bool {
 
 const NO_ACL: &str = "this version has no access control yet, and would leave everything open: remove it or set it to false";
 const NO_TLS: &str = "this version has no TLS yet, and would take connections in the clear: remove it or set it to false";
-const NO_JOIN: &str = "this version runs one server only and joins nobody yet: remove it";
 
 impl Refusals<'_> {
     fn add<T>(&mut self, key: &str, given: &Given<T>, value: String, wanted: &str) {
@@ -57,11 +56,7 @@ impl Refusals<'_> {
         }
     }
 
-    fn encryption(&mut self, file: &ConfigFile) {
-        if let Some(given) = file.encrypt.as_ref().filter(|given| !given.value.is_empty()) {
-            let wanted = "this version has no gossip, and so nothing it could encrypt: remove it";
-            self.add("encrypt", given, String::new(), wanted);
-        }
+    fn tls(&mut self, file: &ConfigFile) {
         for (key, given) in [
             ("verify_incoming", &file.verify_incoming),
             ("verify_incoming_rpc", &file.verify_incoming_rpc),
@@ -96,17 +91,13 @@ impl Refusals<'_> {
     }
 
     fn cluster(&mut self, file: &ConfigFile) {
-        for (key, list) in [("retry_join", &file.retry_join), ("retry_join_wan", &file.retry_join_wan)] {
-            if let Some(given) = list.iter().flatten().next() {
-                self.add(key, given, format!("{:?}", given.value), NO_JOIN);
-            }
+        if let Some(given) = file.retry_join_wan.iter().flatten().next() {
+            let wanted = "this version does not join datacenters to each other yet: remove it";
+            self.add("retry_join_wan", given, format!("{:?}", given.value), wanted);
         }
-        if let Some(given) = file.bootstrap_expect.as_ref().filter(|given| given.value > 1) {
-            self.add("bootstrap_expect", given, given.value.to_string(), "this version runs one server only: set it to 1");
-        }
-        if let Some(given) = file.server.as_ref().filter(|given| !given.value) {
-            let wanted = "this version has no client agents yet: set it to true";
-            self.add("server", given, "false".to_owned(), wanted);
+        if let Some(given) = file.serf_lan_allowed_cidrs.iter().flatten().next() {
+            let wanted = "this version cannot keep members of other networks out by their address: remove it, and set encrypt";
+            self.add("serf_lan_allowed_cidrs", given, format!("{:?}", given.value), wanted);
         }
     }
 }

@@ -40,7 +40,8 @@ impl Config {
         let Config {
             dev,
             server,
-            bootstrap,
+            bootstrap: _, // told with bootstrap_expect
+            cluster,
             data_dir,
             datacenter,
             primary_datacenter,
@@ -70,7 +71,14 @@ impl Config {
         } = new;
         diff.keep("dev", &now.dev, &dev);
         diff.keep("server", &now.server, &server);
-        diff.keep("bootstrap", &now.bootstrap, &bootstrap);
+        // How long old answers go on is asked with each of them; everything else is told the members at the start.
+        diff.apply("max_stale", &mut now.cluster.max_stale, cluster.max_stale);
+        diff.keep("retry_join and how it is repeated", &now.cluster.join, &cluster.join);
+        diff.keep("encrypt, gossip_lan and reconnect_timeout", &now.cluster.gossip, &cluster.gossip);
+        diff.keep("autopilot", &now.cluster.autopilot, &cluster.autopilot);
+        diff.keep("limits.rpc_*", &now.cluster.rpc, &cluster.rpc);
+        diff.keep("replica", &now.cluster.replica, &cluster.replica);
+        diff.keep("bootstrap_expect", &now.cluster.bootstrap_expect, &cluster.bootstrap_expect);
         diff.keep("data_dir", &now.data_dir, &data_dir);
         diff.keep("datacenter", &now.datacenter, &datacenter);
         diff.keep("primary_datacenter", &now.primary_datacenter, &primary_datacenter);

@@ -1,5 +1,7 @@
 //! What a configuration means: every value checked, every default filled in.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use uuid::Uuid;
 
 use super::address::Listen;
 use super::definition::{DefinitionLimits, LoneCheck, ServiceDefinition};
+pub(crate) use cluster::{AutopilotConfig, ClusterConfig, GossipConfig, JoinConfig, Replica, RpcConfig};
 
 /// What the configuration means: every value checked and every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +22,10 @@ pub(crate) struct Config {
     pub(crate) dev: bool,
     /// Whether this agent holds the catalog.
     pub(crate) server: bool,
-    /// Whether a server without data may make a cluster of its own.
+    /// Whether a server without data makes a cluster of its own: one server is expected, and that is this one.
     pub(crate) bootstrap: bool,
+    /// Others.
+    pub(crate) cluster: ClusterConfig,
     /// Where everything is kept; `None` under `-dev`.
     pub(crate) data_dir: Option<PathBuf>,
     /// Lower case.
@@ -192,7 +197,7 @@ pub(crate) struct HttpConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DefaultReads {
     /// It answers from here, and says so.
-    Local,
+    Muster,
     /// It fails, as Consul's does.
     Consul,
 }
@@ -226,7 +231,7 @@ pub(crate) struct ChecksConfig {
 /// Raft.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RaftConfig {
-    /// Scales the timers; 1 to 10.
+    /// Scales the timers: up to 5 they are as they are, at 10 they are twice as long.
     pub(crate) multiplier: u32,
     /// Entries after which a snapshot is made.
     pub(crate) snapshot_threshold: u64,
@@ -266,6 +271,14 @@ pub(crate) struct TelemetryConfig {
     pub(crate) prefix_filter: Vec<(bool, String)>,
     /// Whether metrics that no prefix matches are shown.
     pub(crate) filter_default: bool,
+}
+
+impl RaftConfig {
+    /// A timer of raft's as long as the multiplier makes it. Consul's default of 5 is ours too; below it there is nothing to
+    /// gain, because a leader that is seen to be dead is replaced without waiting.
+    pub(crate) fn patience(&self, timer: Duration) -> Duration {
+        timer * self.multiplier.max(5) / 5
+    }
 }
 
 impl ChecksConfig {

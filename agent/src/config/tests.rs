@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::{Args, FromArgMatches};
-
 use super::merge::Written;
 use super::reload::Reloaded;
+use super::settled::Replica;
 use super::*;
 
 fn host() -> Host {
@@ -16,9 +15,7 @@ fn host() -> Host {
 }
 
 fn flags(args: &[&str]) -> AgentFlags {
-    let args = go_style(std::iter::once("agent").chain(args.iter().copied()).map(OsString::from));
-    let matches = AgentFlags::augment_args(clap::Command::new("agent")).try_get_matches_from(args).unwrap();
-    AgentFlags::from_arg_matches(&matches).unwrap()
+    AgentFlags::parse(args.iter().map(OsString::from)).unwrap()
 }
 
 fn load_args(args: &[&str]) -> Result<Loaded, String> {
@@ -56,8 +53,7 @@ fn what_is_missing_is_said_once_for_all() {
     let message = load_args(&[]).unwrap_err();
     assert_eq!(
         message,
-        "the configuration has 2 faults:\n  \
-         configuration: server: this version has no client agents yet: set server = true (flag -server), or start with -dev\n  \
+        "the configuration has 1 fault:\n  \
          configuration: data_dir: must be given (flag -data-dir), or start with -dev to keep everything in memory"
     );
 }
@@ -137,7 +133,8 @@ fn the_keys_that_some_kits_write_work_too() {
     assert_eq!(config.telemetry.prefix_filter, [(true, "a".to_owned()), (false, "b".to_owned())]);
     assert_eq!(config.http.kv_max_value_size, 1000);
     let warnings = loaded.warnings.join("\n");
-    assert!(warnings.contains("autopilot, ca_file, primary_datacenter, raft_protocol, recursors"), "{warnings}");
+    assert!(warnings.contains(": ca_file, primary_datacenter, recursors"), "{warnings}");
+    assert_eq!(config.cluster.autopilot.server_stabilization_time, Duration::from_secs(1));
     assert!(warnings.contains("ports.https = 8501 is not opened"), "{warnings}");
     assert!(warnings.contains("enable_script_checks lets everybody"), "{warnings}");
 }
@@ -149,26 +146,105 @@ fn what_would_be_unsafe_to_ignore_is_refused() {
         ("acl_datacenter = \"dc1\"", "acl_datacenter = \"dc1\""),
         ("acl_default_policy = \"deny\"", "acl_default_policy = \"deny\""),
         ("acl = { default_policy = \"deny\" }", "acl.default_policy = \"deny\""),
-        ("encrypt = \"c2VjcmV0\"", "encrypt"),
         ("verify_incoming = true", "verify_incoming = true"),
         ("verify_incoming_rpc = true", "verify_incoming_rpc = true"),
         ("verify_incoming_https = true", "verify_incoming_https = true"),
         ("verify_outgoing = true", "verify_outgoing = true"),
         ("tls = { defaults = { verify_incoming = true } }", "tls.defaults.verify_incoming = true"),
         ("cert_file = \"/c\"\nports = { https = 8501 }", "ports.https = 8501"),
-        ("retry_join = [\"10.0.0.1\"]", "retry_join = \"10.0.0.1\""),
-        ("start_join = [\"10.0.0.1\"]", "retry_join = \"10.0.0.1\""),
         ("retry_join_wan = [\"10.0.0.1\"]", "retry_join_wan = \"10.0.0.1\""),
-        ("bootstrap_expect = 3", "bootstrap_expect = 3"),
+        ("serf_lan_allowed_cidrs = [\"10.0.0.0/8\"]", "serf_lan_allowed_cidrs = \"10.0.0.0/8\""),
     ] {
         let all = faults(text);
         assert!(all.iter().any(|fault| fault.contains(&format!(": {key}: "))), "{text}: {all:?}");
-        assert!(all.iter().all(|fault| !fault.contains("c2VjcmV0")), "a secret was shown: {all:?}");
     }
-    let message = load_args(&["-server=false", "-data-dir", "/x"]).unwrap_err();
-    assert!(message.contains("flag -server: server = false: this version has no client agents yet"), "{message}");
-    assert!(load_args(&["-dev", "-retry-join", "h"]).unwrap_err().contains("flag -retry-join: retry_join = \"h\""));
     assert!(load_text("f.toml", "acl = { enabled = false, default_policy = \"deny\" }").is_ok());
+}
+
+/// What files and flags without a role mean.
+fn load_cluster(args: &[&str]) -> Result<Loaded, String> {
+    load_args(&[&["-data-dir", "/x"], args].concat())
+}
+
+#[test]
+fn an_agent_is_a_client_unless_it_is_told_to_be_a_server() {
+    let client = load_cluster(&["-retry-join", "10.0.0.1"]).unwrap();
+    let config = client.config;
+    assert!(!config.server && !config.bootstrap && config.cluster.bootstrap_expect == 0);
+    assert!(config.leave_on_terminate && !config.skip_leave_on_interrupt, "it leaves when it is stopped");
+    assert_eq!(config.cluster.replica, Replica::Full);
+    assert_eq!(client.warnings, Vec::<String>::new());
+    let lonely = load_cluster(&["-server=false"]).unwrap();
+    assert!(lonely.warnings[0].starts_with("retry_join is not set: "), "{:?}", lonely.warnings);
+    let server = load_cluster(&["-server"]).unwrap();
+    assert!(!server.config.leave_on_terminate && server.config.skip_leave_on_interrupt, "it stays a member");
+    assert!(server.warnings[0].contains("waits for a leader"), "{:?}", server.warnings);
+    let dev = load_args(&["-dev", "-server=false"]).unwrap().config;
+    assert!(!dev.server && !dev.bootstrap);
+    for flag in ["-bootstrap", "-bootstrap-expect=3"] {
+        let message = load_cluster(&["-server=false", flag]).unwrap_err();
+        assert!(message.contains("only a server makes a cluster: set server = true"), "{message}");
+    }
+    let message = load_cluster(&["-serf-lan-port=-1"]).unwrap_err();
+    assert!(message.contains("ports.serf_lan = -1: must be a port: a client agent needs it"), "{message}");
+}
+
+#[test]
+fn servers_that_are_waited_for_are_counted() {
+    let servers = |args: &[&str]| load_cluster(&[&["-server"], args].concat());
+    let three = servers(&["-bootstrap-expect", "3", "-join", "a", "-retry-join", "b:1", "-server-port", "8400"]).unwrap();
+    let cluster = three.config.cluster;
+    assert_eq!(
+        (cluster.bootstrap_expect, three.config.bootstrap, three.config.addresses.server.unwrap().port()),
+        (3, false, 8400)
+    );
+    assert_eq!(cluster.join.retry.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b:1"]);
+    assert_eq!(three.warnings, Vec::<String>::new());
+    for (expect, warning) in [("2", "of two servers both are needed"), ("4", "no more losses than 3 do")] {
+        let loaded = servers(&["-bootstrap-expect", expect]).unwrap();
+        assert!(loaded.warnings[0].contains(warning), "{:?}", loaded.warnings);
+    }
+    let one = servers(&["-bootstrap-expect=1"]).unwrap();
+    assert!(one.config.bootstrap && one.warnings.is_empty());
+    assert!(servers(&["-bootstrap-expect=-1"]).unwrap_err().contains("must be between 0 and 99"));
+    assert!(servers(&["-bootstrap-expect=3", "-bootstrap"]).unwrap_err().contains("cannot stand beside bootstrap = true"));
+    assert!(load_args(&["-dev", "-bootstrap-expect=3"]).unwrap_err().contains("cannot stand beside -dev"));
+    let message = servers(&["-bootstrap-expect=3", "-server-port=-1"]).unwrap_err();
+    assert!(message.contains("ports.server = -1: must be a port: bootstrap_expect above 1 needs it"), "{message}");
+}
+
+#[test]
+fn a_key_of_gossip_is_taken_and_never_shown() {
+    let base64 = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let loaded = load_text("f.toml", &format!("encrypt = \"{base64}\"")).unwrap();
+    let gossip = &loaded.config.cluster.gossip;
+    assert_eq!(gossip.key.as_ref().map(GossipKey::bytes), Some(&b"0123456789abcdef0123456789abcdef"[..]));
+    assert!(gossip.keep_keyring && !format!("{loaded:?}").contains(base64));
+    assert!(!load_text("f.toml", "disable_keyring_file = true").unwrap().config.cluster.gossip.keep_keyring);
+    for (text, expected) in [
+        ("encrypt = \"c2VjcmV0\"", "f.toml:1:1: encrypt: must be the base64 of 16 or 32 bytes, not of 6"),
+        ("encrypt = \"not base64\"", "f.toml:1:1: encrypt: must be base64 with its = at the end"),
+        ("encrypt = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"", "24 bytes (AES-192), which is not offered"),
+        ("encrypt = 5", "encrypt = (hidden): must be a text"),
+    ] {
+        let all = faults(text);
+        assert!(all.iter().any(|fault| fault.contains(expected)), "{text}: {all:?}");
+        assert!(all.iter().all(|fault| !fault.contains("c2VjcmV0") && !fault.contains("AAAA")), "a secret was shown: {all:?}");
+    }
+    let all = faults(&format!("encrypt = \"{base64}\"\nencrypt_verify_incoming = false"));
+    assert!(
+        all[0].starts_with("f.toml:2:1: encrypt_verify_incoming = false: members with a key neither take nor send"),
+        "{all:?}"
+    );
+    assert!(load_text("f.toml", "encrypt_verify_incoming = false").is_ok(), "without a key there is nothing to verify");
+}
+
+#[test]
+fn what_is_meant_once_is_a_flag_and_no_key() {
+    let loaded = load_cluster(&["-replace", "--forget-cluster"]).unwrap();
+    assert!(loaded.config.cluster.replace && loaded.config.cluster.forget_cluster);
+    assert!(!load_cluster(&[]).unwrap().config.cluster.replace);
+    assert!(faults("replace = true")[0].contains("unknown key"));
 }
 
 #[test]
@@ -189,12 +265,28 @@ fn values_out_of_bounds_are_faults_with_what_would_be_right() {
         ("ports = { http = 8600 }", "ports.http and ports.dns are both 127.0.0.1:8600"),
         ("dns_config = { udp_answer_limit = -1 }", "must be between 0 and 65535"),
         ("session_ttl_min = \"-1s\"", "not below zero"),
-        ("default_reads = \"x\"", "must be one of local, consul"),
+        ("default_reads = \"x\"", "must be one of muster, consul"),
         ("anti_entropy = \"x\"", "must be one of muster, consul"),
         ("telemetry = { prefix_filter = [\"x\"] }", "must begin with + (show) or - (hide)"),
         ("http_config = { response_headers = { \"a b\" = \"x\" } }", "that HTTP can carry"),
         ("http_config = { allow_write_http_from = [\"x\"] }", "must be a network"),
         ("bootstrap_expect = 1", "cannot stand beside bootstrap = true"),
+        ("raft_protocol = 2", "must be between 3 and 3"),
+        ("reconnect_timeout = \"1h\"", "reconnect_timeout = 1h0m0s: must be at least 8h0m0s"),
+        ("retry_interval = \"0s\"", "must be above 0s"),
+        ("retry_max = -1", "must be between 0 and"),
+        ("retry_join = [\"10.0.0.1\", \"provider=aws tag_key=x\"]", "looking agents up at a cloud is not offered"),
+        ("start_join = [\"a b\"]", "must be an address, a host name or an SRV name"),
+        ("retry_join = [\"10.0.0.1\"]\nports = { serf_lan = -1 }", "ports.serf_lan = -1: must be a port: retry_join needs it"),
+        ("gossip_lan = { gossip_nodes = 0 }", "must be between 1 and 16"),
+        ("gossip_lan = { probe_interval = \"1ms\" }", "must be at least 10ms"),
+        ("gossip_lan = { probe_timeout = \"2s\" }", "must be shorter than gossip_lan.probe_interval"),
+        ("gosip_lan = {}", "did you mean gossip_lan?"),
+        ("autopilot = { max_trailing_log = 1 }", "did you mean max_trailing_logs?"),
+        ("limits = { rpc_client_timeout = \"0s\" }", "must be above 0s"),
+        ("replica = \"none\"", "a server holds the whole catalog"),
+        ("replica = \"some\"", "must be one of full, interest, none"),
+        ("serf_lan = \"eth0\"", "must be an IP address"),
         ("frobnicate = 1", "unknown key, and none is like it"),
         ("services = [{ name = \"a\" }, { name = \"a\" }]", "this id is used by a service above"),
         ("service = { nmae = \"a\" }", "service[0].nmae = \"a\": unknown key; did you mean name?"),
@@ -347,8 +439,6 @@ fn flags_have_gos_style() {
     assert_eq!(config.addresses.advertise, IpAddr::from([127, 0, 0, 2]));
     assert_eq!((config.checks.output_bytes_max, config.node_name.as_str()), (100, "second"));
     assert!(loaded.warnings[0].ends_with(": segment"), "{:?}", loaded.warnings);
-    let args = |list: &[&str]| go_style(list.iter().map(OsString::from));
-    assert_eq!(args(&["m", "-a", "-ab=-c", "-1", "-", "--", "-ab"]), ["m", "-a", "--ab=-c", "-1", "-", "--", "-ab"]);
 }
 
 #[test]
@@ -439,9 +529,8 @@ fn the_example_file_is_complete() {
         "recursor",
         "start_join",
         "start_join_wan",
-        "retry_join",
         "retry_join_wan",
-        "encrypt",
+        "serf_lan_allowed_cidrs",
         "acl",
         "acl_datacenter",
         "acl_default_policy",
@@ -473,6 +562,8 @@ fn the_example_file_is_complete() {
     all.extend(missing::<AddressesFile>(&text));
     all.extend(missing::<PortsFile>(&text));
     all.extend(missing::<UnixSocketsFile>(&text));
+    all.extend(missing::<GossipFile>(&text));
+    all.extend(missing::<AutopilotFile>(&text));
     all.extend(missing::<DnsFile>(&text));
     all.extend(missing::<SoaFile>(&text));
     all.extend(missing::<HttpFile>(&text));

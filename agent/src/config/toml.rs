@@ -13,20 +13,16 @@ pub(super) fn parse(source: &str, text: &str) -> Result<Node, Fault> {
     let places = Places::new(source, text);
     if let Some(line) = text.lines().find(|line| dots_before_value(line) > DOTS_MAX) {
         let offset = line.as_ptr() as usize - text.as_ptr() as usize;
-        return Err(fault(&places, offset, format!("nested too deep: at most {DOTS_MAX} levels")));
+        return Err(places.fault(offset, format!("nested too deep: at most {DOTS_MAX} levels")));
     }
     match DeTable::parse(text) {
-        Ok(table) => Ok(Node { at: places.at(table.span().start), value: map(&places, table.into_inner()) }),
+        Ok(table) => Ok(places.node(table.span().start, map(&places, table.into_inner()))),
         Err(error) => {
             let offset = error.span().map_or(0, |span| span.start);
             let reason = error.message().lines().collect::<Vec<_>>().join("; ");
-            Err(fault(&places, offset, format!("malformed TOML: {reason}")))
+            Err(places.fault(offset, format!("malformed TOML: {reason}")))
         }
     }
-}
-
-fn fault(places: &Places<'_>, offset: usize, wanted: String) -> Fault {
-    Fault { at: places.at(offset), key: String::new(), value: String::new(), wanted }
 }
 
 /// Dots of a line outside quotes: more than any sensible line has means a key made to nest.
@@ -50,7 +46,7 @@ fn map(places: &Places<'_>, table: DeTable<'_>) -> Value {
         .into_iter()
         .map(|(key, value)| {
             let start = key.span().start;
-            let node = Node { at: places.at(start), value: self::value(places, value.into_inner()) };
+            let node = places.node(start, self::value(places, value.into_inner()));
             (start, key.into_inner().into_owned(), node)
         })
         .collect();
@@ -69,10 +65,7 @@ fn value(places: &Places<'_>, value: DeValue<'_>) -> Value {
         DeValue::Boolean(value) => Value::Bool(value),
         DeValue::Datetime(time) => Value::Text(time.to_string()),
         DeValue::Array(items) => Value::List(
-            items
-                .into_iter()
-                .map(|item| Node { at: places.at(item.span().start), value: self::value(places, item.into_inner()) })
-                .collect(),
+            items.into_iter().map(|item| places.node(item.span().start, self::value(places, item.into_inner()))).collect(),
         ),
         DeValue::Table(table) => map(places, table),
     }

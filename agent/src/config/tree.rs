@@ -131,6 +131,11 @@ impl<'a> Places<'a> {
         Self { source: source.into(), text, line_starts: std::iter::once(0).chain(newlines).collect() }
     }
 
+    /// A value that begins at `offset`.
+    pub(crate) fn node(&self, offset: usize, value: Value) -> Node {
+        Node { value, at: self.at(offset) }
+    }
+
     /// The place of the byte at `offset`.
     pub(crate) fn at(&self, offset: usize) -> At {
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);

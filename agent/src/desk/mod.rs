@@ -12,24 +12,35 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
+mod cluster;
 pub(crate) mod disk;
 pub(crate) mod feed;
 pub(crate) mod forward;
 mod local;
 mod order;
+mod peers;
 mod quorum;
 mod read;
 mod rounds;
+mod servers;
 mod travel;
 mod watch;
 mod write;
 
 use crate::raft::{Raft, WriteError};
 use crate::rpc::CallError;
+#[cfg(test)]
+pub(crate) use cluster::testing;
+pub(crate) use cluster::{
+    BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing, Unmet,
+    carried,
+};
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
+pub(crate) use peers::{Peers, PeersError};
 pub(crate) use quorum::{Quorum, Seat};
 pub(crate) use read::{Consistency, Seen, Wait};
+pub(crate) use servers::ServerName;
 pub(crate) use travel::Travel;
 pub(crate) use watch::Bells;
 use write::Session;
@@ -118,6 +129,9 @@ pub(crate) enum DeskError {
     /// The reload was refused as a whole; the message lists every fault.
     #[error("{0}")]
     Reload(String),
+    /// About the cluster; what was changed is said there.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The agent is stopping.
     #[error("the agent is stopping")]
     Stopping,
@@ -148,6 +162,7 @@ struct Inner {
     bells: Arc<Bells>,
     session: Session,
     local: LocalDesk,
+    cluster: Cluster,
     caught_up: AtomicBool,
     forgetful: bool,
     hold: Duration,
@@ -169,6 +184,8 @@ pub(crate) struct Setup {
     pub(crate) reader: Reader,
     pub(crate) bells: Arc<Bells>,
     pub(crate) local: LocalDesk,
+    /// This agent among others.
+    pub(crate) cluster: Cluster,
     /// Whether nothing is kept on disk.
     pub(crate) forgetful: bool,
     /// How long a question waits for a leader (Consul's `rpc_hold_timeout`).
@@ -193,6 +210,7 @@ impl Desk {
             reader,
             bells,
             local,
+            cluster,
             forgetful,
             hold,
             default_reads_fail,
@@ -209,6 +227,7 @@ impl Desk {
             bells,
             session,
             local,
+            cluster,
             caught_up,
             forgetful,
             hold,
@@ -235,6 +254,11 @@ impl Desk {
         &self.0.reader
     }
 
+    /// Where servers and clients reach this server.
+    fn server_address(&self) -> SocketAddr {
+        self.0.server_address
+    }
+
     /// The way to the servers.
     pub(crate) fn quorum(&self) -> &Quorum {
         &self.0.quorum
@@ -252,6 +276,11 @@ impl Desk {
     /// What this agent was told to run.
     pub(crate) fn local(&self) -> &LocalDesk {
         &self.0.local
+    }
+
+    /// The cluster knows a later life of this agent than it does itself: its commands must not seem older than those.
+    pub(crate) fn raise_epoch(&self, epoch: u64) {
+        self.session().raise(epoch);
     }
 
     fn session(&self) -> &Session {
@@ -284,6 +313,15 @@ impl Desk {
     /// Wakes every read that waits; those that find the agent stopping are answered.
     pub(crate) fn wake_readers(&self) {
         self.0.bells.ring_all();
+    }
+
+    /// Returns a moment after the agent begins to stop, when what others were told has left it.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let stopping = self.stopping();
+        async move {
+            stopping.await;
+            tokio::time::sleep(LAST_WORDS).await;
+        }
     }
 
     async fn reload(&self) -> Result<(), DeskError> {
@@ -369,6 +407,9 @@ impl Desk {
         if self.quorum().sees(index, left().max(ROUND_MAX)).await { Ok(()) } else { Err(DeskError::Behind) }
     }
 }
+
+/// How much longer others reach this agent when it stops.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// First and longest pause before it is asked again how far a read must have seen.
 const FRESH_RETRY: Duration = Duration::from_millis(2);

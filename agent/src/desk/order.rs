@@ -2,6 +2,8 @@
 
 use muster_catalog::{CheckDefinition, CheckId, Probe, Service, ServiceId, Status};
 
+use super::cluster::ClusterOrder;
+
 /// Something that one named agent does.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -24,6 +26,8 @@ pub(crate) enum Order {
     ServiceMaintenance { service: ServiceId, on: Option<String> },
     /// Take the node out of the answers, with a reason, or back.
     NodeMaintenance { on: Option<String> },
+    /// Do something about the cluster.
+    Cluster(ClusterOrder),
     /// Read the configuration again.
     Reload,
     /// Leave the cluster and stop.

@@ -1,6 +1,5 @@
 //! Questions about what only servers hold: they travel to one and enter the same desk there.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use muster_catalog::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use uuid::Uuid;
 
-use super::{Act, Consistency, Desk, DeskError, Seen, Token, Wait, Who, allow};
+use super::{Consistency, Desk, DeskError, Seen, Token, Wait, Who};
 use crate::rpc::{Code, Method, Refusal};
 
 /// What is added to a question's own waiting time, for the way.
@@ -71,18 +69,8 @@ impl Travel for NodeChecks {}
 impl Travel for ServiceChecks {}
 impl Travel for StateChecks {}
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     rmp_serde::from_slice(bytes).ok()
-}
-
-/// The servers' RPC addresses.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Servers {
-    /// The leader's, if one is known.
-    pub(crate) leader: Option<SocketAddr>,
-    /// The voters', as far as they are known.
-    pub(crate) voters: Vec<SocketAddr>,
 }
 
 /// A question with what is said about it.
@@ -147,28 +135,6 @@ impl Desk {
         told.ok_or(DeskError::Foreign)
     }
 
-    /// Who leads and who the servers are, as a server knows it.
-    pub(crate) async fn servers(&self, who: &Who) -> Result<Servers, DeskError> {
-        allow(who, &Act::Read)?;
-        if self.raft().is_some() {
-            return Ok(self.servers_here());
-        }
-        Ok(self.carry(who, Question::Servers, Consistency::Stale, None, read).await?.answer)
-    }
-
-    /// As this server knows it.
-    pub(crate) fn servers_here(&self) -> Servers {
-        let Some(raft) = self.raft() else { return Servers::default() };
-        let address = |node: Uuid| match self.quorum().pool().and_then(|pool| pool.book().get(node)) {
-            Some(address) => Some(address),
-            None => (node == self.id()).then_some(self.0.server_address),
-        };
-        let known = self.quorum().age().known_leader;
-        let leader = raft.leader().filter(|_| known).and_then(|(_, node)| address(node));
-        let voters = raft.servers().into_iter().filter(|server| server.voter);
-        Servers { leader, voters: voters.filter_map(|server| address(server.node)).collect() }
-    }
-
     /// Answers a question that another agent could not.
     pub(crate) async fn answer_letter(&self, body: &[u8]) -> Result<Bytes, Refusal> {
         let letter: Letter = rmp_serde::from_slice(body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
@@ -182,15 +148,8 @@ impl Desk {
         match letter.question {
             Question::Key(key) => reply(self.read(&who, &KeyOne { key }, consistency, wait.as_ref()).await),
             Question::Keys(prefix) => reply(self.read(&who, &KeysUnder { prefix }, consistency, wait.as_ref()).await),
-            Question::Servers => reply(Ok(self.here(self.servers_here()))),
+            Question::Servers => reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() })),
         }
-    }
-
-    /// An answer that does not come out of the catalog.
-    fn here<T>(&self, answer: T) -> Seen<T> {
-        let age = self.quorum().age();
-        let last_contact_ms = age.last_contact.map_or(u64::MAX, |age| age.as_millis() as u64);
-        Seen { index: 1, known_leader: age.known_leader, last_contact_ms, answer }
     }
 }
 

@@ -50,6 +50,15 @@ impl Session {
         Self { numbers: Mutex::new(numbers), freed: Notify::new(), opening: tokio::sync::Mutex::new(()) }
     }
 
+    /// Begins again under this epoch, if it is a later one.
+    pub(super) fn raise(&self, epoch: u64) {
+        let mut numbers = self.lock();
+        if epoch > numbers.run.epoch {
+            let run = Run { agent: numbers.run.agent, epoch };
+            *numbers = Numbers { run, open: false, next: 1, in_flight: BTreeSet::new() };
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Numbers> {
         self.numbers.lock().expect("no holder of this lock panics")
     }

@@ -2,14 +2,18 @@
 
 mod alias;
 mod gauges;
+mod join;
 mod reap;
 mod reconcile;
+mod servers;
 mod sync;
 mod verdicts;
 
 pub(crate) use alias::judge_aliases;
 pub(crate) use gauges::show_gauges;
+pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use reap::reap_critical;
-pub(crate) use reconcile::{Member, reconcile};
+pub(crate) use reconcile::reconcile;
+pub(crate) use servers::{Upkeep, keep_servers};
 pub(crate) use sync::sync;
 pub(crate) use verdicts::take_verdicts;

@@ -1,97 +1,181 @@
-//! Membership into the catalog: each member is a node with `serfHealth`, each server has the `consul` service.
+//! Membership into the catalog: each member is a node with `serfHealth`, each server has the `consul` service. The leader does it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_catalog::{
-    Cause, CauseKind, Check, CheckId, Command, Meta, Node, Offer, Outcome, Register, Service, ServiceId, ServiceName, Status,
-    Topic, Weights,
+    Cause, CauseKind, Check, CheckId, Command, Deregister, Meta, Node, NodeName, Offer, Outcome, Register, Service, ServiceId,
+    ServiceName, State, Status, Target, Topic, Weights,
 };
 use smol_str::SmolStr;
 
-use crate::desk::{Desk, DeskError};
+use crate::desk::{Desk, DeskError, Member, Standing};
+use crate::raft::Raft;
 
 /// Everything is looked at again this often, whatever was heard (Consul's reconcile interval).
 const INTERVAL: Duration = Duration::from_secs(60);
-/// After a failure, again in this much.
+/// After a failure, again in this much. A server that does not lead looks this often whether it does.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What membership knows of a member.
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) about: Node,
-    /// The port of its RPC, if it is a server.
-    pub(crate) server_port: Option<u16>,
-    /// Meta of its `consul` service.
-    pub(crate) server_meta: Meta,
-}
+/// Meta of Consul's own service that its clients look at.
+const SERVER_META: [(&str, &str); 7] = [
+    ("non_voter", "false"),
+    ("read_replica", "false"),
+    ("raft_version", "3"),
+    ("serf_protocol_current", "2"),
+    ("serf_protocol_min", "1"),
+    ("serf_protocol_max", "5"),
+    ("version", env!("CARGO_PKG_VERSION")),
+];
 
-/// Runs until the agent stops. This server is the one member there is.
-pub(crate) async fn reconcile(desk: Desk, mut member: tokio::sync::watch::Receiver<Member>) {
+/// Runs until the agent stops.
+pub(crate) async fn reconcile(desk: Desk) {
     let mut stop = std::pin::pin!(desk.stopping());
-    let bells =
-        [Topic::Node(desk.name().folded()), Topic::NodeChecks(desk.name().folded())].map(|topic| desk.bells().take(&topic));
+    let mut version = desk.cluster().version();
+    let bell = desk.bells().take(&Topic::State(None));
+    let nodes = desk.bells().take(&Topic::Nodes);
     loop {
-        let mut rings = bells.each_ref().map(|bell| Box::pin(bell.rung()));
-        for ring in &mut rings {
-            ring.as_mut().enable();
-        }
-        let now = member.borrow_and_update().clone();
-        let pause = match level(&desk, &now).await {
-            Ok(()) => INTERVAL,
+        let (mut check, mut node) = (Box::pin(bell.rung()), Box::pin(nodes.rung()));
+        check.as_mut().enable();
+        node.as_mut().enable();
+        version.borrow_and_update();
+        let pause = match level_all(&desk).await {
+            Ok(true) => INTERVAL,
+            Ok(false) => RETRY,
             Err(error) => {
-                tracing::warn!(%error, "this member is not in the catalog yet: trying again");
+                tracing::warn!(error = &error as &dyn std::error::Error, "members are not in the catalog yet: trying again");
                 RETRY
             }
         };
         tokio::select! {
             () = &mut stop => return,
-            _ = futures_util::future::select_all(rings) => {}
-            changed = member.changed() => if changed.is_err() { return },
+            () = check => {}
+            () = node => {}
+            changed = version.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-/// Writes what differs, if anything does.
-async fn level(desk: &Desk, member: &Member) -> Result<(), DeskError> {
-    desk.caught_up().await?;
-    let node = desk.name();
-    let service = member.server_port.map(|port| server(port, &member.server_meta));
-    let check = alive();
-    let level = {
-        let state = desk.reader().load();
-        let at = node.folded();
-        let known = state.node(node.as_str()).is_some_and(|row| row.value == member.about && row.node == *node);
-        let served =
-            service.as_ref().is_none_or(|service| state.service_on(&at, &service.id).is_some_and(|row| row.value == *service));
-        known && served && state.check_on(&at, &check.id).is_some_and(|row| row.value == check)
-    };
-    if level {
-        return Ok(());
+/// Writes what differs, if anything does; says whether this server is the one to do it.
+async fn level_all(desk: &Desk) -> Result<bool, DeskError> {
+    if !desk.raft().is_some_and(Raft::is_leader) {
+        return Ok(false);
     }
-    let register = Register {
-        node: node.clone(),
-        about: Some(member.about.clone()),
+    desk.caught_up().await?;
+    if desk.reader().load().history().is_none() {
+        return Ok(false); // the history is begun first
+    }
+    let members = desk.cluster().members();
+    for member in &members {
+        if let Err(error) = level(desk, member).await {
+            match error {
+                // one that cannot be written must not keep the others from it
+                DeskError::Refused(refusal) => tracing::error!(node = %member.name, %refusal, "the catalog refuses a member"),
+                error => return Err(error),
+            }
+        }
+    }
+    for name in forgotten(&desk.reader().load(), &members) {
+        let reason = "no member has this name any more";
+        remove(desk, name, reason).await?;
+    }
+    Ok(true)
+}
+
+async fn level(desk: &Desk, member: &Member) -> Result<(), DeskError> {
+    let Ok(name) = NodeName::new(&member.name) else {
+        return Ok(()); // admission lets none of those in
+    };
+    let at = name.folded();
+    let (command, reason) = {
+        let state = desk.reader().load();
+        match member.standing {
+            Standing::Alive | Standing::Leaving => (living(&state, &name, &at, member), "member is alive"),
+            Standing::Failed => (failed(&state, &name, &at, member), "member failed"),
+            Standing::Left => {
+                let known = state.node(name.as_str()).is_some_and(|row| row.id == Some(member.id));
+                let gone = Deregister { node: name.clone(), target: Target::Node, owner: None };
+                (known.then_some(Command::Deregister(gone)), "member left")
+            }
+        }
+    };
+    let Some(command) = command else { return Ok(()) };
+    let reason = if member.why.is_empty() { reason.to_owned() } else { format!("{reason}: {}", member.why) };
+    write(desk, command, &reason).await
+}
+
+/// What a living member's node should be, if it is not.
+fn living(state: &State, name: &NodeName, at: &NodeName, member: &Member) -> Option<Command> {
+    let about = about(member);
+    let service = member.server_address().map(|address| server(address.port()));
+    let check = health(true);
+    let known = state.node(name.as_str()).is_some_and(|row| row.value == about && row.node == *name);
+    let served =
+        service.as_ref().is_none_or(|service| state.service_on(at, &service.id).is_some_and(|row| row.value == *service));
+    if known && served && state.check_on(at, &check.id).is_some_and(|row| row.value == check) {
+        return None;
+    }
+    Some(Command::Register(Register {
+        node: name.clone(),
+        about: Some(about),
         services: service.into_iter().map(Offer::unowned).collect(),
         checks: vec![Offer::unowned(check)],
         owner: None,
-    };
-    let cause = Arc::new(Cause::new(node, CauseKind::Reconcile, desk.clock_ms(), "member is alive"));
-    match desk.write_as(Command::Register(register), cause).await? {
+    }))
+}
+
+/// The check of a member that failed turns critical; one that was never in the catalog does not come into it that way.
+fn failed(state: &State, name: &NodeName, at: &NodeName, member: &Member) -> Option<Command> {
+    let check = health(false);
+    let row = state.node(name.as_str()).filter(|row| row.id == Some(member.id))?;
+    if state.check_on(at, &check.id).is_some_and(|row| row.value == check) {
+        return None;
+    }
+    Some(Command::Register(Register {
+        node: row.node.clone(),
+        about: None,
+        services: Vec::new(),
+        checks: vec![Offer::unowned(check)],
+        owner: None,
+    }))
+}
+
+/// Nodes with `serfHealth` that no member stands for: they were reaped while nobody led. What the API alone registered stays.
+fn forgotten(state: &State, members: &[Member]) -> Vec<NodeName> {
+    let serf = health(true).id;
+    let is_member = |name: &NodeName| members.iter().any(|member| member.name.eq_ignore_ascii_case(name.as_str()));
+    let gone = state.nodes().filter(|row| !is_member(&row.node) && state.check_on(&row.node.folded(), &serf).is_some());
+    gone.map(|row| row.node.clone()).collect()
+}
+
+async fn remove(desk: &Desk, node: NodeName, reason: &str) -> Result<(), DeskError> {
+    write(desk, Command::Deregister(Deregister { node, target: Target::Node, owner: None }), reason).await
+}
+
+async fn write(desk: &Desk, command: Command, reason: &str) -> Result<(), DeskError> {
+    let cause = Arc::new(Cause::new(desk.name(), CauseKind::Reconcile, desk.clock_ms(), reason));
+    match desk.write_as(command, cause).await? {
         (_, Outcome::Refused(refusal)) => Err(DeskError::Refused(refusal)),
         _ => Ok(()),
     }
 }
 
-fn server(port: u16, meta: &Meta) -> Service {
+fn about(member: &Member) -> Node {
+    let mut meta = member.meta.clone();
+    meta.insert("consul-network-segment".into(), "".into());
+    let address = member.tagged.get("lan").cloned().unwrap_or_else(|| SmolStr::new(member.address.ip().to_string()));
+    Node { id: Some(member.id), address, tagged_addresses: member.tagged.clone(), meta }
+}
+
+fn server(port: u16) -> Service {
     Service {
         id: ServiceId::new("consul").expect("the constant is a name"),
         name: ServiceName::new("consul").expect("the constant is a name"),
         tags: Vec::new(),
         address: SmolStr::default(),
         tagged_addresses: Default::default(),
-        meta: meta.clone(),
+        meta: SERVER_META.map(|(key, value)| (SmolStr::new_static(key), SmolStr::new_static(value))).into_iter().collect::<Meta>(),
         port: port.into(),
         socket_path: SmolStr::default(),
         enable_tag_override: false,
@@ -100,13 +184,17 @@ fn server(port: u16, meta: &Meta) -> Service {
     }
 }
 
-fn alive() -> Check {
+fn health(alive: bool) -> Check {
+    let (status, output) = match alive {
+        true => (Status::Passing, "Agent alive and reachable"),
+        false => (Status::Critical, "Agent not live or unreachable"),
+    };
     Check {
         id: CheckId::new("serfHealth").expect("the constant is a name"),
         name: SmolStr::new_static("Serf Health Status"),
-        status: Status::Passing,
+        status,
         notes: SmolStr::default(),
-        output: SmolStr::new_static("Agent alive and reachable"),
+        output: SmolStr::new_static(output),
         service_id: None,
         service_name: None,
         service_tags: Vec::new(),

@@ -241,6 +241,17 @@ pub enum Failure {
         /// Its index.
         index: u64,
     },
+    /// The data directory is an old copy: a server that goes on from there would break what it has promised.
+    #[error(
+        "this server was started on an old copy of its data directory: node {by} has seen more of it ({what}). Move the \
+         directory away and start again: it then joins as a new server"
+    )]
+    OldCopy {
+        /// Who has seen more.
+        by: Uuid,
+        /// What is missing.
+        what: String,
+    },
     /// The engine stopped.
     #[error("raft stopped: {0}")]
     Engine(String),

@@ -41,6 +41,13 @@ impl Raft {
                 }
                 answer.encode()
             }
+            Method::Vote | Method::PreVote if !self.running.gate.is_open() => {
+                return Err(Refusal::new(
+                    Code::Busy,
+                    "this server has just started, and asks what was seen of it before it votes",
+                ));
+            }
+            Method::SeenLog => self.running.seen.of(RaftId(by)).encode(),
             Method::Vote => engine.vote(VoteRequest::decode(&body)?).await.map_err(stopped)?.encode(),
             Method::PreVote => engine.pre_vote(VoteRequest::decode(&body)?).await.map_err(stopped)?.encode(),
             Method::TransferLeader => {

@@ -31,6 +31,8 @@ mod writer;
 pub(super) use file::{Dir, access, sync_dir};
 pub use peek::{Carried, Logged, read_log};
 use shared::{Shared, Tail, View, io_error};
+#[cfg(test)]
+pub(super) use writer::slow::slow_disk;
 use writer::{Op, Writer};
 
 /// Operations that wait for the writer. openraft's own bounds come first (one append holds up to 4096 entries); when this is
@@ -90,6 +92,13 @@ impl Log {
     }
 }
 
+/// What was in a log when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Had {
+    pub(super) vote: Option<Vote>,
+    pub(super) last: Option<LogId>,
+}
+
 /// Where the log ends; it keeps nothing open.
 #[derive(Clone)]
 pub(super) struct LastLog(Weak<Shared>);
@@ -105,6 +114,12 @@ impl LogStore {
     /// Tells where the log ends.
     pub(super) fn last(&self) -> LastLog {
         LastLog(Arc::downgrade(&self.shared))
+    }
+
+    /// What was in it when it was opened, if nothing was written since.
+    pub(super) fn had(&self) -> Had {
+        let view = self.shared.view();
+        Had { vote: view.vote, last: view.last }
     }
 
     /// Commits made so far.

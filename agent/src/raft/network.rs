@@ -137,7 +137,11 @@ impl RaftNetworkV2<Types> for Connection {
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.ask_vote(Method::Vote, &rpc, &option).await
+        let answer = self.ask_vote(Method::Vote, &rpc, &option).await?;
+        if answer.vote_granted {
+            self.network.seen.voted(self.id, rpc.vote);
+        }
+        Ok(answer)
     }
 
     async fn pre_vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use uuid::Uuid;
 
-use super::types::{LogId, RaftId, Types};
+use super::guard::SeenOf;
+use super::types::{LogId, RaftId, Types, Vote};
 
 /// Voters that are remembered: those of a cluster over its life, as far as a leader has seen it.
 const VOTERS_MAX: usize = 256;
@@ -20,6 +21,8 @@ pub(super) struct SeenLogs(Arc<Mutex<BTreeMap<RaftId, Seen>>>);
 struct Seen {
     /// Last entry that was committed and on the peer's disk.
     committed: Option<LogId>,
+    /// The newest vote that it has granted this server.
+    vote: Option<Vote>,
     /// It has been seen with less since.
     lost: bool,
 }
@@ -72,6 +75,23 @@ impl SeenLogs {
             }
         }
         Ok(())
+    }
+
+    /// The peer has granted this server its vote.
+    pub(super) fn voted(&self, id: RaftId, vote: Vote) {
+        let mut all = self.lock();
+        if all.len() < VOTERS_MAX || all.contains_key(&id) {
+            let seen = all.entry(id).or_default();
+            if seen.vote.is_none_or(|known| known < vote) {
+                seen.vote = Some(vote);
+            }
+        }
+    }
+
+    /// What was seen of the peer: it asks when it starts.
+    pub(super) fn of(&self, id: RaftId) -> SeenOf {
+        let seen = self.lock().get(&id).copied().unwrap_or_default();
+        SeenOf { vote: seen.vote, committed: seen.committed }
     }
 
     /// Whether the peer was seen with less log than it had.

@@ -20,6 +20,7 @@ use super::types::Payload;
 use super::*;
 
 mod cluster;
+mod sim;
 
 const NODE: Uuid = Uuid::from_u128(0xA);
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -13,6 +13,7 @@ use super::alarm::Alarm;
 use super::config::Config;
 use super::error::{Failure, StartError};
 use super::evidence::{Evidence, NOTICES_MAX, Notice};
+use super::guard::{Gate, ask_before_voting};
 use super::links::Links;
 use super::log::{Dir, LastLog, Log};
 use super::machine::{Bells, Engine, Machine, Position};
@@ -36,6 +37,8 @@ pub(super) struct Running {
     pub(super) seen: SeenLogs,
     /// Which of them answer.
     pub(super) links: Links,
+    /// Whether this server votes.
+    pub(super) gate: Gate,
     /// To the task that judges whether the leader is gone; `None` without peers.
     pub(super) notices: Option<mpsc::Sender<Notice>>,
     /// To the task that asks the leader for read indexes; `None` without peers.
@@ -69,16 +72,21 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
     let seen = SeenLogs::default();
     let network = Network::new(config.peers.clone(), seen.clone());
-    let (last, links) = (log.store.last(), Links::default());
+    let (last, links, had) = (log.store.last(), Links::default(), log.store.had());
     let peers = config.peers.as_ref().map(|pool| {
         pool.identity().set_raft(id.0);
         let kept = config.dir.as_deref().map(|dir| Peers::open(dir, pool.book()));
         (pool.clone(), kept)
     });
     let knows_peers = peers.as_ref().is_some_and(|(_, kept)| kept.as_ref().is_some_and(|kept| !kept.nodes().is_empty()));
+    let gate = Gate::new(peers.is_none() || pristine);
     runtime.block_on(async {
         let engine = match config.engine() {
-            Ok(settings) => Engine::new(id, Arc::new(settings), network, log.store, machine).await,
+            Ok(mut settings) => {
+                // one that has been a member asks the others before it stands for election
+                settings.enable_elect = gate.is_open();
+                Engine::new(id, Arc::new(settings), network, log.store, machine).await
+            }
             Err(error) => {
                 ready.send(Err(error)).ok();
                 return;
@@ -97,6 +105,10 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
         if let Some((pool, kept)) = peers {
             let (tell, waiting) = mpsc::channel(NOTICES_MAX);
             company.spawn(Evidence::new(engine.clone(), pool.clone(), last.clone(), tell.clone()).gather(waiting));
+            if !gate.is_open() {
+                let asking = ask_before_voting(engine.clone(), pool.clone(), had, gate.clone(), alarm.clone());
+                company.spawn(asking);
+            }
             company.spawn(links.clone().keep(engine.clone(), pool.clone(), kept));
             let (ask, asked) = mpsc::channel(READERS_MAX);
             company.spawn(serve_rounds(engine.clone(), pool, asked));
@@ -110,6 +122,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             last: last.clone(),
             seen,
             links,
+            gate,
             notices,
             rounds,
             alarm: alarm.clone(),

@@ -1,10 +1,10 @@
 //! Admission comes before packets: what a joiner claims, who is asked whether the claim may stand, and what is answered.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::seq::IteratorRandom;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{Core, Dial, Done, Heard, Reply, Standing, Step};
@@ -41,8 +41,12 @@ impl Core {
             Dial::Join(_) => Request::Join(self.claim(now)),
             Dial::Exchange(_) => Request::Digest { badge: self.badge(), digest: self.digest() },
             Dial::Rival(..) | Dial::Namesake(..) => self.knock(now),
-            Dial::Summon(identity, _) => Request::Who { asker: self.iam(now), over: Some((identity.epoch, Kind::Told)) },
-            Dial::Replaced(identity) => Request::Who { asker: self.iam(now), over: Some((identity.epoch, Kind::Replaced)) },
+            Dial::Summon(identity, _) => {
+                Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Told)) }
+            }
+            Dial::Replaced(identity) => {
+                Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Replaced)) }
+            }
         }
     }
 
@@ -94,8 +98,15 @@ impl Core {
                 }
             }
             Response::Forming(waiting) => {
-                for one in waiting {
-                    self.remember_waiting(one, now);
+                // Who answers is there; whom it names is asked, and not passed on by its word alone.
+                let mut waiting = waiting.into_iter();
+                if let Some(answerer) = waiting.next() {
+                    self.remember_waiting(answerer, now);
+                }
+                for named in waiting {
+                    if named.identity.node != self.me.node && !self.waiting.contains_key(&named.identity.node) {
+                        self.effects.dials.push(Dial::Join(named.identity.addr));
+                    }
                 }
                 Step::Done(Done::Waiting)
             }
@@ -175,7 +186,7 @@ impl Core {
             Request::Who { .. } => None,
             Request::Join(claim) => {
                 if let Err(refusal) = self.check_claim(claim) {
-                    return Reply::Now(self.refuse(peer, refusal));
+                    return Reply::Now(self.refuse(peer, refusal, now));
                 }
                 None
             }
@@ -187,7 +198,7 @@ impl Core {
         if let Some(badge) = badge
             && let Err(refusal) = self.check_badge(badge)
         {
-            return Reply::Now(self.refuse(peer, refusal));
+            return Reply::Now(self.refuse(peer, refusal, now));
         }
         match request {
             Request::Who { asker, over } => Reply::Now(self.asked_who(&asker, over, now)),
@@ -214,10 +225,18 @@ impl Core {
     }
 
     /// One message on each side: the refusal travels, and is told here.
-    pub(crate) fn refuse(&mut self, peer: SocketAddr, refusal: Refusal) -> Response {
+    pub(crate) fn refuse(&mut self, peer: SocketAddr, refusal: Refusal, now: Instant) -> Response {
         self.meters.refused(refusal.why);
-        warn!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
-        self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
+        let again = self.refused.as_ref().is_some_and(|(at, ip, last)| {
+            (*ip, last) == (peer.ip(), &refusal) && now.saturating_duration_since(*at) < REFUSAL_PAUSE
+        });
+        if again {
+            debug!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
+        } else {
+            warn!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
+            self.refused = Some((now, peer.ip(), refusal.clone()));
+            self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
+        }
         Response::Refused(refusal)
     }
 
@@ -270,7 +289,7 @@ impl Core {
 
     fn asked_join(&mut self, claim: Claim, now: Instant) -> Reply {
         let (identity, boot) = (claim.iam.identity, claim.iam.boot);
-        let Some(cluster) = self.cluster else {
+        if self.cluster.is_none() {
             if claim.iam.cluster.is_some() {
                 // There is a cluster, and it knocks: the way in is to knock back.
                 self.effects.dials.push(Dial::Join(identity.addr));
@@ -283,15 +302,16 @@ impl Core {
                 self.remember_waiting(Waiting { identity, record: claim.record }, now);
             }
             return Reply::Now(Response::Forming(waiting));
-        };
+        }
         if boot == self.boot {
-            return Reply::Now(Response::Admitted { cluster, epoch: self.me.epoch, reached: true }); // it found itself
+            // It found itself: that lets nobody in.
+            return Reply::Now(if self.is_inside() { Response::Same } else { Response::Forming(Vec::new()) });
         }
         if identity.node == self.me.node {
-            return Reply::Now(self.refuse(identity.addr, self.id_taken(identity, self.me.addr)));
+            return Reply::Now(self.refuse(identity.addr, self.id_taken(identity, self.me.addr), now));
         }
         if claim.iam.name == self.record.name {
-            return Reply::Now(self.refuse(identity.addr, self.name_taken(&claim.iam, self.me)));
+            return Reply::Now(self.refuse(identity.addr, self.name_taken(&claim.iam, self.me), now));
         }
         let holders = self.holders(&claim);
         if holders.is_empty() || claim.iam.replace {
@@ -330,11 +350,11 @@ impl Core {
                     && answer.cluster == self.cluster;
                 if lives && holder.node == claim.iam.identity.node {
                     let refusal = self.id_taken(claim.iam.identity, holder.addr);
-                    return self.refuse(claim.iam.identity.addr, refusal);
+                    return self.refuse(claim.iam.identity.addr, refusal, now);
                 }
                 if lives && answer.name == claim.iam.name {
                     let refusal = self.name_taken(&claim.iam, *holder);
-                    return self.refuse(claim.iam.identity.addr, refusal);
+                    return self.refuse(claim.iam.identity.addr, refusal, now);
                 }
             }
         }
@@ -405,6 +425,9 @@ impl Core {
         }
     }
 }
+
+/// How long the same refusal to the same host is not told again here: it asks again and again, and others have news to tell.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Most holders that one claim may set us looking for: one of the UUID, and those of the name.
 const HOLDERS_MAX: usize = 4;

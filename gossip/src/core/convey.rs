@@ -39,6 +39,7 @@ impl Core {
         self.waiting.remove(&identity.node);
         self.disowned.retain(|disowned| disowned.node != identity.node);
         self.effects.changed = true;
+        self.exchange_soon(now);
         self.event_of(identity.node, Event::Up);
         self.await_record(identity, now);
         self.settle_name(identity.node, now);
@@ -78,6 +79,7 @@ impl Core {
             }
         }
         self.effects.changed = true;
+        self.exchange_soon(now);
         self.plan_reaping(now);
         self.yield_name(identity.node, now);
     }

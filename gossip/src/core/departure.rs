@@ -78,17 +78,16 @@ impl Core {
         }
     }
 
-    /// Forgets a member that left or failed, here only: Consul's `-prune`.
+    /// Has a member that failed or left dropped from the list, everywhere.
     pub(crate) fn prune(&mut self, name: &str, now: Instant) {
-        let by = Some(self.me.node);
-        let gone: Vec<_> = self
-            .book
-            .iter()
-            .filter(|entry| entry.state == State::Left && entry.name() == Some(name))
-            .map(|entry| entry.identity.node)
-            .collect();
-        for node in gone {
-            self.reap(node, crate::member::Cause { kind: Kind::Forced, by }, now);
+        let by = self.me.node;
+        let gone = self.book.iter().filter(|entry| !entry.is_alive() && entry.name() == Some(name));
+        let gone: Vec<_> = gone.map(|entry| (entry.identity.node, entry.identity.epoch)).collect();
+        for (node, epoch) in gone {
+            if self.take_departure(node, Departed { epoch, kind: Kind::Pruned, by }, now) {
+                self.tell(&Item::Departed { node, epoch, kind: Kind::Pruned, by });
+            }
         }
+        self.settle(now);
     }
 }

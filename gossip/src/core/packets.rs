@@ -99,13 +99,17 @@ impl Core {
             return false;
         }
         let Some(entry) = self.book.get_mut(node) else { return false };
-        let stale = departed.epoch < entry.identity.epoch || entry.departed.is_some_and(|known| known.epoch >= departed.epoch);
-        if stale {
+        let order = |departed: &Departed| (departed.epoch, departed.kind == Kind::Pruned);
+        let stale = entry.departed.is_some_and(|known| order(&known) >= order(&departed));
+        if stale || departed.epoch < entry.identity.epoch {
             return false;
         }
         entry.departed = Some(departed);
         if departed.epoch == entry.identity.epoch {
             self.depart(node, departed, now);
+            if departed.kind == Kind::Pruned {
+                self.reap(node, Cause { kind: Kind::Pruned, by: Some(departed.by) }, now);
+            }
         }
         true
     }

@@ -43,12 +43,12 @@ impl Core {
     }
 
     /// This agent is asked who it is.
-    pub(super) fn asked_who(&mut self, asker: &Iam, over: Option<(u64, Kind)>, now: Instant) -> Response {
+    pub(super) fn asked_who(&mut self, asker: &Iam, over: Option<(Uuid, u64, Kind)>, now: Instant) -> Response {
         if self.is_inside() && self.cluster.is_some() && asker.cluster == self.cluster {
             if asker.identity.node == self.me.node && asker.boot != self.boot && !asker.quiet {
                 self.contest(asker.identity, now);
             }
-            if let Some((epoch, kind)) = over {
+            if let Some((_, epoch, kind)) = over.filter(|(node, ..)| *node == self.me.node) {
                 self.told_departed(Departed { epoch, kind, by: asker.identity.node }, now);
             }
         }

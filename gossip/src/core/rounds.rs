@@ -25,8 +25,14 @@ const LONELY_DIALS: usize = 4;
 const RECONNECT_EVERY: Duration = Duration::from_secs(30);
 /// How often tables are compared in a cluster of up to 32; larger ones do it less often, so that the load stays the same.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(30);
-/// How often agents without a cluster ask each other for one.
+/// A timer so late tells that this agent was asleep: stopped, suspended, or starved of CPU.
+const ASLEEP: Duration = Duration::from_secs(1);
+/// How long after a change tables are compared: when gossip should have done, as simulated (three seconds).
+const EXCHANGE_SOON: Duration = Duration::from_secs(3);
+/// How often agents without a cluster ask each other for one, in their first seconds.
 const FORM_EVERY: Duration = Duration::from_millis(250);
+/// How often they do later: somebody is missing, and may be for long.
+const FORM_EVERY_LATER: Duration = Duration::from_secs(1);
 /// How long an agent without a cluster is remembered.
 const FORM_MEMORY: Duration = Duration::from_secs(10);
 /// Most kept peers: enough that some live, whatever happened meanwhile.
@@ -39,7 +45,7 @@ impl Core {
         self.wheel.set(Due::Exchange, now, exchange);
         let reconnect = self.jittered(RECONNECT_EVERY);
         self.wheel.set(Due::Reconnect, now, reconnect);
-        self.wheel.set(Due::Lonely, now, Duration::ZERO);
+        self.plan_lonely(now, Duration::ZERO);
         if self.cluster.is_none() {
             self.wheel.set(Due::Form, now, FORM_EVERY);
         }
@@ -52,11 +58,15 @@ impl Core {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
-        while let Some(due) = self.wheel.take(now) {
+        while let Some((due, late)) = self.wheel.take(now) {
             match due {
-                Due::Foca(timer) => self.foca_timer(timer, now),
+                Due::Foca(timer) => self.foca_timer(timer, late, now),
                 Due::Fetch(node, tries) => self.fetch(node, tries, now),
                 Due::Exchange => self.exchange_due(now),
+                Due::ExchangeSoon => {
+                    self.exchange_planned = false;
+                    self.exchange();
+                }
                 Due::Reconnect => self.reconnect_due(now),
                 Due::Lonely => self.lonely_due(now),
                 Due::Reap => self.reap_due(now),
@@ -68,8 +78,11 @@ impl Core {
         self.settle(now);
     }
 
-    fn foca_timer(&mut self, timer: Timer<Identity>, now: Instant) {
+    fn foca_timer(&mut self, timer: Timer<Identity>, late: Duration, now: Instant) {
         let mut buried = None;
+        if matches!(timer, Timer::PeriodicGossip(_)) {
+            self.gossiped = Some(now);
+        }
         if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
             // foca 2.0 tells a member that it is dead whenever this timer finds it, also when it has refuted meanwhile: 20 to 40
             // needless rejoins a minute in a cluster of 1,000 with 5 % loss. So it finds only who is still suspected.
@@ -77,6 +90,12 @@ impl Core {
                 member.id() == member_id && member.incarnation() == *incarnation && member.state() == Swim::Suspect
             });
             if !suspected {
+                return;
+            }
+            if late > ASLEEP {
+                // This agent slept while the suspected might have refuted: it gets its time again.
+                let patience = self.config.timing.foca(self.sized_for, Duration::ZERO).suspect_to_down_after;
+                self.wheel.set(Due::Foca(timer), now, patience);
                 return;
             }
             buried = Some(*member_id);
@@ -101,10 +120,24 @@ impl Core {
         let scale = if size > 32.0 { (size.log2().ceil() - 5.0) as u32 + 1 } else { 1 };
         let next = self.jittered(EXCHANGE_EVERY * scale);
         self.wheel.set(Due::Exchange, now, next);
+        self.exchange();
+    }
+
+    fn exchange(&mut self) {
         if self.is_inside()
             && let Some(addr) = self.book.alive().map(|entry| entry.identity.addr).choose(&mut self.rng)
         {
             self.effects.dials.push(Dial::Exchange(addr));
+        }
+    }
+
+    /// A member came or went: a moment later, tables are compared with somebody. Gossip alone leaves one or the other without
+    /// the news for half a minute.
+    pub(super) fn exchange_soon(&mut self, now: Instant) {
+        if !self.exchange_planned {
+            self.exchange_planned = true;
+            let after = EXCHANGE_SOON.mul_f64(self.rng.random_range(0.5..1.5));
+            self.wheel.set(Due::ExchangeSoon, now, after);
         }
     }
 
@@ -130,12 +163,20 @@ impl Core {
             self.event(Event::Alone);
             self.disowned = self.book.failed().map(|entry| entry.identity).collect();
             self.lonely = LONELY_MIN;
-            self.wheel.set(Due::Lonely, now, Duration::ZERO);
+            self.plan_lonely(now, Duration::ZERO);
+        }
+    }
+
+    fn plan_lonely(&mut self, now: Instant, after: Duration) {
+        if !self.lonely_planned {
+            self.lonely_planned = true;
+            self.wheel.set(Due::Lonely, now, after);
         }
     }
 
     /// Nobody else is there: some of those who were are dialed.
     fn lonely_due(&mut self, now: Instant) {
+        self.lonely_planned = false;
         let takes_part = matches!(self.standing, Standing::Inside | Standing::Outside);
         if !takes_part || self.book.alive().next().is_some() {
             self.lonely = LONELY_MIN;
@@ -147,7 +188,7 @@ impl Core {
         self.effects.dials.extend(chosen.into_iter().map(Dial::Join));
         let wait = self.jittered(self.lonely);
         self.lonely = (self.lonely * 2).min(LONELY_MAX);
-        self.wheel.set(Due::Lonely, now, wait);
+        self.plan_lonely(now, wait);
     }
 
     /// Agents that wait for a cluster ask each other for it.
@@ -158,7 +199,8 @@ impl Core {
         self.waiting.retain(|_, (_, heard)| now.saturating_duration_since(*heard) < FORM_MEMORY);
         let addrs: Vec<SocketAddr> = self.waiting.values().map(|(waiting, _)| waiting.identity.addr).collect();
         self.effects.dials.extend(addrs.into_iter().map(Dial::Join));
-        let next = self.jittered(FORM_EVERY);
+        let early = now.saturating_duration_since(self.started) < FORM_MEMORY;
+        let next = self.jittered(if early { FORM_EVERY } else { FORM_EVERY_LATER });
         self.wheel.set(Due::Form, now, next);
     }
 

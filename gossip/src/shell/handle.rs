@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -78,6 +78,11 @@ impl Handle {
         self.shared.events.subscribe()
     }
 
+    /// Rises whenever [`Handle::members`], or who waits, changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
     /// This agent: UUID, epoch and gossip address.
     pub fn identity(&self) -> Identity {
         self.shared.lock().identity()
@@ -145,7 +150,7 @@ impl Handle {
         self.shared.with(|core, now| core.force_leave(name, now))
     }
 
-    /// Forgets a member that left, in this agent's list.
+    /// Has a member that failed or left dropped from the list, everywhere: Consul's `-prune`.
     pub fn prune(&self, name: &str) {
         self.shared.with(|core, now| core.prune(name, now));
     }

@@ -1,5 +1,4 @@
 //! Conversations over TCP: those that others begin, and our own. Each read has a deadline, each message a bound.
-#![allow(clippy::disallowed_methods)] // part of the shell
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use ring::rand::SecureRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
@@ -47,6 +47,13 @@ pub enum Joined {
 struct Line {
     stream: TcpStream,
     sealed: Sealed,
+    room: Arc<Semaphore>,
+}
+
+/// A message, and the room that it takes.
+struct Message {
+    bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Line {
@@ -56,9 +63,9 @@ impl Line {
     }
 
     /// The next message; none when the other side is done; a refusal, if there is no key in common to seal it with.
-    async fn receive(&mut self) -> io::Result<Option<Result<Vec<u8>, Refusal>>> {
+    async fn receive(&mut self) -> io::Result<Option<Result<Message, Refusal>>> {
         within(MESSAGE_TIMEOUT, async {
-            let mut message = Vec::new();
+            let (mut message, mut room) = (Vec::new(), None::<OwnedSemaphorePermit>);
             loop {
                 let mut head = [0; 4];
                 if self.stream.read(&mut head[..1]).await? == 0 {
@@ -70,13 +77,20 @@ impl Line {
                 if length > PIECE_BYTES_MAX {
                     return Err(broken("a piece is too long"));
                 }
+                if !message.is_empty() {
+                    let more = self.room.clone().try_acquire_owned().map_err(|_| broken("no room for more long messages"))?;
+                    match &mut room {
+                        Some(room) => room.merge(more),
+                        None => room = Some(more),
+                    }
+                }
                 let mut piece = vec![0; length];
                 self.stream.read_exact(&mut piece).await?;
                 if head & REFUSAL_MARK != 0 {
                     return read_refusal(&mut Reader::new(&piece)).map(|refusal| Some(Err(refusal))).map_err(io::Error::other);
                 }
                 if self.sealed.open(piece, &mut message).map_err(io::Error::other)? {
-                    return Ok(Some(Ok(message)));
+                    return Ok(Some(Ok(Message { bytes: message, _room: room })));
                 }
             }
         })
@@ -86,7 +100,7 @@ impl Line {
     async fn ask(&mut self, request: &Request) -> io::Result<Response> {
         self.send(&request.encode()).await?;
         match self.receive().await? {
-            Some(Ok(message)) => Response::decode(&message).map_err(io::Error::other),
+            Some(Ok(message)) => Response::decode(&message.bytes).map_err(io::Error::other),
             Some(Err(refusal)) => Ok(Response::Refused(refusal)),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
@@ -121,7 +135,7 @@ async fn connect(shared: &Shared, addr: SocketAddr) -> io::Result<Result<Line, R
         Err(refusal) => return Ok(Err(refusal)),
     };
     stream.write_all(&answer).await?;
-    Ok(Ok(Line { stream, sealed }))
+    Ok(Ok(Line { stream, sealed, room: shared.room.clone() }))
 }
 
 /// Leads one conversation to its end.
@@ -274,7 +288,7 @@ async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAdd
     .await?;
     let sealed = shared.with(|core, _| stream::answered(&answer, core.ring(), own));
     let mut line = match sealed {
-        Ok(sealed) => Line { stream, sealed },
+        Ok(sealed) => Line { stream, sealed, room: shared.room.clone() },
         Err(refusal) => return refuse_in_clear(shared, stream, peer, refusal).await,
     };
     for _ in 0..REQUESTS_MAX {
@@ -283,9 +297,9 @@ async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAdd
             Some(Ok(message)) => message,
             Some(Err(_)) => return Err(broken("a refusal where a question was due")),
         };
-        let response = match Request::decode(&message) {
+        let response = match Request::decode(&message.bytes) {
             Ok(request) => respond(shared, peer, request).await,
-            Err(_) => shared.with(|core, _| core.refuse(peer, Refusal::new(Why::Malformed, "the request cannot be read"))),
+            Err(_) => shared.with(|core, now| core.refuse(peer, Refusal::new(Why::Malformed, "the request cannot be read"), now)),
         };
         line.send(&response.encode()).await?;
     }
@@ -296,7 +310,7 @@ async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAdd
 async fn refuse_in_clear(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr, refusal: Refusal) -> io::Result<()> {
     let mut body = Vec::new();
     put_refusal(&refusal, &mut body);
-    shared.with(|core, _| core.refuse(peer, refusal));
+    shared.with(|core, now| core.refuse(peer, refusal, now));
     let head = REFUSAL_MARK | u32::try_from(body.len()).unwrap_or(0);
     within(GREETING_TIMEOUT, async {
         stream.write_all(&head.to_be_bytes()).await?;

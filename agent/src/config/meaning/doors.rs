@@ -102,8 +102,8 @@ impl Meaning {
             default_reads: self.word(
                 "default_reads",
                 &file.default_reads,
-                &[("local", DefaultReads::Local), ("consul", DefaultReads::Consul)],
-                DefaultReads::Local,
+                &[("muster", DefaultReads::Muster), ("consul", DefaultReads::Consul)],
+                DefaultReads::Muster,
             ),
         }
     }

@@ -5,35 +5,13 @@ use std::path::PathBuf;
 use muster_catalog::{Meta, NodeName};
 use smol_str::SmolStr;
 
-use super::{Meaning, text, value};
+use super::{Meaning, text};
 use crate::config::address::Host;
 use crate::config::file::ConfigFile;
 use crate::config::names::{META_PAIRS_MAX, check_meta_pair, is_label};
 use crate::config::read::Given;
 
 impl Meaning {
-    pub(super) fn bootstrap(&mut self, file: &ConfigFile) -> bool {
-        let expect = file.bootstrap_expect.as_ref().filter(|given| given.value != 0);
-        if let Some(given) = expect.filter(|given| given.value < 0) {
-            self.fault("bootstrap_expect", given, given.value.to_string(), "must be 1, or 0 for not given");
-        }
-        if let (Some(given), true) = (expect, value(&file.bootstrap, false)) {
-            self.fault(
-                "bootstrap_expect",
-                given,
-                given.value.to_string(),
-                "cannot stand beside bootstrap = true: remove one of them",
-            );
-        }
-        let bootstrap = self.dev || expect.is_some() || value(&file.bootstrap, false);
-        if !bootstrap && self.complete {
-            self.warnings.push(
-                "neither bootstrap nor bootstrap_expect is set: with an empty data_dir this server waits for a leader".to_owned(),
-            );
-        }
-        bootstrap
-    }
-
     pub(super) fn data_dir(&mut self, file: &ConfigFile) -> Option<PathBuf> {
         match text(&file.data_dir) {
             _ if self.dev => None,

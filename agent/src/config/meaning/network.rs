@@ -75,6 +75,7 @@ impl Meaning {
         let http = self.listen("addresses.http", &own.http, &file.client_addr, http_port, true);
         let dns = self.listen("addresses.dns", &own.dns, &file.client_addr, dns_port, false);
         let at = |port: Option<u16>| port.map(|port| SocketAddr::new(bind, port));
+        let gossip = self.ip("serf_lan", &file.serf_lan).unwrap_or(bind);
         let addresses = Addresses {
             bind,
             advertise,
@@ -89,7 +90,7 @@ impl Meaning {
                 })
                 .collect(),
             server: at(server_port),
-            serf_lan: at(lan_port),
+            serf_lan: lan_port.map(|port| SocketAddr::new(gossip, port)),
             serf_wan: at(wan_port),
             unix_sockets: self.unix_sockets(file),
         };

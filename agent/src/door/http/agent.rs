@@ -58,7 +58,7 @@ pub(super) const ROUTES: &[Route] = &[
     agent("/v1/agent/version", &[(Method::GET, Handler::Now(about::version))]),
     agent("/v1/agent/members", &[(Method::GET, Handler::Now(members::all))]),
     agent("/v1/agent/join/", &[(Method::PUT, Handler::Soon(members::join))]),
-    agent("/v1/agent/force-leave/", &[(Method::PUT, Handler::Now(members::force_leave))]),
+    agent("/v1/agent/force-leave/", &[(Method::PUT, Handler::Soon(members::force_leave))]),
     agent("/v1/agent/maintenance", &[(Method::PUT, Handler::Soon(orders::maintenance))]),
     agent("/v1/agent/reload", &[(Method::PUT, Handler::Soon(orders::reload))]),
     agent("/v1/agent/leave", &[(Method::PUT, Handler::Soon(orders::leave))]),

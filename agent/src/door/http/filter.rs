@@ -9,7 +9,7 @@ use regex::Regex;
 use smol_str::SmolStr;
 
 use super::error::HttpError;
-use super::fields::{Fields, NodeView, See, ServiceNodeView, Shown, Value};
+use super::fields::{Fields, MemberView, NodeView, See, ServiceNodeView, Shown, Value};
 
 mod parse;
 use parse::{Expression, Match, Operator};
@@ -85,6 +85,8 @@ pub(super) enum Rows {
     Health,
     /// `health/{node,checks,state}`, `agent/checks`.
     Checks,
+    /// `agent/members`.
+    Members,
 }
 
 impl Filter {
@@ -103,6 +105,10 @@ impl Filter {
             Rows::ServiceNodes => compile(expression, &ServiceNodeView { node, service, datacenter })?,
             Rows::Services => compile(expression, service)?,
             Rows::Checks => compile(expression, &*checks[0])?,
+            Rows::Members => {
+                let tags = Default::default();
+                compile(expression, &MemberView { name: "", address: "", port: 0, tags: &tags, status: 0 })?
+            }
             Rows::Health => compile(expression, &HealthSpecimen { node: NodeView { node, datacenter }, service, checks })?,
         };
         Ok(Some(Self(test)))

@@ -23,6 +23,7 @@ mod json;
 mod kv;
 mod later;
 mod limit;
+mod operator;
 mod options;
 mod path;
 mod query;

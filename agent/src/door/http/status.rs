@@ -19,7 +19,8 @@ pub(super) const ROUTES: &[Route] = &[
 fn leader(door: Arc<Door>, call: Call) -> Answering {
     Box::pin(async move {
         door.must_be_here(&call)?;
-        let leader = door.desk.servers(&call.who).await.ok().and_then(|servers| servers.leader);
+        let servers = door.desk.servers(&{ call }.who).await.unwrap_or_default();
+        let leader = servers.leader().and_then(|leader| leader.address);
         let mut out = Vec::new();
         json::text(&mut out, &leader.map(|address| address.to_string()).unwrap_or_default());
         Ok(Reply::json(out))
@@ -29,11 +30,12 @@ fn leader(door: Arc<Door>, call: Call) -> Answering {
 fn peers(door: Arc<Door>, call: Call) -> Answering {
     Box::pin(async move {
         door.must_be_here(&call)?;
-        let servers = door.desk.servers(&call.who).await?;
-        if servers.leader.is_none() {
+        let servers = door.desk.servers(&{ call }.who).await?;
+        if servers.leader().is_none() {
             return Err(HttpError::Server("No cluster leader".into()));
         }
-        let peers: Vec<String> = servers.voters.iter().map(ToString::to_string).collect();
+        let voters = servers.servers.iter().filter(|server| server.votes);
+        let peers: Vec<String> = voters.filter_map(|server| server.address).map(|address| address.to_string()).collect();
         Ok(Reply::json(json::texts(peers.iter().map(String::as_str))))
     })
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, FromArgMatches};
 use muster_catalog::{AntiEntropy, NodeName, Run, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -15,7 +14,7 @@ use uuid::Uuid;
 
 use super::{AgentFacts, Config, Door, Listener, routes, serve};
 use crate::config::{AgentFlags, Host};
-use crate::desk::{Bells, Desk, LocalDesk, LocalSettings, Policy, Quorum, Setup, disk};
+use crate::desk::{Bells, Cluster, Desk, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup, disk};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
 
@@ -27,13 +26,10 @@ struct House {
     _dir: tempfile::TempDir,
 }
 
-fn facts() -> Arc<AgentFacts> {
-    let command = AgentFlags::augment_args(clap::Command::new("agent"));
-    let matches = command.try_get_matches_from(["agent", "--dev"]).expect("a flag of Consul's");
-    let flags = AgentFlags::from_arg_matches(&matches).expect("a flag of Consul's");
+fn agent_config() -> crate::config::Config {
+    let flags = AgentFlags::parse(["-dev".into()]).expect("a flag of Consul's");
     let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
-    let config = crate::config::load(&flags, &host).expect("it needs nothing else").config;
-    Arc::new(AgentFacts::new(config, Metrics::unrecorded(false)))
+    crate::config::load(&flags, &host).expect("it needs nothing else").config
 }
 
 async fn house(change: impl FnOnce(&mut Config)) -> House {
@@ -54,6 +50,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         discard_output: false,
         anti_entropy: AntiEntropy::OwnRows,
     };
+    let about = agent_config();
     let desk = Desk::new(Setup {
         name: NodeName::new("test-node").expect("a name"),
         id,
@@ -62,10 +59,10 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         reader,
         bells,
         local: LocalDesk::new(runner, None, disk::Kept { starts: 1, ..disk::Kept::default() }, settings),
+        cluster: Cluster::new(id, about.addresses.clone(), Lone::new(&about, id)),
         forgetful: false,
         hold: Duration::from_secs(10),
         default_reads_fail: false,
-        server_address: ([127, 0, 0, 1], 8300).into(),
         stop: stopping,
         errands,
     });
@@ -78,7 +75,8 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let socket = dir.path().join("http.sock");
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
-    let door = Arc::new(Door::new(config, desk, facts()));
+    let facts = Arc::new(AgentFacts::new(about, Metrics::unrecorded(false)));
+    let door = Arc::new(Door::new(config, desk, facts));
     let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
     House { address, socket, stop, serving, _dir: dir }
 }

@@ -35,6 +35,7 @@ impl Rooms for DeskRooms {
                 Method::Query => desk.answer_letter(&call.body).await.map(Answer::Whole),
                 Method::ReadIndex => read_index(&desk, &call).await.map(Answer::Whole),
                 Method::Feed => feed(&desk, &call).map(Answer::Frames),
+                Method::Order => desk.answer_order(&call.body).await.map(Answer::Whole),
                 method => Err(Refusal::new(Code::Method, format!("{} is not answered here", method.path()))),
             }
         })

@@ -124,6 +124,8 @@ impl Writer {
         let (mut count, mut bytes) = (0, 0);
         // where the log ends after this commit, and the lowest end on the way there
         let (mut end, mut lowest): (Option<Option<u64>>, Option<Option<u64>>) = (None, None);
+        #[cfg(test)]
+        slow::wait(&self.shared.path);
         let tx = self.shared.db.begin_write()?;
         {
             let mut header = tx.open_table(HEADER)?;
@@ -193,5 +195,26 @@ impl Writer {
                 Op::Committed(_) | Op::Purge(_) => {}
             }
         }
+    }
+}
+
+/// Disks that take their time, for tests.
+#[cfg(test)]
+pub(super) mod slow {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    static DISKS: Mutex<BTreeMap<PathBuf, Duration>> = Mutex::new(BTreeMap::new());
+
+    /// Each commit of the log in this directory takes so much longer.
+    pub(in crate::raft) fn slow_disk(dir: &Path, by: Duration) {
+        DISKS.lock().unwrap().insert(dir.to_owned(), by);
+    }
+
+    pub(super) fn wait(log: &Path) {
+        let by = log.parent().and_then(|dir| DISKS.lock().unwrap().get(dir).copied());
+        std::thread::sleep(by.unwrap_or_default());
     }
 }

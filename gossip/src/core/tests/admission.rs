@@ -166,3 +166,32 @@ fn joining_again_changes_nothing() {
     assert!(net.all_see(5));
     assert_eq!(net.events(addr(4), |event| matches!(event, Event::Epoch(_))), 0);
 }
+
+#[test]
+fn a_host_re_imaged_a_hundred_times_is_one_member() {
+    let mut net = Net::cluster(32, 5);
+    for n in 0..100u128 {
+        net.kill(addr(3));
+        net.start(Config { node: Uuid::from_u128(1000 + n), ..config(3) });
+        assert_eq!(net.join(addr(3), addr((n % 3) as u16)), Done::Well, "the {n}th time");
+        net.run(secs(2));
+    }
+    net.run(secs(10));
+    assert!(net.all_see(5));
+    assert!(net.nodes.values().all(|node| node.core.members().len() == 5), "the dead of that name are forgotten");
+}
+
+#[test]
+fn an_agent_restarted_a_hundred_times_never_fails() {
+    let mut net = Net::cluster(33, 5);
+    for n in 0..100 {
+        net.kill(addr(3));
+        net.start(Config { epoch: (2 + n) << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(0), addr(1)], ..config(3) });
+        net.run(secs(1));
+    }
+    net.run(secs(20));
+    assert!(net.all_see(5));
+    for n in [0, 1, 2, 4] {
+        assert_eq!(net.events(addr(n), |event| matches!(event, Event::Down(_))), 0, "at {n}");
+    }
+}

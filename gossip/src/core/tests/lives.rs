@@ -74,6 +74,9 @@ fn one_that_failed_can_be_made_to_leave() {
     net.until(secs(5), |net| net.nodes.keys().all(|at| net.seen(*at, "node-4") == Some(State::Left))).expect("all know");
     net.with(addr(0), |core, now| core.prune("node-4", now));
     assert_eq!(net.seen(addr(0), "node-4"), None);
+    net.until(secs(5), |net| net.nodes.keys().all(|at| net.seen(*at, "node-4").is_none())).expect("all drop it");
+    net.run(secs(120));
+    assert!(net.nodes.keys().all(|at| net.seen(*at, "node-4").is_none()), "and it does not come back");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(super) struct Net {
     pub(super) groups: BTreeMap<SocketAddr, u8>,
     /// Hosts that are gone: nothing answers, nothing is refused.
     pub(super) gone: BTreeSet<SocketAddr>,
+    /// Processes that are stopped: what comes waits for them, as far as a socket's buffer goes.
+    paused: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
     pub(super) sent: BTreeMap<SocketAddr, (u64, u64)>,
     /// The last packets, for whoever wants to repeat them.
     pub(super) recorded: Vec<(SocketAddr, Vec<u8>)>,
@@ -65,6 +67,7 @@ impl Net {
             loss: 0.0,
             groups: BTreeMap::new(),
             gone: BTreeSet::new(),
+            paused: BTreeMap::new(),
             sent: BTreeMap::new(),
             recorded: Vec::new(),
             boots: 0,
@@ -101,6 +104,18 @@ impl Net {
         self.nodes.remove(&at);
     }
 
+    /// Stops the process.
+    pub(super) fn pause(&mut self, at: SocketAddr) {
+        self.paused.insert(at, Vec::new());
+    }
+
+    /// Lets it go on: what waits in its socket comes first.
+    pub(super) fn resume(&mut self, at: SocketAddr) {
+        for bytes in self.paused.remove(&at).unwrap_or_default() {
+            self.with(at, |core, now| core.packet(&bytes, now));
+        }
+    }
+
     pub(super) fn core(&mut self, at: SocketAddr) -> &mut Core {
         &mut self.nodes.get_mut(&at).expect("it runs").core
     }
@@ -129,7 +144,8 @@ impl Net {
         let end = self.now + time;
         loop {
             let packet = self.queue.keys().next().map(|(at, _)| *at);
-            let timer = self.nodes.iter().filter_map(|(at, node)| Some((node.core.next()?, *at))).min();
+            let running = self.nodes.iter().filter(|(at, _)| !self.paused.contains_key(at));
+            let timer = running.filter_map(|(at, node)| Some((node.core.next()?, *at))).min();
             let next = packet.into_iter().chain(timer.map(|(at, _)| at)).min().unwrap_or(end);
             if next > end {
                 break;
@@ -138,7 +154,10 @@ impl Net {
                 && let Some((_, (to, bytes))) = self.queue.pop_first()
             {
                 self.now = self.now.max(next);
-                if self.nodes.contains_key(&to) {
+                if let Some(held) = self.paused.get_mut(&to) {
+                    held.push(bytes);
+                    held.truncate(200);
+                } else if self.nodes.contains_key(&to) {
                     self.with(to, |core, now| core.packet(&bytes, now));
                 }
             } else if let Some((_, at)) = timer {
@@ -214,7 +233,11 @@ impl Net {
     }
 
     fn unreached(&self, from: SocketAddr, to: SocketAddr) -> Option<Reached> {
-        if self.gone.contains(&to) || self.gone.contains(&from) || self.groups.get(&from) != self.groups.get(&to) {
+        if self.paused.contains_key(&to)
+            || self.gone.contains(&to)
+            || self.gone.contains(&from)
+            || self.groups.get(&from) != self.groups.get(&to)
+        {
             return Some(Reached::Silent);
         }
         (!self.nodes.contains_key(&to)).then_some(Reached::Refused)

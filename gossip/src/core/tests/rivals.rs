@@ -56,6 +56,21 @@ fn of_two_that_have_one_name_the_elder_stays_and_nobody_fights() {
 }
 
 #[test]
+fn of_two_that_are_let_in_under_one_name_at_once_one_stays() {
+    for seed in 46..50 {
+        let mut net = Net::cluster(seed, 6);
+        for (n, through) in [(70, 1), (71, 4)] {
+            net.start(Config { name: "twin".into(), ..config(n) });
+            assert_eq!(net.join(addr(n), addr(through)), Done::Well);
+        }
+        net.run(secs(60));
+        let quiet = |net: &Net, n| matches!(net.nodes[&addr(n)].core.standing(), Standing::Quiet(Quiet::Name(_)));
+        assert!(quiet(&net, 70) != quiet(&net, 71), "seed {seed}");
+        assert!((0..6).all(|n| net.alive(addr(n)) == 7), "seed {seed}");
+    }
+}
+
+#[test]
 fn one_that_was_paused_begins_another_life_when_it_wakes() {
     let mut net = Net::cluster(43, 8);
     net.gone.insert(addr(4));
@@ -65,6 +80,27 @@ fn one_that_was_paused_begins_another_life_when_it_wakes() {
     net.until(secs(60), |net| net.all_see(8)).expect("it is back");
     net.run(secs(60));
     assert!(net.all_see(8));
+}
+
+#[test]
+fn one_that_sleeps_buries_nobody_when_it_wakes() {
+    for seed in 70..76 {
+        let mut net = Net::cluster(seed, 8);
+        // It has just begun to suspect others when it is stopped.
+        net.groups.insert(addr(4), 1);
+        net.run(secs(4));
+        net.pause(addr(4));
+        net.groups.clear();
+        net.run(secs(30));
+        net.resume(addr(4));
+        net.until(secs(60), |net| net.all_see(8)).expect("it is back");
+        net.run(secs(60));
+        assert!(net.all_see(8));
+        for n in 0..8 {
+            let buried = |event: &Event| matches!(event, Event::Down(member) if member.name() != "node-4");
+            assert_eq!(net.events(addr(n), buried), 0, "seed {seed}, at {n}");
+        }
+    }
 }
 
 #[test]

@@ -48,3 +48,16 @@ fn of_two_holders_the_elder_stays_whatever_the_order() {
         assert!(whole(&net), "seed {seed}");
     }
 }
+
+#[test]
+fn thirty_of_a_hundred_die_at_once_and_all_know() {
+    let mut net = Net::cluster(300, 100);
+    (60..90).for_each(|n| net.kill(addr(n)));
+    let took = net.until(secs(120), |net| net.all_see(70)).expect("all know");
+    assert!(took <= secs(30), "{took:?}");
+    for n in 60..90 {
+        net.start(Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(0), addr(5), addr(99)], ..config(n) });
+    }
+    let took = net.until(secs(60), |net| net.all_see(100)).expect("they are back");
+    assert!(took <= secs(5), "{took:?}");
+}

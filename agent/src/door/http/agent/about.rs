@@ -4,11 +4,10 @@ use serde_json::{Value, json};
 
 use super::super::Door;
 use super::super::call::{Answer, Call};
-use super::super::json;
 use super::super::reply::Reply;
-use super::facts::Pool;
 use super::{debug, go_json, members, stats};
 use crate::config::{CONSUL_VERSION, Config, MUSTER_VERSION};
+use crate::desk::Member;
 
 /// Builds are to be the same whenever they are made, so none knows when it was made; Consul's own stand-in for that.
 const BUILD_DATE: &str = "1970-01-01T00:00:01Z";
@@ -19,7 +18,6 @@ const COORDINATE_DIMENSIONS: usize = 8;
 /// `GET self`.
 pub(super) fn this(door: &Door, _: &Call) -> Answer {
     let config = door.facts.config();
-    let own = door.facts.own(Pool::Lan, door.desk.id());
     let about = json!({
         "Datacenter": config.datacenter,
         "PrimaryDatacenter": config.primary_datacenter,
@@ -39,7 +37,10 @@ pub(super) fn this(door: &Door, _: &Call) -> Answer {
         out.extend_from_slice(&go_json(part));
     }
     out.extend_from_slice(b",\"Member\":");
-    json::object(&mut out, &members::view(&own));
+    match door.desk.cluster().own() {
+        Some(own) => members::show(&mut out, &own),
+        None => members::show(&mut out, &Member::of(&config, door.desk.id())),
+    }
     out.extend_from_slice(b",\"Stats\":");
     out.extend_from_slice(&go_json(&stats::all(door, &config)));
     out.extend_from_slice(b",\"Meta\":");

@@ -10,7 +10,7 @@ use crate::config::{CONSUL_VERSION, Config, Listen, duration};
 
 /// All of it.
 pub(super) fn all(config: &Config) -> Value {
-    let parts = [agent(config), ports(config), dns(config), http(config), checks(config), raft(config)];
+    let parts = [agent(config), cluster(config), ports(config), dns(config), http(config), checks(config), raft(config)];
     let all: Map<String, Value> = parts
         .into_iter()
         .filter_map(|part| match part {
@@ -68,6 +68,36 @@ fn agent(config: &Config) -> Value {
         },
         "UIConfig": { "Enabled": false },
         "Version": CONSUL_VERSION,
+    })
+}
+
+fn cluster(config: &Config) -> Value {
+    let cluster = &config.cluster;
+    let (join, gossip, autopilot) = (&cluster.join, &cluster.gossip, &cluster.autopilot);
+    json!({
+        "AutopilotCleanupDeadServers": autopilot.cleanup_dead_servers,
+        "AutopilotLastContactThreshold": time(autopilot.last_contact_threshold),
+        "AutopilotMaxTrailingLogs": autopilot.max_trailing_logs,
+        "AutopilotMinQuorum": autopilot.min_quorum,
+        "AutopilotServerStabilizationTime": time(autopilot.server_stabilization_time),
+        "BootstrapExpect": if config.bootstrap { 0 } else { cluster.bootstrap_expect },
+        "EncryptKey": if gossip.key.is_some() { "hidden" } else { "" },
+        "EncryptVerifyIncoming": true,
+        "EncryptVerifyOutgoing": true,
+        "GossipLANGossipInterval": time(gossip.gossip_interval),
+        "GossipLANGossipNodes": gossip.gossip_nodes,
+        "GossipLANProbeInterval": time(gossip.probe_interval),
+        "GossipLANProbeTimeout": time(gossip.probe_timeout),
+        "GossipLANRetransmitMult": gossip.retransmit_mult,
+        "GossipLANSuspicionMult": gossip.suspicion_mult,
+        "RPCClientTimeout": time(cluster.rpc.client_timeout),
+        "RPCHandshakeTimeout": time(cluster.rpc.handshake_timeout),
+        "RPCMaxConnsPerClient": cluster.rpc.max_conns_per_client,
+        "ReconnectTimeoutLAN": time(gossip.reconnect_timeout),
+        "RejoinAfterLeave": join.rejoin_after_leave,
+        "RetryJoinIntervalLAN": time(join.interval),
+        "RetryJoinLAN": join.retry.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "RetryJoinMaxAttemptsLAN": join.attempts_max.unwrap_or(0),
     })
 }
 

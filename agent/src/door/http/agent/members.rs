@@ -1,39 +1,69 @@
-//! Who is in the cluster. This server is alone in it: membership of others is not in this version.
+//! Who is in the cluster, and who is brought in or counted out.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use tokio::net::lookup_host;
-use tokio::time::timeout;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::super::Door;
 use super::super::call::{Answer, Answering, Call};
 use super::super::error::HttpError;
 use super::super::fields::MemberView;
+use super::super::filter::Rows;
 use super::super::json;
 use super::super::reply::Reply;
-use super::facts::{Own, Pool};
-use super::{TheDoor, soon};
-use crate::config::Config;
+use super::{TheDoor, filter, obey, soon};
+use crate::config::JoinAddress;
+use crate::desk::{ClusterError, ClusterOrder, DeskError, Member, Order, Unmet};
 
-/// Time for the name of a host to be resolved: longer than one lost packet and its repetition by the usual resolver (5 s).
-const RESOLVE_WAIT: Duration = Duration::from_secs(6);
-
-/// The status of a member that is alive.
-const ALIVE: u8 = 1;
-
-/// An empty `wan` is none.
-fn pool(call: &Call) -> Pool {
-    if call.query.filled("wan").is_some() { Pool::Wan } else { Pool::Lan }
+/// Which of the two pools of members is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pool {
+    /// Of this datacenter.
+    Lan,
+    /// Of the servers of all datacenters: there is one.
+    Wan,
 }
 
-pub(super) fn view(own: &Own) -> MemberView<'_> {
-    MemberView { name: &own.name, address: &own.address, port: own.port, tags: &own.tags, status: ALIVE }
+impl Pool {
+    /// The members of a pool, as it knows them.
+    fn members(self, door: &Door) -> Vec<Member> {
+        let members = door.desk.cluster().members();
+        match self {
+            Pool::Lan => members,
+            Pool::Wan => members.into_iter().filter(Member::is_server).map(|member| across(door, member)).collect(),
+        }
+    }
 }
 
-/// `GET members`.
+/// A server as other datacenters would know it.
+fn across(door: &Door, member: Member) -> Member {
+    let config = door.facts.config();
+    let own = member.id == door.desk.id();
+    let ip = if own { config.addresses.advertise_wan } else { member.address.ip() };
+    let port = member.tag("wan_join_port").parse().unwrap_or_else(|_| member.address.port());
+    Member { name: format_smolstr!("{}.{}", member.name, door.datacenter()), address: SocketAddr::new(ip, port), ..member }
+}
+
+/// A member as clients see it.
+fn view<T>(member: &Member, look: impl FnOnce(&MemberView<'_>) -> T) -> T {
+    let address = member.address.ip().to_string();
+    look(&MemberView {
+        name: &member.name,
+        address: &address,
+        port: member.address.port(),
+        tags: &member.tags,
+        status: member.standing.number(),
+    })
+}
+
+/// Shows a member.
+pub(super) fn show(out: &mut Vec<u8>, member: &Member) {
+    view(member, |view| json::object(out, view));
+}
+
+/// `GET members`. An empty `wan` is none.
 pub(super) fn all(door: &Door, call: &Call) -> Answer {
-    let pool = pool(call);
+    let pool = if call.query.filled("wan").is_some() { Pool::Wan } else { Pool::Lan };
     match call.query.filled("segment") {
         Some(_) if pool == Pool::Wan => {
             return Err(HttpError::BadRequest("Cannot provide a segment with wan=true".to_owned()));
@@ -43,64 +73,56 @@ pub(super) fn all(door: &Door, call: &Call) -> Answer {
         }
         _ => {}
     }
-    let own = door.facts.own(pool, door.desk.id());
-    let mut out = Vec::with_capacity(512);
-    json::list(&mut out, [own].iter(), |out, own| json::object(out, &view(own)));
+    let filter = filter(call, Rows::Members)?;
+    let mut out = Vec::with_capacity(1024);
+    let members = pool.members(door);
+    let admitted = |member: &&Member| filter.as_ref().is_none_or(|filter| view(member, |view| filter.admits(view)));
+    json::list(&mut out, members.iter().filter(admitted), show);
     Ok(Reply::json(out))
 }
 
 /// `PUT join/<address>`: joining oneself succeeds, as it does in Consul.
 pub(super) fn join(door: TheDoor, call: Call) -> Answering {
     soon(async move {
-        let pool = if call.query.has("wan") { Pool::Wan } else { Pool::Lan };
-        let address = { call }.rest;
-        if address.is_empty() {
+        let across = call.query.has("wan");
+        let Call { rest, who, .. } = call;
+        if rest.is_empty() {
             return Err(HttpError::BadRequest("Missing address to join".to_owned()));
         }
-        let config = door.facts.config();
-        let failed = |why: &str| Err(HttpError::Server(format!("1 error occurred:\n\t* Failed to join {address}: {why}\n\n")));
-        let Some(own) = (match pool {
-            Pool::Lan => config.addresses.serf_lan,
-            Pool::Wan => config.addresses.serf_wan,
-        }) else {
-            return failed("this agent has no port for that");
-        };
-        let with_port = with_port(&address, own.port());
-        let found = match timeout(RESOLVE_WAIT, lookup_host(with_port)).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return failed(&error.to_string()),
-            Err(_) => return failed("its name could not be resolved in time"),
-        };
-        for found in found {
-            if is_own(&config, own, found) {
-                return Ok(Reply::nothing());
-            }
+        let failed = |why: String| DeskError::Cluster(ClusterError::NobodyMet(vec![Unmet { asked: rest.to_string(), why }]));
+        let address = JoinAddress::parse(&rest).map_err(failed)?;
+        if across {
+            return match is_own_wan(&door, &address) {
+                true => Ok(Reply::nothing()),
+                false => Err(failed("this version of muster does not join datacenters to each other".to_owned()).into()),
+            };
         }
-        failed("this version of muster runs a single server: it cannot join others")
+        obey(&door, &who, Order::Cluster(ClusterOrder::Join(vec![address]))).await
     })
 }
 
-/// The address with the port that is meant where none is written.
-fn with_port(address: &str, port: u16) -> String {
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    if bare.parse::<std::net::Ipv6Addr>().is_ok() {
-        return format!("[{bare}]:{port}");
-    }
-    if address.contains(':') { address.to_owned() } else { format!("{address}:{port}") }
+/// Whether that is where this server would be met from other datacenters.
+fn is_own_wan(door: &Door, address: &JoinAddress) -> bool {
+    let config = door.facts.config();
+    let (JoinAddress::Address(ip, port), Some(own)) = (address, config.addresses.serf_wan) else { return false };
+    let named = [own.ip(), config.addresses.bind, config.addresses.advertise_wan].contains(ip);
+    port.is_none_or(|port| port == own.port()) && (named || (own.ip().is_unspecified() && ip.is_loopback()))
 }
 
-fn is_own(config: &Config, own: SocketAddr, found: SocketAddr) -> bool {
-    let addresses = &config.addresses;
-    let ip = found.ip();
-    let named = [own.ip(), addresses.bind, addresses.advertise, addresses.advertise_wan].contains(&ip);
-    found.port() == own.port() && (named || (own.ip().is_unspecified() && ip.is_loopback()))
-}
-
-/// `PUT force-leave/<name>`: only what failed can be made to leave. This agent itself is alive: it stays, as in Consul.
-pub(super) fn force_leave(door: &Door, call: &Call) -> Answer {
-    let pool = if call.query.has("wan") { Pool::Wan } else { Pool::Lan };
-    match door.facts.own(pool, door.desk.id()).name == call.rest.as_str() {
-        true => Ok(Reply::nothing()),
-        false => Err(HttpError::Server(format!("agent: No node found with name '{}'", call.rest))),
-    }
+/// `PUT force-leave/<name>`: what failed counts as left. A member that is alive says so and stays, as in Consul.
+pub(super) fn force_leave(door: TheDoor, call: Call) -> Answering {
+    soon(async move {
+        let prune = call.query.has("prune");
+        let across = call.query.has("wan");
+        let Call { rest, who, .. } = call;
+        let name = match across {
+            false => rest,
+            // Servers are in both pools, there under a longer name.
+            true => match rest.strip_suffix(door.datacenter()).and_then(|name| name.strip_suffix('.')) {
+                Some(name) => SmolStr::new(name),
+                None => return Err(DeskError::Cluster(ClusterError::NoSuchMember(rest)).into()),
+            },
+        };
+        obey(&door, &who, Order::Cluster(ClusterOrder::ForceLeave { name, prune })).await
+    })
 }

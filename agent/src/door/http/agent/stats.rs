@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::Door;
 use crate::config::{CONSUL_VERSION, Config};
+use crate::desk::Standing;
 use crate::raft::{Raft, Role, Status};
 
 /// All sections.
@@ -18,12 +19,23 @@ pub(super) fn all(door: &Door, config: &Config) -> Value {
             "cpu_count": std::thread::available_parallelism().map_or(1, usize::from).to_string(),
             "os": std::env::consts::OS,
         },
-        "serf_lan": { "failed": "0", "left": "0", "members": "1" },
+        "serf_lan": serf(door, config),
     });
     if let Some(log) = door.desk.raft() {
         all["raft"] = raft(&log.status());
     }
     all
+}
+
+fn serf(door: &Door, config: &Config) -> Value {
+    let members = door.desk.cluster().members();
+    let count = |standing| members.iter().filter(|member| member.standing == standing).count().to_string();
+    json!({
+        "encrypted": config.cluster.gossip.key.is_some().to_string(),
+        "failed": count(Standing::Failed),
+        "left": count(Standing::Left),
+        "members": members.len().to_string(),
+    })
 }
 
 fn agent(door: &Door) -> Value {
@@ -42,12 +54,13 @@ fn agent(door: &Door) -> Value {
 }
 
 fn consul(door: &Door, config: &Config) -> Value {
+    let leader = door.desk.servers_here().leader().and_then(|leader| leader.address);
     json!({
         "acl": "disabled",
         "bootstrap": config.bootstrap.to_string(),
         "known_datacenters": "1",
         "leader": door.desk.raft().is_some_and(Raft::is_leader).to_string(),
-        "leader_addr": door.desk.servers_here().leader.map(|address| address.to_string()).unwrap_or_default(),
+        "leader_addr": leader.map(|address| address.to_string()).unwrap_or_default(),
         "server": config.server.to_string(),
     })
 }

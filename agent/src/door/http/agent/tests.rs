@@ -302,6 +302,77 @@ async fn one_can_join_oneself_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn members_are_filtered_by_what_they_say_of_themselves() {
+    let house = House::start(&["-node", "n1"]).await;
+    let count =
+        async |filter: &str| house.get(&format!("/v1/agent/members?filter={filter}")).await.json().as_array().map(Vec::len);
+    assert_eq!(count("Tags.role%20==%20consul").await, Some(1));
+    assert_eq!(count("Name%20!=%20n1").await, Some(0));
+    assert_eq!(house.get("/v1/agent/members?filter=Nope%20==%20x").await.status, 500);
+}
+
+#[tokio::test]
+async fn the_servers_are_shown_as_raft_has_them() {
+    let house = House::start(&["-node", "n1"]).await;
+    let shown = house.get("/v1/operator/raft/configuration").await.json();
+    let server = &shown["Servers"][0];
+    assert_eq!((&server["ID"], &server["Node"]), (&json!(house.desk.id().to_string()), &json!("n1")));
+    assert_eq!((&server["Address"], &server["Leader"], &server["Voter"]), (&json!("127.0.0.1:8300"), &json!(true), &json!(true)));
+    assert!(server["LastIndex"].as_u64().is_some_and(|index| index > 0) && shown["Index"].is_u64(), "{shown}");
+    assert_eq!(house.get("/v1/status/leader").await.json(), "127.0.0.1:8300");
+    assert_eq!(house.get("/v1/status/peers").await.json(), json!(["127.0.0.1:8300"]));
+    let path = "/v1/operator/raft/peer";
+    let neither = "Must specify either ?id with the server's ID or ?address with IP:port of peer to remove";
+    house.refused("DELETE", path, "", 400, neither).await;
+    house.refused("DELETE", &format!("{path}?id=a&address=b"), "", 400, "Must specify only one of ?id or ?address").await;
+    let unknown = r#"id "x" was not found in the Raft configuration"#;
+    house.refused("DELETE", &format!("{path}?id=x"), "", 500, unknown).await;
+    house.refused("POST", "/v1/operator/raft/transfer-leader?id=x", "", 500, unknown).await;
+    house.refused("GET", "/v1/operator/raft/configuration?dc=elsewhere", "", 500, "No path to datacenter").await;
+}
+
+#[tokio::test]
+async fn without_a_key_the_ring_is_empty_and_options_are_read_first() {
+    let house = House::start(&[]).await;
+    let path = "/v1/operator/keyring";
+    let empty = house.get(path).await;
+    assert!(empty.status == 500 && empty.body.contains("Keyring is empty (encryption not enabled)"), "{empty:?}");
+    let range = "Invalid relay-factor: Relay factor must be in range: [0, 5]";
+    house.refused("GET", &format!("{path}?relay-factor=9"), "", 400, range).await;
+    let junk = r#"Error parsing relay factor: strconv.Atoi: parsing "x": invalid syntax"#;
+    house.refused("GET", &format!("{path}?relay-factor=x"), "", 400, junk).await;
+    let junk = r#"Error parsing local-only: strconv.ParseBool: parsing "x": invalid syntax"#;
+    house.refused("GET", &format!("{path}?local-only=x"), "", 400, junk).await;
+    let lists = "Invalid use of local-only: local-only can only be set for list requests";
+    house.refused("POST", &format!("{path}?local-only=true"), r#"{"Key":"x"}"#, 400, lists).await;
+}
+
+#[tokio::test]
+async fn keys_are_installed_used_and_removed() {
+    let [old, new] = ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="];
+    let house = House::start(&["-encrypt", old]).await;
+    let path = "/v1/operator/keyring";
+    let body = |key: &str| json!({ "Key": key }).to_string();
+    let told = async |method: &str, key: &str| house.ask(method, path, &[], &body(key)).await.status;
+    let pool = |wan: bool, keys: &[&str], primary: &str| {
+        let keys: Value = keys.iter().map(|key| ((*key).to_owned(), json!(1))).collect::<serde_json::Map<_, _>>().into();
+        json!({ "WAN": wan, "Datacenter": "dc1", "Segment": "", "Keys": keys, "PrimaryKeys": { primary: 1 }, "NumNodes": 1 })
+    };
+    assert_eq!(house.get(path).await.json(), json!([pool(true, &[old], old), pool(false, &[old], old)]));
+    assert_eq!(house.get(&format!("{path}?local-only=true")).await.json(), json!([pool(false, &[old], old)]));
+    assert_eq!(told("POST", "short").await, 500);
+    assert_eq!(told("PUT", new).await, 500, "it is not installed");
+    assert_eq!(told("POST", new).await, 200);
+    assert_eq!(house.get(path).await.json()[1], pool(false, &[old, new], old));
+    assert_eq!(told("DELETE", old).await, 500, "it is the one to send with");
+    assert_eq!((told("PUT", new).await, told("DELETE", old).await), (200, 200));
+    assert_eq!(house.get(path).await.json()[1], pool(false, &[new], new));
+    assert_eq!(house.ask("POST", path, &[], "junk").await.status, 400);
+    let own = house.get("/v1/agent/self").await;
+    assert!(!own.body.contains(old) && own.body.contains(r#""EncryptKey":"hidden""#), "a key was shown");
+}
+
+#[tokio::test]
 async fn reload_and_leave_reach_the_assembly() {
     let house = House::start(&[]).await;
     house.done("/v1/agent/reload", "").await;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::{Args, FromArgMatches};
 use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Node, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -19,9 +18,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::super::super::{AgentFacts, Config as DoorConfig, Door, Listener, serve};
-use crate::config::{AgentFlags, Config, Host, go_style, load};
+use crate::config::{AgentFlags, Config, Host, load};
 use crate::desk::disk::Kept;
-use crate::desk::{Bells, Desk, Errand, LocalDesk, LocalSettings, Policy, Quorum, Setup};
+use crate::desk::{Bells, Cluster, Desk, Errand, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup};
 use crate::loops::{self, Member};
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
@@ -59,9 +58,8 @@ impl Said {
 
 fn config(flags: &[&str]) -> Config {
     let host = Host { name: "host-1".to_owned(), addresses: vec![("lo".to_owned(), IpAddr::from([127, 0, 0, 1]))] };
-    let args = ["agent", "-dev"].iter().chain(flags).map(OsString::from);
-    let matches = AgentFlags::augment_args(clap::Command::new("agent")).try_get_matches_from(go_style(args)).unwrap();
-    load(&AgentFlags::from_arg_matches(&matches).unwrap(), &host).unwrap().config
+    let flags = AgentFlags::parse(["-dev"].iter().chain(flags).map(OsString::from)).unwrap();
+    load(&flags, &host).unwrap().config
 }
 
 impl House {
@@ -93,10 +91,10 @@ impl House {
             reader,
             bells,
             local: LocalDesk::new(runner, None, Kept::default(), settings),
+            cluster: Cluster::new(id, config.addresses.clone(), Lone::new(&config, id)),
             forgetful: true,
             hold: Duration::from_secs(5),
             default_reads_fail: false,
-            server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,
         });

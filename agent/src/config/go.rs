@@ -45,6 +45,8 @@ pub(crate) fn go_style(root: &Command, argv: impl IntoIterator<Item = OsString>)
                 };
                 switches.insert(name, on);
             }
+            // A switch that keeps its value: only what is joined to it by `=` is one.
+            Some(arg) if arg.is_require_equals_set() => out.push(long(&name, value.as_deref())),
             Some(_) => match value.or_else(|| argv.next()) {
                 Some(value) => out.push(long(&name, Some(&value))),
                 None => out.push(long(&name, None)),
@@ -143,6 +145,7 @@ mod tests {
                     Command::new("put")
                         .arg(value("http-addr"))
                         .arg(value("flags"))
+                        .arg(Arg::new("wait").long("wait").num_args(0..=1).require_equals(true))
                         .arg(switch("cas"))
                         .arg(switch("base64"))
                         .arg(Arg::new("key"))
@@ -168,6 +171,12 @@ mod tests {
         assert_eq!(rewritten("m kv put -http-addr -cas k"), "m kv put --http-addr=-cas -- k");
         assert_eq!(rewritten("m kv put -http-addr= k"), "m kv put --http-addr= -- k");
         assert_eq!(rewritten("m kv put -http-addr=a=b k"), "m kv put --http-addr=a=b -- k");
+    }
+
+    #[test]
+    fn a_switch_that_keeps_its_value_takes_no_word_for_it() {
+        assert_eq!(rewritten("m kv put -wait k"), "m kv put --wait -- k");
+        assert_eq!(rewritten("m kv put -wait=false -flags -1"), "m kv put --wait=false --flags=-1");
     }
 
     #[test]
