@@ -70,7 +70,7 @@ pub(super) fn remove_pid(path: &Path) {
 }
 
 /// The file is there whole, or not at all.
-fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_durably(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let (part, path) = (dir.join(format!("{name}.part")), dir.join(name));
     let write = || -> std::io::Result<()> {
         let mut file = fs::File::create(&part)?;

@@ -25,7 +25,8 @@ pub(super) fn http(addresses: &Addresses) -> Result<Vec<Listener>> {
     addresses.http.iter().map(open).collect()
 }
 
-fn tcp(address: std::net::SocketAddr) -> Result<TcpListener> {
+/// Listens on an address.
+pub(super) fn tcp(address: std::net::SocketAddr) -> Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

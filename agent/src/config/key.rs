@@ -43,7 +43,6 @@ impl GossipKey {
     }
 
     /// The bytes, for the cipher alone.
-    #[allow(dead_code, reason = "the assembly hands them to gossip")]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

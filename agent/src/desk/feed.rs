@@ -1,7 +1,6 @@
 //! Feeds: servers tell changes of the catalog to the agents that follow them, and a client keeps what it was told on its disk.
 //!
 //! A feed is a stream of frames (`muster_catalog::Batch`, `muster_catalog::Beat`); what carries it is nobody's matter here.
-#![allow(dead_code, unused_imports)] // the assembly and the doors between agents will call it
 
 mod dial;
 mod disk;

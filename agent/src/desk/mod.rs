@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // waits for a leader have an end
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -166,6 +167,7 @@ struct Inner {
     forgetful: bool,
     hold: Duration,
     default_reads_fail: bool,
+    server_address: SocketAddr,
     stop: channel::Receiver<bool>,
     errands: mpsc::Sender<Errand>,
 }
@@ -190,6 +192,8 @@ pub(crate) struct Setup {
     pub(crate) hold: Duration,
     /// Whether default reads of the catalog fail without a leader, as Consul's do.
     pub(crate) default_reads_fail: bool,
+    /// Where others reach this agent's RPC, if it is a server.
+    pub(crate) server_address: SocketAddr,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -228,6 +232,7 @@ impl Desk {
             forgetful,
             hold,
             default_reads_fail,
+            server_address,
             stop,
             errands,
         };
@@ -308,6 +313,15 @@ impl Desk {
     /// Wakes every read that waits; those that find the agent stopping are answered.
     pub(crate) fn wake_readers(&self) {
         self.0.bells.ring_all();
+    }
+
+    /// Returns a moment after the agent begins to stop, when what others were told has left it.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let stopping = self.stopping();
+        async move {
+            stopping.await;
+            tokio::time::sleep(LAST_WORDS).await;
+        }
     }
 
     async fn reload(&self) -> Result<(), DeskError> {
@@ -393,6 +407,9 @@ impl Desk {
         if self.quorum().sees(index, left().max(ROUND_MAX)).await { Ok(()) } else { Err(DeskError::Behind) }
     }
 }
+
+/// How much longer others reach this agent when it stops.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// First and longest pause before it is asked again how far a read must have seen.
 const FRESH_RETRY: Duration = Duration::from_millis(2);

@@ -37,6 +37,8 @@ pub(crate) enum Question {
     Key(Arc<str>),
     /// All keys under a prefix.
     Keys(Arc<str>),
+    /// Who leads, and who are the servers.
+    Servers,
 }
 
 impl Travel for KeyOne {
@@ -146,6 +148,7 @@ impl Desk {
         match letter.question {
             Question::Key(key) => reply(self.read(&who, &KeyOne { key }, consistency, wait.as_ref()).await),
             Question::Keys(prefix) => reply(self.read(&who, &KeysUnder { prefix }, consistency, wait.as_ref()).await),
+            Question::Servers => reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() })),
         }
     }
 }

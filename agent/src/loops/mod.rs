@@ -5,6 +5,7 @@ mod gauges;
 mod join;
 mod reap;
 mod reconcile;
+mod servers;
 mod sync;
 mod verdicts;
 
@@ -13,5 +14,6 @@ pub(crate) use gauges::show_gauges;
 pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use reap::reap_critical;
 pub(crate) use reconcile::reconcile;
+pub(crate) use servers::{Upkeep, keep_servers};
 pub(crate) use sync::sync;
 pub(crate) use verdicts::take_verdicts;

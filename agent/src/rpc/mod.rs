@@ -9,7 +9,6 @@
 //!
 //! The answering side is a door: `door/peer`. What both sides must agree on stands here.
 
-#![allow(dead_code, unused_imports)] // desk and feed call, the assembly fills the address book
 
 mod address;
 mod call;

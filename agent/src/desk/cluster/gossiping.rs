@@ -15,13 +15,12 @@ use crate::config::GossipKey;
 /// Membership by gossip.
 pub(crate) struct Gossiping {
     handle: Handle,
-    version: watch::Receiver<u64>,
 }
 
 impl Gossiping {
-    /// `version` rises with each change of the members that the handle shows.
-    pub(crate) fn new(handle: Handle, version: watch::Receiver<u64>) -> Self {
-        Self { handle, version }
+    /// As this handle sees it.
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle }
     }
 }
 
@@ -57,6 +56,7 @@ impl From<&muster_gossip::Member> for Member {
             tags: tags.collect(),
             tagged: addresses.collect(),
             meta: record.meta.iter().map(|(key, value)| pair(key, value)).collect(),
+            raft: member.tag(RAFT_TAG).and_then(|id| id.parse().ok()),
             why: match by {
                 Some(by) => format_smolstr!("{}, by the word of {by}", member.cause.kind.as_str()),
                 None => SmolStr::new_static(member.cause.kind.as_str()),
@@ -76,7 +76,7 @@ impl Membership for Gossiping {
     }
 
     fn version(&self) -> watch::Receiver<u64> {
-        self.version.clone()
+        self.handle.changes()
     }
 
     fn tell(&self, own: &Member) {

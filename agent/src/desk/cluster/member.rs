@@ -23,6 +23,8 @@ pub(crate) struct Member {
     pub(crate) tagged: Meta,
     /// What its operator wrote about it.
     pub(crate) meta: Meta,
+    /// Its voter of the log, if it is a server.
+    pub(crate) raft: Option<Uuid>,
     pub(crate) standing: Standing,
     /// Why it stands so, in a few words.
     pub(crate) why: SmolStr,
@@ -52,6 +54,7 @@ impl Member {
             tags: tags(config, id),
             tagged: config.addresses.tagged.clone(),
             meta: config.node_meta.clone(),
+            raft: None,
             standing: Standing::Alive,
             why: SmolStr::default(),
         }

@@ -1,6 +1,5 @@
 //! The HTTP door: Consul's API, over TCP and Unix sockets.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
