@@ -26,7 +26,7 @@ use crate::desk::{
 use crate::door::{http, peer};
 use crate::loops;
 use crate::raft::{self, Raft};
-use crate::rpc::{self, Pool};
+use crate::rpc::{Pool, frame};
 use crate::telemetry::{self, Telemetry};
 
 mod cluster;
@@ -530,7 +530,7 @@ fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
         }
         None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
     };
-    (Source::new(reader.clone(), pulse, crate::rpc::frame), pulsing)
+    (Source::new(reader.clone(), pulse, frame), pulsing)
 }
 
 fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {

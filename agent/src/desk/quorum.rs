@@ -98,6 +98,14 @@ impl Quorum {
         }
     }
 
+    /// The server that is followed, by a client.
+    pub(crate) fn followed(&self) -> Option<smol_str::SmolStr> {
+        match &self.seat {
+            Seat::Server { .. } => None,
+            Seat::Client(following) => following.server(),
+        }
+    }
+
     /// The pool, where there may be peers.
     pub(crate) fn pool(&self) -> Option<&Pool> {
         self.away.as_ref().map(|away| &away.pool)

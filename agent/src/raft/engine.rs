@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use muster_catalog::{Index, Outcome, Proposal, Store};
+use muster_catalog::{Index, Outcome, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{RaftMetrics, ServerState};
@@ -108,7 +108,8 @@ impl Raft {
     /// Proposes a command and waits until it is applied: its index and what came of it.
     ///
     /// Whoever drops the future does not take the command back.
-    pub async fn write(&self, proposal: &Proposal) -> Result<(Index, Outcome), WriteError> {
+    #[cfg(test)]
+    pub async fn write(&self, proposal: &muster_catalog::Proposal) -> Result<(Index, Outcome), WriteError> {
         self.write_encoded(proposal.encode().into()).await
     }
 

@@ -12,7 +12,6 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -47,8 +46,6 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// With what.
     pub(crate) body: Bytes,
-    /// How long it is waited for.
-    pub(crate) deadline: Duration,
 }
 
 /// What a call gets.
