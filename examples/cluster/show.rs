@@ -12,6 +12,9 @@ const NOTES_MAX: usize = 5;
 /// Lines above the place where one types: title, heading, six agents, notes, help and the blanks between.
 const LINES: usize = 2 + 1 + 6 + 1 + NOTES_MAX + 1 + 2;
 
+/// An age beyond this, some centuries, is that of a copy which no server has confirmed yet.
+const NEVER_MS: u64 = 1 << 44;
+
 /// Where it is shown.
 pub struct Screen {
     terminal: bool,
@@ -137,7 +140,8 @@ fn cells(look: &Look) -> [String; 10] {
     let alive = if said.failed == 0 { said.alive.to_string() } else { format!("{}-{}", said.alive, said.failed) };
     let age = match said.age_ms {
         ms @ 0..1000 => format!("{ms} ms"),
-        ms => format!("{:.1} s", ms as f64 / 1000.0),
+        ms @ 1000..NEVER_MS => format!("{:.1} s", ms as f64 / 1000.0),
+        _ => "never".to_owned(),
     };
     [
         look.name.clone(),
