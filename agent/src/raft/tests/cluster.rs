@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // tests wait and measure
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use futures_util::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -103,12 +104,16 @@ impl Member {
     }
 }
 
-/// Addresses nobody listens on at the moment.
+/// Addresses nobody listens on at the moment, each on a host address of its own: no outgoing connection takes the port of a
+/// server that is down.
 pub(super) fn book(nodes: u128) -> AddressBook {
+    static HOSTS: AtomicU16 = AtomicU16::new(1);
     let book = AddressBook::new();
-    let listeners: Vec<_> = (1..=nodes).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    for (node, listener) in (1..=nodes).zip(&listeners) {
-        book.set(Uuid::from_u128(node), listener.local_addr().unwrap());
+    for node in (1..=nodes).map(Uuid::from_u128) {
+        let [high, low] = HOSTS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let host = Ipv4Addr::new(127, 64 + (std::process::id() % 128) as u8, high, low);
+        let listener = std::net::TcpListener::bind((host, 0)).unwrap();
+        book.set(node, listener.local_addr().unwrap());
     }
     book
 }

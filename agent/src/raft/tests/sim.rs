@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::cluster::Member;
+use super::cluster::{Member, book};
 use super::*;
 use crate::desk::forward::{ForwardError, Forwarder};
 use crate::raft::log::slow_disk;
@@ -109,7 +109,7 @@ struct World {
 
 impl World {
     async fn of(size: u128, seed: u64) -> Self {
-        let addresses = (1..=size).map(Uuid::from_u128).zip(free_addresses(size as usize)).collect::<BTreeMap<_, _>>();
+        let addresses = (*book(size).all()).clone();
         let (mut wires, mut carrying) = (BTreeMap::new(), JoinSet::new());
         for from in addresses.keys() {
             for (to, address) in addresses.iter().filter(|(to, _)| *to != from) {
@@ -213,11 +213,6 @@ impl World {
     }
 }
 
-fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
-}
-
 /// What a writer knows at the end.
 #[derive(Default)]
 struct Known {
@@ -314,11 +309,22 @@ async fn run(size: u128, seed: u64) {
     }
     let answered = healed.elapsed();
     // all servers have applied the same
-    let level = || {
-        let at: BTreeSet<Index> = world.members.values().map(|member| member.raft.applied_index()).collect();
-        at.len() == 1
-    };
-    eventually("all servers are level", level).await;
+    let level = || world.members.values().map(|member| member.raft.applied_index()).collect::<BTreeSet<Index>>().len() == 1;
+    let until = Instant::now() + HEALING;
+    while !level() {
+        if Instant::now() > until {
+            for member in world.members.values() {
+                println!(
+                    "{:?}\n  {:?}\n  {:?}",
+                    member.raft.status(),
+                    member.raft.servers(),
+                    member.raft.running.alarm.failure()
+                );
+            }
+            panic!("seed {seed}: the servers are not level");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let mut total = 0;
     for (node, member) in &world.members {
         let state = member.reader.load();
