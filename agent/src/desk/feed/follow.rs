@@ -96,6 +96,7 @@ struct Contact {
 
 impl Following {
     /// Where this agent's catalog is.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> Position {
         *self.0.position.borrow()
     }
