@@ -21,7 +21,8 @@ use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
 use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source};
 use crate::desk::{
-    Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat, Setup,
+    Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat,
+    Setup,
 };
 use crate::door::{http, peer};
 use crate::loops;
@@ -265,7 +266,21 @@ impl Agent {
         tasks.spawn(settle(desk.clone()));
         tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, gossip: handle, dns, telemetry, facts, errands: inlet, gave_up, left: false, stop, tasks })
+        Ok(Self {
+            flags,
+            config,
+            desk,
+            raft,
+            gossip: handle,
+            dns,
+            telemetry,
+            facts,
+            errands: inlet,
+            gave_up,
+            left: false,
+            stop,
+            tasks,
+        })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.

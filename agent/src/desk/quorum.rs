@@ -57,7 +57,10 @@ impl Quorum {
     pub(crate) fn new(seat: Seat, pool: Option<Pool>) -> Self {
         let away = pool.map(|pool| Away {
             forwarder: Forwarder::new(pool.clone()),
-            rounds: matches!(seat, Seat::Client(_)).then(|| Rounds::new(pool.clone())),
+            rounds: match &seat {
+                Seat::Client(following) => Some(Rounds::new(pool.clone(), following.clone())),
+                Seat::Server { .. } => None,
+            },
             leader: Mutex::new(None),
             pool,
         });

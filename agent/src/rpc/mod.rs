@@ -9,7 +9,6 @@
 //!
 //! The answering side is a door: `door/peer`. What both sides must agree on stands here.
 
-
 mod address;
 mod call;
 mod connect;

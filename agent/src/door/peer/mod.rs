@@ -3,7 +3,6 @@
 //! Whatever else a peer may ask is answered by the [`Rooms`] that the door was given. Foreign bytes, foreign clusters, calls
 //! before the hello and bodies beyond their bound are refused and counted; none of them reaches a room.
 
-
 mod answer;
 mod connection;
 mod door;
