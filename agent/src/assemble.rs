@@ -48,8 +48,6 @@ const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 const ERRANDS_MAX: usize = 4;
 /// How long after the start its last work is done: the first round of checks and of bringing them into the catalog.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
-/// A server that cannot begin a history (its disk is full, say) tries again after this long.
-const FOUND_RETRY: Duration = Duration::from_secs(1);
 /// Worker threads at most: the agent shares its host with what it looks after.
 const WORKERS_MAX: usize = 4;
 

@@ -64,7 +64,7 @@ fn measure(instances: usize) {
     let (mut bytes, mut at_server, mut at_client) = (0, Duration::ZERO, Duration::ZERO);
     let mut head = server.store.state().clone();
     for n in 0..CHANGES {
-        let status = if n / instances % 2 == 0 { Status::Critical } else { Status::Passing };
+        let status = if (n / instances).is_multiple_of(2) { Status::Critical } else { Status::Passing };
         server.send(registration(n * 7919 % instances, status));
         server.store.publish();
         let started = Instant::now();

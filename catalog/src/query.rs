@@ -1,8 +1,9 @@
-//! What can be asked of the catalog: each question a struct of its own, with its own answer.
+//! What can be asked of the catalog: each question a struct of its own, with its own answer. Both can travel.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
@@ -39,7 +40,8 @@ fn has_tags(service: &Service, wanted: &[SmolStr]) -> bool {
 }
 
 /// All nodes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Nodes {
     /// Only those with these pairs.
     pub node_meta: MetaFilter,
@@ -56,14 +58,16 @@ impl Ask for Nodes {
 }
 
 /// The names of all services.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Services {
     /// Only those on nodes with these pairs.
+    #[serde(default)]
     pub node_meta: MetaFilter,
 }
 
 /// A service's name and the union of its instances' tags.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceTags {
     /// The name.
     pub name: ServiceName,
@@ -92,13 +96,15 @@ impl Ask for Services {
 }
 
 /// The instances of a service, whatever their health.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogService {
     /// Its name, folded.
     pub name: ServiceName,
     /// Only those with all of these tags, in any case.
+    #[serde(default)]
     pub tags: Vec<SmolStr>,
     /// Only those on nodes with these pairs.
+    #[serde(default)]
     pub node_meta: MetaFilter,
 }
 
@@ -113,13 +119,15 @@ impl Ask for CatalogService {
 }
 
 /// The instances of a service with their checks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthService {
     /// Its name, folded.
     pub name: ServiceName,
     /// Only those with all of these tags, in any case.
+    #[serde(default)]
     pub tags: Vec<SmolStr>,
     /// Only those on nodes with these pairs.
+    #[serde(default)]
     pub node_meta: MetaFilter,
 }
 
@@ -140,7 +148,7 @@ fn instances(state: &State, name: &ServiceName, tags: &[SmolStr], node_meta: &Me
 }
 
 /// One node and the services on it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeServices {
     /// Its name in any case, or its UUID.
     pub node: SmolStr,
@@ -166,7 +174,7 @@ impl Ask for NodeServices {
 }
 
 /// The checks on one node, its services' included.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeChecks {
     /// Its name in any case, or its UUID.
     pub node: SmolStr,
@@ -184,11 +192,12 @@ impl Ask for NodeChecks {
 }
 
 /// The checks of a service's instances.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceChecks {
     /// Its name, folded.
     pub name: ServiceName,
     /// Only those on nodes with these pairs.
+    #[serde(default)]
     pub node_meta: MetaFilter,
 }
 
@@ -206,11 +215,12 @@ impl Ask for ServiceChecks {
 }
 
 /// All checks of a status.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateChecks {
     /// The status; `None` is any.
     pub state: Option<Health>,
     /// Only those on nodes with these pairs.
+    #[serde(default)]
     pub node_meta: MetaFilter,
 }
 
@@ -233,7 +243,7 @@ impl Ask for StateChecks {
 }
 
 /// One key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyOne {
     /// The key.
     pub key: Arc<str>,
@@ -250,7 +260,7 @@ impl Ask for KeyOne {
 }
 
 /// All keys under a prefix, in byte order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysUnder {
     /// The prefix.
     pub prefix: Arc<str>,

@@ -245,6 +245,28 @@ pub struct Instance {
     pub address: OnceLock<Address>,
 }
 
+/// What of an instance travels: all else is made of it.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    node: Arc<Row<Node>>,
+    service: Arc<Row<Service>>,
+    checks: Vec<Arc<Row<Check>>>,
+}
+
+impl Serialize for Instance {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { node, service, checks, .. } = self;
+        Parts { node: node.clone(), service: service.clone(), checks: checks.to_vec() }.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Instance {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Parts { node, service, checks } = Parts::deserialize(from)?;
+        Ok(Self::new(node, service, checks))
+    }
+}
+
 /// What an instance's address is to DNS: its own, else the node's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {

@@ -74,7 +74,8 @@ impl<'de> Deserialize<'de> for Status {
 }
 
 /// The worst of some checks, in rising order of badness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Every check passes, or there is none.
     Passing,

@@ -165,8 +165,10 @@ impl Book {
 pub(crate) fn digest_of(identity: Identity, state: State, record: (u64, u64)) -> u64 {
     // FNV-1a, then a mixer (SplitMix64's): the same on every machine, and no part is a simple function of another.
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let words = [identity.epoch, state as u64, record.0, record.1];
-    for byte in identity.node.as_bytes().iter().copied().chain(words.into_iter().flat_map(u64::to_be_bytes)) {
+    let mut bytes = Vec::with_capacity(80);
+    identity.put(&mut bytes);
+    bytes.extend([state as u64, record.0, record.1].into_iter().flat_map(u64::to_be_bytes));
+    for byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -193,6 +195,12 @@ impl Timeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_holders_of_one_node_do_not_look_the_same() {
+        let at = |port| Identity::new(Uuid::from_u128(1), 1, ([127, 0, 0, 1], port).into());
+        assert_ne!(digest_of(at(1), State::Alive, (1, 1)), digest_of(at(2), State::Alive, (1, 1)));
+    }
 
     #[test]
     fn the_dead_are_bounded_in_bytes_and_go_by_class() {

@@ -3,10 +3,12 @@
 mod admission;
 mod convey;
 mod departure;
+mod engine;
 mod packets;
 mod rivals;
 mod rounds;
 mod tables;
+mod talk;
 #[cfg(test)]
 mod tests;
 
@@ -16,26 +18,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use foca::{Foca, OwnedNotification, Runtime, Timer};
+use foca::{Foca, Timer};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use uuid::Uuid;
 
 use crate::book::{Book, Entry, Timeouts, Told};
 use crate::config::Config;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, Why};
 use crate::identity::Identity;
 use crate::item::{ITEM_BYTES_MAX, Item, Items};
 use crate::key::Keyring;
 use crate::member::{Cause, Event, Kind, Member, Quiet, State};
-use crate::message::{Iam, KeyAct, Request, Response, Waiting};
+use crate::message::{Iam, Waiting};
 use crate::metrics::{Dropped, Meters};
-use crate::packet::{Codec, Packet, own_incarnation};
+use crate::packet::Codec;
 use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
 use crate::seal::Seal;
 use crate::wheel::Wheel;
 
 pub(crate) use admission::{Check, Evidence, texts};
+use engine::{FORGET_AFTER, Out};
+pub(crate) use talk::{Dial, Done, Heard, Reply, Step};
 
 /// One agent's gossip.
 pub(crate) struct Core {
@@ -78,6 +82,8 @@ pub(crate) struct Core {
     reap_at: Option<Instant>,
     /// The last refusal that was told here.
     refused: Option<(Instant, IpAddr, Refusal)>,
+    /// The last time this agent was refused.
+    refused_by: Option<(Instant, SocketAddr, Why)>,
     /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
     disowned: BTreeSet<Identity>,
     effects: Effects,
@@ -133,82 +139,6 @@ pub(crate) struct Effects {
     pub(crate) events: Vec<Event>,
     /// The list of members is another one.
     pub(crate) changed: bool,
-}
-
-/// A conversation over TCP that this agent begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Dial {
-    /// Asks to be let in, or back in.
-    Join(SocketAddr),
-    /// Compares tables, and swaps them if they differ.
-    Exchange(SocketAddr),
-    /// Somebody else seems to have this node's UUID, in that epoch.
-    Rival(SocketAddr, u64),
-    /// Another node has this node's name.
-    Namesake(SocketAddr, Uuid),
-    /// A member was told dead by another: does it answer?
-    Summon(Identity, Option<Uuid>),
-    /// Another was admitted in that one's place: it should know, if it lives.
-    Replaced(Identity),
-}
-
-impl Dial {
-    pub(crate) fn addr(&self) -> SocketAddr {
-        match self {
-            Self::Join(addr) | Self::Exchange(addr) | Self::Rival(addr, _) | Self::Namesake(addr, _) => *addr,
-            Self::Summon(identity, _) | Self::Replaced(identity) => identity.addr,
-        }
-    }
-
-    /// Whether it only knocks: the answer is short, or there is none.
-    pub(crate) fn is_knock(&self) -> bool {
-        !matches!(self, Self::Join(_) | Self::Exchange(_))
-    }
-}
-
-/// What was heard on a conversation.
-#[derive(Debug)]
-pub(crate) enum Heard {
-    Response(Response),
-    /// Connection refused, or something else answers there.
-    Refused,
-    /// Nothing came back in time.
-    Silent,
-}
-
-/// How a conversation goes on.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Send this next on the same connection.
-    Send(Request),
-    /// Keep this cluster id on disk, then call [`Core::adopted`].
-    Adopt(Uuid, u64),
-    Done(Done),
-}
-
-/// How a conversation ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    /// It did what it was for.
-    Well,
-    /// There is no cluster at the other end yet.
-    Waiting,
-    /// The other side, or this one, refuses.
-    Refused(Refusal),
-    /// The other side did not answer, or not to the point.
-    Failed,
-}
-
-/// What becomes of a request.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Now(Response),
-    /// Look whether the holders of a claimed UUID or name live, then call [`Core::judge`].
-    Check(Box<Check>),
-    /// Try that address with [`Core::knock`], and answer what was reached.
-    Verify(SocketAddr),
-    /// Keep the ring of [`Core::keys_after`] on disk, then call [`Core::set_ring`], and answer with its keys.
-    Keys(KeyAct),
 }
 
 impl std::fmt::Debug for Core {
@@ -274,6 +204,7 @@ impl Core {
             exchange_planned: false,
             reap_at: None,
             refused: None,
+            refused_by: None,
             disowned: BTreeSet::new(),
             effects: Effects { changed: true, ..Effects::default() },
             meters: Meters::new(),
@@ -385,90 +316,6 @@ impl Core {
         }
     }
 
-    /// Calls foca with its own runtime; whose word comes of it is `teller`'s. An error of foca's is about what came in, and has
-    /// changed nothing: it is counted by the caller, where anybody cares.
-    fn with_foca<R>(&mut self, teller: Teller, act: impl FnOnce(&mut FocaHere, &mut Out) -> R, now: Instant) -> R {
-        self.teller = teller;
-        let result = act(&mut self.foca, &mut self.out);
-        self.settle(now);
-        self.teller = Teller::Own;
-        result
-    }
-
-    /// Carries on what foca asked for.
-    fn settle(&mut self, now: Instant) {
-        while !self.out.notes.is_empty() {
-            for note in std::mem::take(&mut self.out.notes) {
-                self.noted(note, now);
-            }
-        }
-        for (timer, after) in std::mem::take(&mut self.out.timers) {
-            match timer {
-                // The dead are reaped by class, from the book.
-                Timer::RemoveDown(_) => {}
-                Timer::PeriodicGossip(_) => self.parked = Some(timer),
-                timer => self.wheel.set(Due::Foca(timer), now, after),
-            }
-        }
-        if (self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0)
-            && let Some(timer) = self.parked.take()
-        {
-            // The first round after a pause is soon, but takes along what happens in the same moment.
-            let due = self
-                .gossiped
-                .map_or(Duration::ZERO, |last| (last + self.config.timing.gossip_interval).saturating_duration_since(now));
-            self.wheel.set(Due::Foca(timer), now, due.max(GOSSIP_SOON));
-        }
-        let Some(cluster) = self.cluster else {
-            self.out.packets.clear();
-            return;
-        };
-        for (to, packet) in std::mem::take(&mut self.out.packets) {
-            if let Some(incarnation) = own_incarnation(&packet) {
-                self.incarnation = incarnation;
-            }
-            let packet = self.without_disowned(packet);
-            if let Some(frame) = self.seal.seal(cluster, &packet) {
-                self.meters.sent(frame.len());
-                self.effects.packets.push((to.addr, frame));
-            }
-        }
-    }
-
-    /// A packet without the accusations that foca still carries from before this agent was alone.
-    fn without_disowned(&self, bytes: Vec<u8>) -> Vec<u8> {
-        if self.disowned.is_empty() {
-            return bytes;
-        }
-        let Ok(mut packet) = Packet::decode(&bytes) else { return bytes };
-        let disowned = |node, epoch| self.disowned.iter().any(|identity| identity.node == node && identity.epoch == epoch);
-        packet.updates.retain(|update| update.state() != foca::State::Down || !self.disowned.contains(update.id()));
-        packet.items.retain(|item| !matches!(item, Item::Verdict { node, epoch, .. } if disowned(*node, *epoch)));
-        packet.encode()
-    }
-
-    fn noted(&mut self, note: OwnedNotification<Identity>, now: Instant) {
-        match note {
-            OwnedNotification::MemberUp(identity) => self.came_up(identity, now),
-            OwnedNotification::MemberDown(identity) => self.went_down(identity, now),
-            OwnedNotification::Rename(_, identity) => self.renamed(identity, now),
-            OwnedNotification::Idle => self.became_lonely(now),
-            OwnedNotification::Defunct => self.declared_dead(now),
-            OwnedNotification::Active | OwnedNotification::Rejoin(_) => {}
-        }
-        self.resize();
-    }
-
-    /// foca's patience and spread follow the size of the cluster.
-    fn resize(&mut self) {
-        let members = self.foca.num_members() + 1;
-        if members != self.sized_for {
-            self.sized_for = members;
-            // Only periods may not change, and they are the same ones.
-            let _ = self.foca.set_config(self.config.timing.foca(members, FORGET_AFTER));
-        }
-    }
-
     /// Hands an item to foca, to be told from member to member.
     fn tell(&mut self, item: &Item) {
         let bytes = item.encode();
@@ -519,35 +366,5 @@ impl Core {
         }
         self.settle_name(node, now);
         true
-    }
-}
-
-/// How long the first round of gossip after a pause waits.
-const GOSSIP_SOON: Duration = Duration::from_millis(10);
-
-type FocaHere = Foca<Identity, Codec, SmallRng, Items>;
-
-/// foca's own forgetting is not used; it must only be later than ours.
-const FORGET_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// Where foca puts what it wants: to be carried on after the call, by [`Core::settle`].
-#[derive(Debug, Default)]
-struct Out {
-    packets: Vec<(Identity, Vec<u8>)>,
-    timers: Vec<(Timer<Identity>, Duration)>,
-    notes: Vec<OwnedNotification<Identity>>,
-}
-
-impl Runtime<Identity> for Out {
-    fn notify(&mut self, notification: foca::Notification<'_, Identity>) {
-        self.notes.push(notification.to_owned());
-    }
-
-    fn send_to(&mut self, to: Identity, data: &[u8]) {
-        self.packets.push((to, data.to_vec()));
-    }
-
-    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
-        self.timers.push((event, after));
     }
 }

@@ -6,8 +6,9 @@ use uuid::Uuid;
 use crate::member::Kind;
 use crate::wire::{Malformed, Put, Reader};
 
-/// Longest item. A larger one could stay in foca's queue for ever: it must fit beside any header and some updates.
-pub(crate) const ITEM_BYTES_MAX: usize = 512;
+/// Longest item. The record of a server with four addresses has some 500 bytes; a packet has 1,218 free beside the largest header.
+/// An item larger than that would stay in foca's queue for ever, so this one leaves room for a few updates besides.
+pub(crate) const ITEM_BYTES_MAX: usize = 900;
 
 /// One thing that is told from member to member until all know it.
 #[derive(Debug, Clone, PartialEq, Eq)]

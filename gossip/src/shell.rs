@@ -2,16 +2,17 @@
 #![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
 
 mod handle;
+mod line;
 mod talk;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
@@ -60,7 +61,7 @@ pub fn new(config: Config, seed: u64) -> Result<(Handle, Driver), Error> {
         standing: watch::channel(core.standing().clone()).0,
         version: watch::channel(0).0,
         core: Mutex::new(core),
-        udp: OnceLock::new(),
+        udp: ArcSwapOption::empty(),
         events: broadcast::channel(EVENTS_MAX).0,
         dials,
         wake: Notify::new(),
@@ -113,7 +114,8 @@ impl Sockets {
 #[derive(Debug)]
 struct Shared {
     core: Mutex<Core>,
-    udp: OnceLock<UdpSocket>,
+    /// There while the driver runs.
+    udp: ArcSwapOption<UdpSocket>,
     members: ArcSwap<Arc<[Member]>>,
     standing: watch::Sender<Standing>,
     /// How often the list of members changed.
@@ -158,7 +160,7 @@ impl Shared {
         }
         let sooner = core.next().is_some_and(|next| before.is_none_or(|before| next < before));
         drop(core);
-        if let Some(udp) = self.udp.get() {
+        if let Some(udp) = &*self.udp.load() {
             for (to, packet) in effects.packets {
                 if let Err(error) = udp.try_send_to(&packet, to) {
                     debug!(%to, %error, "packet not sent"); // as if it were lost
@@ -189,6 +191,15 @@ impl Shared {
     }
 }
 
+/// Takes the socket away from the handles when the driver ends, however it ends: the port is free then.
+struct Plugged(Arc<Shared>);
+
+impl Drop for Plugged {
+    fn drop(&mut self) {
+        self.0.udp.store(None);
+    }
+}
+
 /// Gossips.
 #[derive(Debug)]
 pub struct Driver {
@@ -204,7 +215,9 @@ impl Driver {
         if !addr.ip().is_loopback() && shared.lock().ring().primary().is_none() {
             warn!(%addr, "gossip is not encrypted: who reaches this port can join, evict members and read all of it; set `encrypt` (see `keygen`)");
         }
-        let udp = shared.udp.get_or_init(|| udp);
+        let udp = Arc::new(udp);
+        shared.udp.store(Some(udp.clone()));
+        let _plugged = Plugged(shared.clone());
         let mut buffer = vec![0; PACKET_BYTES_MAX + 1];
         let mut served: JoinSet<IpAddr> = JoinSet::new();
         let mut hosts: BTreeMap<IpAddr, usize> = BTreeMap::new();
@@ -223,13 +236,13 @@ impl Driver {
             tokio::select! {
                 () = &mut shutdown => return,
                 readable = udp.readable() => match readable {
-                    Ok(()) => shared.take_packets(udp, &mut buffer),
+                    Ok(()) => shared.take_packets(&udp, &mut buffer),
                     Err(error) => debug!(%error, "udp"),
                 },
                 () = &mut sleep, if deadline.is_some() => {
                     deadline = None;
                     // What came in while this agent slept is older than what is due now.
-                    shared.take_packets(udp, &mut buffer);
+                    shared.take_packets(&udp, &mut buffer);
                     shared.with(Core::tick);
                 }
                 () = shared.wake.notified() => {}

@@ -40,7 +40,11 @@ fn quick() -> Timing {
 }
 
 async fn start(name: &str, change: impl FnOnce(Config) -> Config) -> Agent {
-    let sockets = Sockets::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+    start_at("127.0.0.1:0".parse().expect("an address"), name, change).await
+}
+
+async fn start_at(addr: SocketAddr, name: &str, change: impl FnOnce(Config) -> Config) -> Agent {
+    let sockets = Sockets::bind(addr).await.expect("a free port");
     let addr = sockets.addr();
     let seed = addr.port().into();
     let config = Config { timing: quick(), ..Config::new(Uuid::from_u128(u128::from(addr.port()) + 1), name, addr) };
@@ -118,6 +122,35 @@ async fn a_restarted_agent_finds_its_peers_by_itself() {
     .await;
     eventually("it is back", || [&a, &b, &again].iter().all(|agent| alive(&agent.handle) == 3)).await;
     assert_ne!(again.addr, addr, "at another address, which the old one does not hold any more");
+}
+
+#[tokio::test]
+async fn an_agent_comes_back_to_its_port_while_its_old_handle_lives() {
+    let [a, b, c] = three(|config| config).await;
+    let (node, addr) = (c.handle.identity().node, c.addr);
+    let _old = c.kill().await;
+    let cluster = Some(Uuid::from_u128(7));
+    let again = start_at(addr, "c", |config| Config { node, epoch: 2 << 16, cluster, kept_peers: vec![a.addr], ..config }).await;
+    let is_new = |agent: &Agent| agent.handle.members().iter().any(|member| member.identity == again.handle.identity());
+    eventually("it is back in its next life", || is_new(&a) && is_new(&b) && alive(&again.handle) == 3).await;
+}
+
+#[tokio::test]
+async fn agents_meet_over_ipv6() {
+    let loopback: SocketAddr = "[::1]:0".parse().expect("an address");
+    if UdpSocket::bind(loopback).await.is_err() {
+        eprintln!("this host has no IPv6");
+        return;
+    }
+    let keys = || ring(&[KEY_ONE]);
+    let a = start_at(loopback, "a", |config| Config { keys: keys(), ..config }).await;
+    a.handle.found(Uuid::from_u128(7)).await.expect("nothing to keep");
+    let b = start_at(loopback, "b", |config| Config { keys: keys(), ..config }).await;
+    assert_eq!(b.handle.join([a.addr]).await.remove(0).1.expect("it is let in"), Joined::In);
+    eventually("they know each other", || alive(&a.handle) == 2 && alive(&b.handle) == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((alive(&a.handle), alive(&b.handle)), (2, 2), "and their packets arrive");
+    assert_eq!(a.handle.drops(), BTreeMap::new());
 }
 
 #[tokio::test]

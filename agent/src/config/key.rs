@@ -42,11 +42,6 @@ impl GossipKey {
         }
     }
 
-    /// The bytes, for the cipher alone.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
     /// The text under which operators know it.
     pub(crate) fn base64(&self) -> String {
         BASE64.encode(&self.0)

@@ -12,8 +12,8 @@ mod tests;
 
 pub(crate) use dial::over;
 pub(crate) use disk::DiskCopy;
-pub(crate) use follow::{Age, Feed, FollowError, Follower, Following};
-pub(crate) use source::{BEAT, Pulse, Source};
+pub(crate) use follow::{Age, Follower, Following};
+pub(crate) use source::{Pulse, Source};
 
 /// Rows above which work on them is not done between two answers of the same thread: some milliseconds.
 const ROWS_INLINE_MAX: usize = 500;

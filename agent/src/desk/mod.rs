@@ -168,6 +168,8 @@ struct Inner {
     hold: Duration,
     default_reads_fail: bool,
     server_address: SocketAddr,
+    /// No leader can have been heard of for longer.
+    begun: Instant,
     stop: channel::Receiver<bool>,
     errands: mpsc::Sender<Errand>,
 }
@@ -233,6 +235,7 @@ impl Desk {
             hold,
             default_reads_fail,
             server_address,
+            begun: Instant::now(),
             stop,
             errands,
         };

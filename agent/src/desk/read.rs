@@ -89,7 +89,7 @@ impl Desk {
         Seen {
             index: ask.index(&state).max(1),
             known_leader: age.known_leader,
-            last_contact_ms: age.last_contact.map_or(u64::MAX, |age| age.as_millis() as u64),
+            last_contact_ms: age.last_contact.unwrap_or_else(|| self.0.begun.elapsed()).as_millis() as u64,
             answer: ask.look(&state),
         }
     }

@@ -5,6 +5,7 @@ mod model;
 mod questions;
 mod regressions;
 mod total;
+mod travel;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,20 +1,20 @@
 //! Admission comes before packets: what a joiner claims, who is asked whether the claim may stand, and what is answered.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::seq::IteratorRandom;
-use tracing::{debug, warn};
+use tracing::warn;
 use uuid::Uuid;
 
-use super::{Core, Dial, Done, Heard, Reply, Standing, Step};
+use super::{Core, Dial, Done, Reply, Standing, Step};
 use crate::book::Departed;
 use crate::error::{KeyError, Refusal, Why};
 use crate::identity::Identity;
 use crate::item::Item;
 use crate::key::{Key, Keyring};
 use crate::member::{Event, Kind};
-use crate::message::{Badge, Claim, Iam, KeyAct, Reached, Request, Response, WAITING_MAX, Waiting};
+use crate::message::{Claim, Iam, KeyAct, Reached, Request, Response, WAITING_MAX, Waiting};
 use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
 
 /// A claim that others stand against: they, or what is left of them, must be tried before it is judged.
@@ -35,55 +35,7 @@ pub(crate) struct Evidence {
 }
 
 impl Core {
-    /// How a conversation begins.
-    pub(crate) fn open(&self, dial: &Dial, now: Instant) -> Request {
-        match dial {
-            Dial::Join(_) => Request::Join(self.claim(now)),
-            Dial::Exchange(_) => Request::Digest { badge: self.badge(), digest: self.digest() },
-            Dial::Rival(..) | Dial::Namesake(..) => self.knock(now),
-            Dial::Summon(identity, _) => {
-                Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Told)) }
-            }
-            Dial::Replaced(identity) => {
-                Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Replaced)) }
-            }
-        }
-    }
-
-    /// Asks who is there.
-    pub(crate) fn knock(&self, now: Instant) -> Request {
-        Request::Who { asker: self.iam(now), over: None }
-    }
-
-    /// Asks another member to try an address.
-    pub(crate) fn verify(&self, addr: SocketAddr) -> Request {
-        Request::Verify { badge: self.badge(), addr }
-    }
-
-    /// Asks another member to do something with its keyring.
-    pub(crate) fn key_request(&self, act: &KeyAct) -> Request {
-        Request::Keys { badge: self.badge(), act: act.clone() }
-    }
-
-    fn claim(&self, now: Instant) -> Claim {
-        let protocol = (PROTOCOL_MIN, PROTOCOL_MAX);
-        Claim { iam: self.iam(now), protocol, record: self.record_bytes.clone() }
-    }
-
-    /// How a conversation goes on after something was heard.
-    pub(crate) fn heard(&mut self, dial: &Dial, heard: Heard, now: Instant) -> Step {
-        match (dial, heard) {
-            (Dial::Rival(_, epoch), heard) => self.heard_rival(*epoch, heard, now),
-            (Dial::Namesake(_, node), heard) => self.heard_namesake(*node, heard, now),
-            (Dial::Summon(identity, by), heard) => self.heard_summoned(*identity, *by, &heard, now),
-            (Dial::Replaced(_), _) => Step::Done(Done::Well),
-            (_, Heard::Refused | Heard::Silent) => Step::Done(Done::Failed),
-            (Dial::Join(addr), Heard::Response(response)) => self.heard_join(*addr, response, now),
-            (Dial::Exchange(_), Heard::Response(response)) => self.heard_exchange(response, now),
-        }
-    }
-
-    fn heard_join(&mut self, peer: SocketAddr, response: Response, now: Instant) -> Step {
+    pub(super) fn heard_join(&mut self, peer: SocketAddr, response: Response, now: Instant) -> Step {
         match response {
             Response::Admitted { cluster, epoch, reached } => {
                 if !reached {
@@ -180,89 +132,7 @@ impl Core {
         }
     }
 
-    /// Answers what another agent asks.
-    pub(crate) fn asked(&mut self, peer: SocketAddr, request: Request, now: Instant) -> Reply {
-        let badge = match &request {
-            Request::Who { .. } => None,
-            Request::Join(claim) => {
-                if let Err(refusal) = self.check_claim(claim) {
-                    return Reply::Now(self.refuse(peer, refusal, now));
-                }
-                None
-            }
-            Request::Digest { badge, .. }
-            | Request::Exchange { badge, .. }
-            | Request::Verify { badge, .. }
-            | Request::Keys { badge, .. } => Some(badge),
-        };
-        if let Some(badge) = badge
-            && let Err(refusal) = self.check_badge(badge)
-        {
-            return Reply::Now(self.refuse(peer, refusal, now));
-        }
-        match request {
-            Request::Who { asker, over } => Reply::Now(self.asked_who(&asker, over, now)),
-            Request::Join(claim) => self.asked_join(claim, now),
-            Request::Digest { digest, .. } => Reply::Now(self.asked_digest(digest)),
-            Request::Exchange { table, .. } => Reply::Now(self.asked_exchange(table, now)),
-            Request::Verify { addr, .. } if self.book.iter().any(|entry| entry.identity.addr == addr) => Reply::Verify(addr),
-            // Nobody has other people's ports tried by us.
-            Request::Verify { .. } => Reply::Now(Response::Refused(Refusal::new(Why::Other, "no member has that address"))),
-            Request::Keys { act, .. } => match self.keys_after(&act) {
-                Ok(ring) if ring == *self.ring() => Reply::Now(Response::Keys(texts(&ring))),
-                Ok(_) => Reply::Keys(act),
-                Err(error) => Reply::Now(Response::Refused(Refusal::new(Why::Key, error.to_string()))),
-            },
-        }
-    }
-
-    fn out(&self) -> Refusal {
-        let text = match &self.standing {
-            Standing::Quiet(why) => format!("it went quiet: {why}"),
-            _ => "it is leaving the cluster, or has left".to_owned(),
-        };
-        Refusal::new(Why::Out, text)
-    }
-
-    /// One message on each side: the refusal travels, and is told here.
-    pub(crate) fn refuse(&mut self, peer: SocketAddr, refusal: Refusal, now: Instant) -> Response {
-        self.meters.refused(refusal.why);
-        let again = self.refused.as_ref().is_some_and(|(at, ip, last)| {
-            (*ip, last) == (peer.ip(), &refusal) && now.saturating_duration_since(*at) < REFUSAL_PAUSE
-        });
-        if again {
-            debug!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
-        } else {
-            warn!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
-            self.refused = Some((now, peer.ip(), refusal.clone()));
-            self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
-        }
-        Response::Refused(refusal)
-    }
-
-    fn check_badge(&self, badge: &Badge) -> Result<(), Refusal> {
-        if !matches!(self.standing, Standing::Inside | Standing::Outside) {
-            return Err(self.out());
-        }
-        self.check_datacenter(&badge.datacenter)?;
-        match (self.cluster, badge.cluster) {
-            (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
-            (Some(ours), Some(theirs)) => Err(Refusal::cluster(theirs, ours)),
-            _ => Err(Refusal::new(Why::Cluster, "one of the two belongs to no cluster yet: it must join first")),
-        }
-    }
-
-    fn check_datacenter(&self, theirs: &str) -> Result<(), Refusal> {
-        let ours = &self.record.datacenter;
-        if theirs == ours {
-            return Ok(());
-        }
-        let text =
-            format!("it belongs to datacenter {ours:?}, the agent that asks to {theirs:?}: set the same `datacenter` on both");
-        Err(Refusal::new(Why::Datacenter, text))
-    }
-
-    fn check_claim(&self, claim: &Claim) -> Result<(), Refusal> {
+    pub(super) fn check_claim(&self, claim: &Claim) -> Result<(), Refusal> {
         if !matches!(self.standing, Standing::Inside | Standing::Outside) {
             return Err(self.out());
         }
@@ -287,7 +157,7 @@ impl Core {
         Ok(())
     }
 
-    fn asked_join(&mut self, claim: Claim, now: Instant) -> Reply {
+    pub(super) fn asked_join(&mut self, claim: Claim, now: Instant) -> Reply {
         let (identity, boot) = (claim.iam.identity, claim.iam.boot);
         if self.cluster.is_none() {
             if claim.iam.cluster.is_some() {
@@ -425,9 +295,6 @@ impl Core {
         }
     }
 }
-
-/// How long the same refusal to the same host is not told again here: it asks again and again, and others have news to tell.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Most holders that one claim may set us looking for: one of the UUID, and those of the name.
 const HOLDERS_MAX: usize = 4;

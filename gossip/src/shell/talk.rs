@@ -1,36 +1,24 @@
-//! Conversations over TCP: those that others begin, and our own. Each read has a deadline, each message a bound.
+//! Conversations over TCP: our own, and those that others begin.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::SecureRandom;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tracing::warn;
 
 use super::Shared;
+use super::line::{self, broken, connect, within};
 use crate::core::{Check, Core, Dial, Done, Evidence, Heard, Reply, Step, texts};
 use crate::error::{Error, JoinError, KeyError, Refusal, Why};
 use crate::identity::Identity;
-use crate::message::{KeyAct, Reached, Request, Response, put_refusal, read_refusal};
-use crate::stream::{self, ANSWER_BYTES, GREETING_BYTES, NONCE_BYTES, PIECE_BYTES_MAX, REFUSAL_MARK, Sealed};
-use crate::wire::Reader;
+use crate::message::{KeyAct, Reached, Request, Response};
 
 /// How long a holder of a claimed UUID or name, or a rival, may take to answer a knock, connecting included.
 const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a witness may take: it knocks itself.
 const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a greeting may take.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long each message may take, memberlist's TCP timeout; an answer may wait for knocks of the one asked.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests on one connection: joining takes two.
 const REQUESTS_MAX: usize = 8;
 
@@ -41,101 +29,6 @@ pub enum Joined {
     In,
     /// There is no cluster yet at either end: both wait for one to be founded.
     Waiting,
-}
-
-/// A connection after its greeting.
-struct Line {
-    stream: TcpStream,
-    sealed: Sealed,
-    room: Arc<Semaphore>,
-}
-
-/// A message, and the room that it takes.
-struct Message {
-    bytes: Vec<u8>,
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-impl Line {
-    async fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        let bytes = self.sealed.seal(message).ok_or_else(|| broken("the message is too long"))?;
-        within(MESSAGE_TIMEOUT, self.stream.write_all(&bytes)).await
-    }
-
-    /// The next message; none when the other side is done; a refusal, if there is no key in common to seal it with.
-    async fn receive(&mut self) -> io::Result<Option<Result<Message, Refusal>>> {
-        within(MESSAGE_TIMEOUT, async {
-            let (mut message, mut room) = (Vec::new(), None::<OwnedSemaphorePermit>);
-            loop {
-                let mut head = [0; 4];
-                if self.stream.read(&mut head[..1]).await? == 0 {
-                    return if message.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-                }
-                self.stream.read_exact(&mut head[1..]).await?;
-                let head = u32::from_be_bytes(head);
-                let length = (head & !REFUSAL_MARK) as usize;
-                if length > PIECE_BYTES_MAX {
-                    return Err(broken("a piece is too long"));
-                }
-                if !message.is_empty() {
-                    let more = self.room.clone().try_acquire_owned().map_err(|_| broken("no room for more long messages"))?;
-                    match &mut room {
-                        Some(room) => room.merge(more),
-                        None => room = Some(more),
-                    }
-                }
-                let mut piece = vec![0; length];
-                self.stream.read_exact(&mut piece).await?;
-                if head & REFUSAL_MARK != 0 {
-                    return read_refusal(&mut Reader::new(&piece)).map(|refusal| Some(Err(refusal))).map_err(io::Error::other);
-                }
-                if self.sealed.open(piece, &mut message).map_err(io::Error::other)? {
-                    return Ok(Some(Ok(Message { bytes: message, _room: room })));
-                }
-            }
-        })
-        .await
-    }
-
-    async fn ask(&mut self, request: &Request) -> io::Result<Response> {
-        self.send(&request.encode()).await?;
-        match self.receive().await? {
-            Some(Ok(message)) => Response::decode(&message.bytes).map_err(io::Error::other),
-            Some(Err(refusal)) => Ok(Response::Refused(refusal)),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-fn broken(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(time, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-fn nonce(shared: &Shared) -> io::Result<[u8; NONCE_BYTES]> {
-    let mut nonce = [0; NONCE_BYTES];
-    shared.random.fill(&mut nonce).map_err(|_| io::Error::other("the system gives no random numbers"))?;
-    Ok(nonce)
-}
-
-/// Connects and greets. The refusal is our own: the other side speaks no version that we do, or is no agent.
-async fn connect(shared: &Shared, addr: SocketAddr) -> io::Result<Result<Line, Refusal>> {
-    shared.with(|core, _| core.meters().connected());
-    let mut stream = within(CONNECT_TIMEOUT, TcpStream::connect(addr)).await?;
-    stream.set_nodelay(true)?;
-    let mut greeting = [0; GREETING_BYTES];
-    within(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await?;
-    let own = nonce(shared)?;
-    let answer = shared.with(|core, _| stream::answer(&greeting, core.ring().primary(), own));
-    let (answer, sealed) = match answer {
-        Ok(answer) => answer,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    stream.write_all(&answer).await?;
-    Ok(Ok(Line { stream, sealed, room: shared.room.clone() }))
 }
 
 /// Leads one conversation to its end.
@@ -159,8 +52,7 @@ pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined
         Done::Well => Ok(Joined::In),
         Done::Waiting => Ok(Joined::Waiting),
         Done::Refused(source) => {
-            warn!(peer = %addr, why = source.why.as_str(), "this agent was refused: {source}");
-            shared.with(|core, _| core.meters().refused(source.why));
+            shared.with(|core, now| core.was_refused(addr, &source, now));
             Err(JoinError::Refused { addr, source })
         }
         Done::Failed => Err(JoinError::Talk { addr, source: broken("an answer to another question") }),
@@ -277,20 +169,8 @@ pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketA
     }
 }
 
-async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let own = nonce(shared)?;
-    let mut answer = [0; ANSWER_BYTES];
-    within(GREETING_TIMEOUT, async {
-        stream.write_all(&stream::greet(own)).await?;
-        stream.read_exact(&mut answer).await.map(drop)
-    })
-    .await?;
-    let sealed = shared.with(|core, _| stream::answered(&answer, core.ring(), own));
-    let mut line = match sealed {
-        Ok(sealed) => Line { stream, sealed, room: shared.room.clone() },
-        Err(refusal) => return refuse_in_clear(shared, stream, peer, refusal).await,
-    };
+async fn answer_all(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    let Some(mut line) = line::accept(shared, stream, peer).await? else { return Ok(()) };
     for _ in 0..REQUESTS_MAX {
         let message = match line.receive().await? {
             None => return Ok(()),
@@ -304,28 +184,6 @@ async fn answer_all(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAdd
         line.send(&response.encode()).await?;
     }
     Ok(())
-}
-
-/// Says why, and waits until it is read: a connection closed with unread bytes takes what was said with it.
-async fn refuse_in_clear(shared: &Arc<Shared>, mut stream: TcpStream, peer: SocketAddr, refusal: Refusal) -> io::Result<()> {
-    let mut body = Vec::new();
-    put_refusal(&refusal, &mut body);
-    shared.with(|core, now| core.refuse(peer, refusal, now));
-    let head = REFUSAL_MARK | u32::try_from(body.len()).unwrap_or(0);
-    within(GREETING_TIMEOUT, async {
-        stream.write_all(&head.to_be_bytes()).await?;
-        stream.write_all(&body).await?;
-        stream.shutdown().await?;
-        let (mut buffer, mut room) = ([0; 4096], PIECE_BYTES_MAX);
-        loop {
-            let count = stream.read(&mut buffer).await?;
-            room = room.saturating_sub(count);
-            if count == 0 || room == 0 {
-                return Ok(());
-            }
-        }
-    })
-    .await
 }
 
 async fn respond(shared: &Arc<Shared>, peer: SocketAddr, request: Request) -> Response {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use muster_catalog::{Batch, EnterError, FeedError, Incoming, Index, Intake, Position, Store, Touched};
+use muster_catalog::{Batch, Beat, EnterError, FeedError, Incoming, Index, Intake, Position, Store, Touched};
 use rand::{Rng, RngExt};
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -129,6 +129,8 @@ pub(crate) struct Follower<R> {
     bells: Arc<Bells>,
     copy: Option<DiskCopy>,
     following: Following,
+    /// The last beat, until everything before it is here.
+    beat: Option<(Beat, Instant)>,
     rng: R,
 }
 
@@ -144,7 +146,7 @@ impl<R: Rng> Follower<R> {
         let contact = Contact { heard: age.map(|age| (Instant::now(), age)), ..Contact::default() };
         let position = watch::Sender::new(store.state().position());
         let following = Following(Arc::new(Shared { position, contact: Mutex::new(contact) }));
-        (following.clone(), Self { store, bells, copy, following, rng })
+        (following.clone(), Self { store, bells, copy, following, beat: None, rng })
     }
 
     /// Follows one server after the other until the agent stops. `connect` takes any that answers, and each time another one, if
@@ -194,12 +196,13 @@ impl<R: Rng> Follower<R> {
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
         let from = self.store.state().position();
+        self.beat = None;
         let Feed { server, mut frames } = match timeout(CONNECT_MAX, connect(from)).await {
             Ok(Ok(feed)) => feed,
             Ok(Err(error)) => return FollowError::Connect(error),
             Err(_) => return FollowError::Slow,
         };
-        let (mut intake, mut first) = (Intake::new(), true);
+        let (mut intake, mut entered) = (Intake::new(), false);
         let mut good_at = Instant::now();
         loop {
             let frame = match timeout(BEAT * BEATS_MISSED_MAX, frames.next()).await {
@@ -222,7 +225,7 @@ impl<R: Rng> Follower<R> {
             for incoming in done {
                 match incoming {
                     Incoming::Beat(beat) => {
-                        self.hear(beat);
+                        self.hear(beat, entered);
                         if beat.known_leader && beat.applied >= self.store.state().last_applied() {
                             good_at = Instant::now();
                         } else if good_at.elapsed() > LAGGING_MAX {
@@ -230,31 +233,46 @@ impl<R: Rng> Follower<R> {
                         }
                     }
                     Incoming::Batch(batch) => {
-                        if std::mem::take(&mut first) && batch.from().is_some() {
+                        if !std::mem::replace(&mut entered, true) && batch.from().is_some() {
                             metrics::FOLLOW.resumes.increment(1);
                         }
                         if let Err(error) = self.enter(*batch) {
                             return error.into();
                         }
+                        self.confirm(true);
                     }
                 }
             }
         }
     }
 
-    fn hear(&self, beat: muster_catalog::Beat) {
+    fn hear(&mut self, beat: Beat, entered: bool) {
+        self.following.contact().known_leader = beat.known_leader;
+        self.beat = Some((beat, Instant::now()));
+        self.confirm(entered);
+        self.note_age();
+    }
+
+    /// A beat makes what is here as new as the server's word of its leader, once everything before it has been entered: not while
+    /// the changes missed are still on their way, nor while the server knows less than this agent and none of that came from there.
+    fn confirm(&mut self, entered: bool) {
+        let Some((beat, heard_at)) = self.beat else { return };
+        let at = self.store.state().last_applied();
+        if at < beat.applied || (at > beat.applied && !entered) {
+            return;
+        }
+        self.beat = None;
         let before = Duration::from_millis(beat.last_contact_ms);
         {
             let mut contact = self.following.contact();
-            contact.known_leader = beat.known_leader;
             // A server that has not heard of its leader for longer than this agent has says nothing new.
-            if contact.heard.is_none_or(|(at, known)| before <= at.elapsed().saturating_add(known)) {
-                contact.heard = Some((Instant::now(), before));
+            if contact.heard.is_some_and(|(at, known)| before > at.elapsed().saturating_add(known)) {
+                return;
             }
+            contact.heard = Some((heard_at, before));
         }
-        self.note_age();
-        if let (Some(copy), Some(age)) = (&self.copy, self.following.age().last_contact) {
-            copy.note_age(age);
+        if let Some(copy) = &self.copy {
+            copy.note_age(before);
         }
     }
 

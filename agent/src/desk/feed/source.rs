@@ -245,9 +245,11 @@ impl Source {
         }
     }
 
+    /// It tells where the ring is, for whoever reads it has read that far.
     fn beat_frame(&self) -> Bytes {
         let Pulse { known_leader, last_contact, .. } = (self.0.pulse)();
-        let state = self.0.reader.load();
+        let base = self.ring().base.clone();
+        let state = base.unwrap_or_else(|| self.published());
         let last_contact_ms = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
         let beat = Beat { applied: state.last_applied(), time_ms: state.time_ms(), known_leader, last_contact_ms };
         (self.0.frame)(&beat.frame())
@@ -378,13 +380,13 @@ impl Line {
     fn new(source: Source, node: Uuid, at: Position) -> Self {
         let (hurry, news) = (Arc::new(Notify::new()), source.0.news.subscribe());
         source.hurries().insert(node, hurry.clone());
-        let first = source.beat_frame(); // So that it knows at once with whom it speaks.
         let beats = {
             let mut ring = source.ring();
             ring.followers += 1;
             ring.begin(&source.published());
             ring.beats
         };
+        let first = source.beat_frame(); // So that it knows at once with whom it speaks.
         metrics::SOURCE.followers.increment(1.0);
         Self { source, node, at, beats, news, hurry, hurries: false, queue: [first].into() }
     }

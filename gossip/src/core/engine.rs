@@ -1,0 +1,127 @@
+//! foca, called with its own runtime; and what it asks for, carried out.
+
+use std::time::{Duration, Instant};
+
+use foca::{Foca, OwnedNotification, Runtime, Timer};
+use rand::rngs::SmallRng;
+
+use super::{Core, Due, Teller};
+use crate::identity::Identity;
+use crate::item::{Item, Items};
+use crate::packet::{Codec, Packet, own_incarnation};
+
+/// How long the first round of gossip after a pause waits.
+const GOSSIP_SOON: Duration = Duration::from_millis(10);
+
+pub(super) type FocaHere = Foca<Identity, Codec, SmallRng, Items>;
+
+/// foca's own forgetting is not used; it must only be later than ours.
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Where foca puts what it wants: to be carried on after the call, by [`Core::settle`].
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    packets: Vec<(Identity, Vec<u8>)>,
+    timers: Vec<(Timer<Identity>, Duration)>,
+    pub(super) notes: Vec<OwnedNotification<Identity>>,
+}
+
+impl Runtime<Identity> for Out {
+    fn notify(&mut self, notification: foca::Notification<'_, Identity>) {
+        self.notes.push(notification.to_owned());
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.packets.push((to, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
+        self.timers.push((event, after));
+    }
+}
+
+impl Core {
+    /// Calls foca with its own runtime; whose word comes of it is `teller`'s. An error of foca's is about what came in, and has
+    /// changed nothing: it is counted by the caller, where anybody cares.
+    pub(super) fn with_foca<R>(&mut self, teller: Teller, act: impl FnOnce(&mut FocaHere, &mut Out) -> R, now: Instant) -> R {
+        let before = std::mem::replace(&mut self.teller, teller);
+        let result = act(&mut self.foca, &mut self.out);
+        self.settle(now);
+        self.teller = before;
+        result
+    }
+
+    /// Carries on what foca asked for.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while !self.out.notes.is_empty() {
+            for note in std::mem::take(&mut self.out.notes) {
+                self.noted(note, now);
+            }
+        }
+        for (timer, after) in std::mem::take(&mut self.out.timers) {
+            match timer {
+                // The dead are reaped by class, from the book.
+                Timer::RemoveDown(_) => {}
+                Timer::PeriodicGossip(_) => self.parked = Some(timer),
+                timer => self.wheel.set(Due::Foca(timer), now, after),
+            }
+        }
+        if (self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0)
+            && let Some(timer) = self.parked.take()
+        {
+            // The first round after a pause is soon, but takes along what happens in the same moment.
+            let due = self
+                .gossiped
+                .map_or(Duration::ZERO, |last| (last + self.config.timing.gossip_interval).saturating_duration_since(now));
+            self.wheel.set(Due::Foca(timer), now, due.max(GOSSIP_SOON));
+        }
+        let Some(cluster) = self.cluster else {
+            self.out.packets.clear();
+            return;
+        };
+        for (to, packet) in std::mem::take(&mut self.out.packets) {
+            if let Some(incarnation) = own_incarnation(&packet) {
+                self.incarnation = incarnation;
+            }
+            let packet = self.without_disowned(packet);
+            if let Some(frame) = self.seal.seal(cluster, &packet) {
+                self.meters.sent(frame.len());
+                self.effects.packets.push((to.addr, frame));
+            }
+        }
+    }
+
+    /// A packet without the accusations that foca still carries from before this agent was alone.
+    fn without_disowned(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.disowned.is_empty() {
+            return bytes;
+        }
+        let Ok(mut packet) = Packet::decode(&bytes) else { return bytes };
+        let disowned = |node, epoch| self.disowned.iter().any(|identity| identity.node == node && identity.epoch == epoch);
+        packet.updates.retain(|update| update.state() != foca::State::Down || !self.disowned.contains(update.id()));
+        packet.items.retain(|item| !matches!(item, Item::Verdict { node, epoch, .. } if disowned(*node, *epoch)));
+        packet.encode()
+    }
+
+    fn noted(&mut self, note: OwnedNotification<Identity>, now: Instant) {
+        match note {
+            OwnedNotification::MemberUp(identity) => self.came_up(identity, now),
+            OwnedNotification::MemberDown(identity) => self.went_down(identity, now),
+            OwnedNotification::Rename(_, identity) => self.renamed(identity, now),
+            OwnedNotification::Idle => self.became_lonely(now),
+            OwnedNotification::Defunct => self.declared_dead(now),
+            OwnedNotification::Active | OwnedNotification::Rejoin(_) => {}
+        }
+        self.resize();
+    }
+
+    /// foca's patience and spread follow the size of the cluster.
+    fn resize(&mut self) {
+        let members = self.foca.num_members() + 1;
+        if members != self.sized_for {
+            self.sized_for = members;
+            // Only periods may not change, and they are the same ones.
+            let _ = self.foca.set_config(self.config.timing.foca(members, FORGET_AFTER));
+        }
+    }
+}
