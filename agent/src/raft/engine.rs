@@ -105,6 +105,11 @@ impl Raft {
         }
     }
 
+    /// Whether the disk takes so many bytes and keeps its reserve.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        self.space.has_room_for(bytes)
+    }
+
     /// Proposes a command and waits until it is applied: its index and what came of it.
     ///
     /// Whoever drops the future does not take the command back.
@@ -230,6 +235,12 @@ impl Raft {
     /// A leader has just been heard.
     pub(super) fn hears(&self) {
         *self.heard.lock().expect("no holder panics: a moment is stored") = Some(Instant::now());
+    }
+
+    /// Returns when that node is not the leader as far as is known here: what waits for its answer may look elsewhere.
+    pub async fn leads_no_more(&self, node: Uuid) {
+        let elsewhere = |m: &RaftMetrics<Types>| leader(m).is_none_or(|(_, leads)| leads != node);
+        self.running.engine.wait(None).metrics(elsewhere, "another leader, or none").await.ok(); // raft has ended: it leads no more
     }
 
     /// This server leads.

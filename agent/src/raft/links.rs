@@ -125,7 +125,6 @@ impl Links {
             *told = Some(names);
         }
     }
-
 }
 
 /// How far a server has got, as the leader sees it.

@@ -21,7 +21,7 @@ use super::told::Told;
 
 /// Calls that may be unanswered at one peer and purpose: each holds a body and an answer. Waiting queries of one agent come to
 /// one such number of streams at its server; more are refused at once, as nothing was sent.
-const PENDING_MAX: usize = 1024;
+const PENDING_MAX: usize = 4096;
 
 /// Pause after a dial that failed: who asks within it is told the same without a dial. It is below all that raft waits for.
 const DIAL_PAUSE: Duration = Duration::from_millis(20);

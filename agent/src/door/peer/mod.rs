@@ -11,7 +11,6 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
