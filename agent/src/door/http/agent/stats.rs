@@ -26,7 +26,7 @@ pub(super) fn all(door: &Door, config: &Config) -> Value {
         all["raft"]["missing_servers"] = missing(&log.missing()).into();
     }
     if let Some(server) = door.desk.quorum().followed() {
-        all["consul"]["followed_server"] = server.as_str().into();
+        all["consul"]["followed_server"] = server.to_string().into();
     }
     all
 }
