@@ -215,11 +215,12 @@ impl Raft {
 
     /// Whether a leader is known, and how long ago it was last heard of: 0 on the leader itself while a majority hears it.
     pub fn contact(&self) -> (bool, Option<Duration>) {
+        let alone = self.is_alone(); // nobody acknowledges anything to the only voter
         let metrics = self.running.engine.metrics();
         let metrics = metrics.borrow_watched();
         if metrics.state == ServerState::Leader {
             let acked = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
-            let hears = self.running.rounds.is_none() || acked.is_none_or(|ago| ago < SILENCE_MAX);
+            let hears = alone || acked.is_none_or(|ago| ago < SILENCE_MAX);
             return (hears, if hears { Some(Duration::ZERO) } else { acked });
         }
         let heard = self.heard.lock().expect("no holder panics: a moment is stored").map(|at| at.elapsed());
