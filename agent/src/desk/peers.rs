@@ -140,7 +140,17 @@ mod tests {
     fn member(number: u8, role: &'static str, standing: Standing) -> Member {
         let tags = [("role", role), ("port", "8300")].map(|(key, value)| (key.into(), value.into())).into();
         let address = SocketAddr::from(([127, 0, 0, number], 8301));
-        Member { name: format!("n{number}").into(), id: Uuid::from_u128(number.into()), address, tags, standing, tagged: Default::default(), meta: Default::default(), raft: None, why: "".into() }
+        Member {
+            name: format!("n{number}").into(),
+            id: Uuid::from_u128(number.into()),
+            address,
+            tags,
+            standing,
+            tagged: Default::default(),
+            meta: Default::default(),
+            raft: None,
+            why: "".into(),
+        }
     }
 
     fn names(peers: &Peers) -> Vec<&str> {

@@ -40,7 +40,17 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
     let tags = [("role", role), ("port", "8300"), ("dc", "dc1")].map(|(key, value)| (key.into(), value.into())).into();
     let address = SocketAddr::from(([127, 0, 0, number], 8301));
     let name = if number == 1 { "own".into() } else { format!("n{number}").into() };
-    Member { name, id: Uuid::from_u128(number.into()), address, tags, tagged: Default::default(), meta: Default::default(), raft: None, standing: Standing::Alive, why: "".into() }
+    Member {
+        name,
+        id: Uuid::from_u128(number.into()),
+        address,
+        tags,
+        tagged: Default::default(),
+        meta: Default::default(),
+        raft: None,
+        standing: Standing::Alive,
+        why: "".into(),
+    }
 }
 
 impl Others {

@@ -24,7 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{Age, DiskCopy, Feed, Follower, Following, Pulse, Source};
+use super::follow::Feed;
+use super::{Age, DiskCopy, Follower, Following, Pulse, Source};
 use crate::desk::watch::Bells;
 
 const SOON: Duration = Duration::from_secs(20);

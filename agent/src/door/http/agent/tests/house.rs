@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Node, Run, Store};
+use muster_catalog::{AntiEntropy, Cause, CauseKind, Command, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use super::super::super::{AgentFacts, Config as DoorConfig, Door, Listener, serv
 use crate::config::{AgentFlags, Config, Host, load};
 use crate::desk::disk::Kept;
 use crate::desk::{Bells, Cluster, Desk, Errand, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup};
-use crate::loops::{self, Member};
+use crate::loops;
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
 
@@ -95,6 +95,7 @@ impl House {
             forgetful: true,
             hold: Duration::from_secs(5),
             default_reads_fail: false,
+            server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,
         });
@@ -109,19 +110,12 @@ impl House {
         let door = Door::new(DoorConfig::new(&config.datacenter), desk.clone(), facts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
-        let about = Node {
-            id: Some(id),
-            address: config.addresses.advertise.to_string().into(),
-            tagged_addresses: config.addresses.tagged.clone(),
-            meta: [("consul-network-segment".into(), "".into())].into(),
-        };
-        let (_, members) = watch::channel(Member { about, server_port: Some(8300), server_meta: Default::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run(desk.stopping()));
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(1)));
         tasks.spawn(loops::judge_aliases(desk.clone()));
-        tasks.spawn(loops::reconcile(desk.clone(), members));
+        tasks.spawn(loops::reconcile(desk.clone()));
         tasks.spawn(run_errands(inlet, refuse_reload.clone(), left.clone()));
         tasks.spawn(serve(Arc::new(door), vec![Listener::Tcp(listener)], desk.stopping()));
         Self { at, desk, refuse_reload, left, stop, _tasks: tasks }
