@@ -28,13 +28,14 @@ def settle():
 
 
 class Child:
-    """A process that we started: on one CPU, ended by its pid, and with us if we die."""
+    """A process that we started: on one CPU, or on all of them if it is None; ended by its pid, and with us if we die."""
 
     def __init__(self, args, log, cpu=SERVER_CPU, env=None):
         def before():
             os.setsid()
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.sched_setaffinity(0, {cpu})
+            if cpu is not None:
+                os.sched_setaffinity(0, {cpu})
         with open(log, "ab") as out:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=before,
                                             env={**os.environ, **(env or {})})
