@@ -25,7 +25,7 @@ fn crates_know_only_what_they_may() {
         ("gossip", &[]),
         ("health", &["muster-catalog"]),
         ("dns", &["muster-catalog"]),
-        ("agent", &["muster-catalog", "muster-health", "muster-dns"]),
+        ("agent", &["muster-catalog", "muster-gossip", "muster-health", "muster-dns"]),
     ];
     for (member, may) in allowed {
         let may: BTreeSet<String> = may.iter().map(|name| (*name).to_owned()).collect();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::DeskError;
 use super::feed::{Age, Following, Source};
 use super::forward::{ForwardError, Forwarder};
-use super::rounds::Rounds;
+use super::rounds::{Rounds, any};
 use crate::raft::{Raft, WriteError};
 use crate::rpc::{AddressBook, Method, Pool};
 
@@ -229,11 +229,4 @@ impl Away {
         }
         Err(last)
     }
-}
-
-/// Any server: another one each time, so that one that cannot help is not asked for ever.
-pub(super) fn any(book: &AddressBook) -> Option<Uuid> {
-    let all = book.all();
-    let turn = rand::RngExt::random_range(&mut rand::rng(), 0..all.len().max(1));
-    all.keys().nth(turn).copied()
 }

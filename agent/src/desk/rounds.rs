@@ -9,9 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::feed::Following;
-use super::quorum::any;
 use crate::raft::{WriteError, decode_read_index};
-use crate::rpc::{CallError, Code, Method, Pool};
+use crate::rpc::{AddressBook, CallError, Code, Method, Pool};
 
 /// Reads that may wait for a round; more are refused as [`WriteError::Busy`]. A round takes a millisecond.
 const READERS_MAX: usize = 4096;
@@ -78,4 +77,11 @@ async fn round(pool: &Pool, server: &mut Option<Uuid>) -> Result<Index, WriteErr
         }
     }
     nobody
+}
+
+/// Any server: another one each time, so that one that cannot help is not asked for ever.
+pub(super) fn any(book: &AddressBook) -> Option<Uuid> {
+    let all = book.all();
+    let turn = rand::RngExt::random_range(&mut rand::rng(), 0..all.len().max(1));
+    all.keys().nth(turn).copied()
 }
