@@ -21,12 +21,13 @@ use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
 use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source};
 use crate::desk::{
-    Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat, Setup,
+    Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat,
+    Setup,
 };
 use crate::door::{http, peer};
 use crate::loops;
 use crate::raft::{self, Raft};
-use crate::rpc::{self, Pool};
+use crate::rpc::{Pool, frame};
 use crate::telemetry::{self, Telemetry};
 
 mod cluster;
@@ -265,7 +266,21 @@ impl Agent {
         tasks.spawn(settle(desk.clone()));
         tasks.spawn(supervisor::tell_ready(desk.clone()));
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
-        Ok(Self { flags, config, desk, raft, gossip: handle, dns, telemetry, facts, errands: inlet, gave_up, left: false, stop, tasks })
+        Ok(Self {
+            flags,
+            config,
+            desk,
+            raft,
+            gossip: handle,
+            dns,
+            telemetry,
+            facts,
+            errands: inlet,
+            gave_up,
+            left: false,
+            stop,
+            tasks,
+        })
     }
 
     /// Serves until a signal or an order ends it, or raft cannot go on.
@@ -530,7 +545,7 @@ fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
         }
         None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
     };
-    (Source::new(reader.clone(), pulse, crate::rpc::frame), pulsing)
+    (Source::new(reader.clone(), pulse, frame), pulsing)
 }
 
 fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {

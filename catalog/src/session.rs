@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::command::{COMMANDS_IN_FLIGHT_MAX, Outcome, Refusal, Run};
 
 /// One agent's current session.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct LogSession {
     pub(crate) epoch: u64,
@@ -69,6 +70,15 @@ impl Runs {
 
     pub(crate) fn forget(&mut self, agent: Uuid) {
         self.0.remove(&agent);
+    }
+
+    /// The agents whose sessions are other ones than they were.
+    pub(crate) fn changed_from(&self, old: &Self) -> Vec<Uuid> {
+        let changed = old.0.diff(&self.0).filter_map(|change| match change {
+            DiffItem::Add(agent, _) | DiffItem::Update { new: (agent, _), .. } => Some(*agent),
+            DiffItem::Remove(..) => None,
+        });
+        changed.collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Uuid, &LogSession)> {

@@ -70,9 +70,12 @@ pub(crate) struct Core {
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
     /// Members told dead by others, which are being asked themselves.
     summoned: BTreeSet<Uuid>,
+    /// Members whose record is being fetched, or soon will be.
+    fetched: BTreeSet<Uuid>,
     renewed: Option<Instant>,
     /// The epoch that the next renewal must be above.
     renew_later: u64,
+    renewal_planned: bool,
     /// foca knows that this life is held dead.
     defunct: bool,
     contested: Option<Instant>,
@@ -195,8 +198,10 @@ impl Core {
             sized_for: 1,
             waiting: BTreeMap::new(),
             summoned: BTreeSet::new(),
+            fetched: BTreeSet::new(),
             renewed: None,
             renew_later: 0,
+            renewal_planned: false,
             defunct: false,
             contested: None,
             lonely: rounds::LONELY_MIN,

@@ -123,7 +123,8 @@ impl Founding {
             return Ok(());
         }
         let members = gossip.members();
-        let servers: Vec<_> = members.iter().filter(|member| member.state == State::Alive && member.tag(RAFT_TAG).is_some()).collect();
+        let servers: Vec<_> =
+            members.iter().filter(|member| member.state == State::Alive && member.tag(RAFT_TAG).is_some()).collect();
         if servers.iter().any(|member| member.tag(BOOTSTRAPPED_TAG).is_some()) {
             return Ok(()); // there is a cluster of servers: its leader lets this one in
         }
@@ -137,7 +138,11 @@ impl Founding {
             .map(|member| format!("{} has {}", member.name(), member.tag("expect").or(member.tag("bootstrap")).unwrap_or("none")))
             .collect();
         if !odd.is_empty() {
-            let text = format!("bootstrap_expect is {} here, and {}: no cluster is made until all have the same", self.expect, odd.join(", "));
+            let text = format!(
+                "bootstrap_expect is {} here, and {}: no cluster is made until all have the same",
+                self.expect,
+                odd.join(", ")
+            );
             if told.as_ref() != Some(&text) {
                 tracing::error!("{text}");
                 *told = Some(text);

@@ -32,8 +32,8 @@ use crate::rpc::CallError;
 #[cfg(test)]
 pub(crate) use cluster::testing;
 pub(crate) use cluster::{
-    BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing, Unmet,
-    carried,
+    BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing,
+    Unmet, carried,
 };
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};

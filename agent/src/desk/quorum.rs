@@ -19,8 +19,9 @@ use crate::rpc::{AddressBook, Method, Pool};
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longest pause: more would be seen in how long a change of leaders takes.
 const PAUSE_MAX: Duration = Duration::from_millis(25);
-/// Time for one attempt at one server: one that was stopped in its tracks must not take all the time there is.
-const ATTEMPT_MAX: Duration = Duration::from_secs(2);
+/// Time for one attempt at one server: one that was stopped in its tracks must not take all the time there is. A disk that is slower
+/// gets the command again, under the same number.
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 
 /// Where this agent sits.
 pub(crate) enum Seat {
@@ -57,7 +58,10 @@ impl Quorum {
     pub(crate) fn new(seat: Seat, pool: Option<Pool>) -> Self {
         let away = pool.map(|pool| Away {
             forwarder: Forwarder::new(pool.clone()),
-            rounds: matches!(seat, Seat::Client(_)).then(|| Rounds::new(pool.clone())),
+            rounds: match &seat {
+                Seat::Client(following) => Some(Rounds::new(pool.clone(), following.clone())),
+                Seat::Server { .. } => None,
+            },
             leader: Mutex::new(None),
             pool,
         });
@@ -95,6 +99,14 @@ impl Quorum {
                 Age { known_leader, last_contact }
             }
             Seat::Client(following) => following.age(),
+        }
+    }
+
+    /// The server that is followed, by a client.
+    pub(crate) fn followed(&self) -> Option<Uuid> {
+        match &self.seat {
+            Seat::Server { .. } => None,
+            Seat::Client(following) => following.server(),
         }
     }
 
@@ -170,7 +182,12 @@ impl Quorum {
         };
         let away = self.away.as_ref().ok_or_else(nobody)?;
         let to = to.filter(|to| *to != away.pool.identity().node()).ok_or_else(nobody)?;
-        away.forwarder.write(to, proposal.clone(), most).await
+        let written = away.forwarder.write(to, proposal.clone(), most);
+        let Seat::Server { raft, .. } = &self.seat else { return written.await };
+        tokio::select! {
+            written = written => written,
+            () = raft.leads_no_more(to) => Err(ForwardError::Unknown("another server leads".to_owned())),
+        }
     }
 
     fn heard_of(&self, leader: Option<Uuid>) {

@@ -8,6 +8,7 @@ use muster_catalog::Index;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::feed::Following;
 use crate::raft::{WriteError, decode_read_index};
 use crate::rpc::{AddressBook, CallError, Code, Method, Pool};
 
@@ -23,10 +24,11 @@ type Reader = oneshot::Sender<Result<Index, WriteError>>;
 pub(crate) struct Rounds(mpsc::Sender<Reader>);
 
 impl Rounds {
-    /// Asks over this pool. Rounds are made while somebody asks for them.
-    pub(super) fn new(pool: Pool) -> Self {
+    /// Asks over this pool: the server that is followed, if there is one, for that one hurries what is asked for. Rounds are made
+    /// while somebody asks for them.
+    pub(super) fn new(pool: Pool, following: Following) -> Self {
         let (reader, asked) = mpsc::channel(READERS_MAX);
-        tokio::spawn(serve(pool, asked));
+        tokio::spawn(serve(pool, following, asked));
         Self(reader)
     }
 
@@ -42,13 +44,14 @@ impl Rounds {
 }
 
 /// One round after the other: a read that comes while one is under way waits for the next, for the server may have looked already.
-async fn serve(pool: Pool, mut asked: mpsc::Receiver<Reader>) {
+async fn serve(pool: Pool, following: Following, mut asked: mpsc::Receiver<Reader>) {
     let mut server = None;
     while let Some(first) = asked.recv().await {
         let mut readers = vec![first];
         while let Ok(reader) = asked.try_recv() {
             readers.push(reader);
         }
+        server = following.server().or(server);
         let index = round(&pool, &mut server).await;
         for reader in readers {
             let _ = reader.send(index.clone()); // who asked may have gone
@@ -56,7 +59,7 @@ async fn serve(pool: Pool, mut asked: mpsc::Receiver<Reader>) {
     }
 }
 
-/// The server that answered last is asked, then once another one.
+/// This server is asked, then once another one.
 async fn round(pool: &Pool, server: &mut Option<Uuid>) -> Result<Index, WriteError> {
     let nobody = Err(WriteError::NotLeader { leader: None });
     for _ in 0..2 {

@@ -148,7 +148,9 @@ impl Desk {
         match letter.question {
             Question::Key(key) => reply(self.read(&who, &KeyOne { key }, consistency, wait.as_ref()).await),
             Question::Keys(prefix) => reply(self.read(&who, &KeysUnder { prefix }, consistency, wait.as_ref()).await),
-            Question::Servers => reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() })),
+            Question::Servers => {
+                reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))
+            }
         }
     }
 }

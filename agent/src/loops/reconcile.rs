@@ -175,7 +175,10 @@ fn server(port: u16) -> Service {
         tags: Vec::new(),
         address: SmolStr::default(),
         tagged_addresses: Default::default(),
-        meta: SERVER_META.map(|(key, value)| (SmolStr::new_static(key), SmolStr::new_static(value))).into_iter().collect::<Meta>(),
+        meta: SERVER_META
+            .map(|(key, value)| (SmolStr::new_static(key), SmolStr::new_static(value)))
+            .into_iter()
+            .collect::<Meta>(),
         port: port.into(),
         socket_path: SmolStr::default(),
         enable_tag_override: false,

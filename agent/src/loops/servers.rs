@@ -40,7 +40,8 @@ pub(crate) async fn keep_servers(desk: Desk, upkeep: Upkeep) {
 
 async fn look(raft: &Raft, members: &[Member], upkeep: Upkeep) {
     let servers = raft.servers();
-    let voter_of = |member: &Member| member.raft.and_then(|id| servers.iter().find(|server| server.id.uuid() == id && server.voter));
+    let voter_of =
+        |member: &Member| member.raft.and_then(|id| servers.iter().find(|server| server.id.uuid() == id && server.voter));
     let standing = |node: Uuid| members.iter().find(|member| member.id == node).map(|member| member.standing);
     for member in members.iter().filter(|member| member.standing == Standing::Alive && member.is_server()) {
         let Some(id) = member.raft.filter(|_| voter_of(member).is_none()) else { continue };

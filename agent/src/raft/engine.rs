@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use muster_catalog::{Index, Outcome, Proposal, Store};
+use muster_catalog::{Index, Outcome, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{RaftMetrics, ServerState};
@@ -105,10 +105,16 @@ impl Raft {
         }
     }
 
+    /// Whether the disk takes so many bytes and keeps its reserve.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        self.space.has_room_for(bytes)
+    }
+
     /// Proposes a command and waits until it is applied: its index and what came of it.
     ///
     /// Whoever drops the future does not take the command back.
-    pub async fn write(&self, proposal: &Proposal) -> Result<(Index, Outcome), WriteError> {
+    #[cfg(test)]
+    pub async fn write(&self, proposal: &muster_catalog::Proposal) -> Result<(Index, Outcome), WriteError> {
         self.write_encoded(proposal.encode().into()).await
     }
 
@@ -209,11 +215,12 @@ impl Raft {
 
     /// Whether a leader is known, and how long ago it was last heard of: 0 on the leader itself while a majority hears it.
     pub fn contact(&self) -> (bool, Option<Duration>) {
+        let alone = self.is_alone(); // nobody acknowledges anything to the only voter
         let metrics = self.running.engine.metrics();
         let metrics = metrics.borrow_watched();
         if metrics.state == ServerState::Leader {
             let acked = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
-            let hears = self.running.rounds.is_none() || acked.is_none_or(|ago| ago < SILENCE_MAX);
+            let hears = alone || acked.is_none_or(|ago| ago < SILENCE_MAX);
             return (hears, if hears { Some(Duration::ZERO) } else { acked });
         }
         let heard = self.heard.lock().expect("no holder panics: a moment is stored").map(|at| at.elapsed());
@@ -229,6 +236,12 @@ impl Raft {
     /// A leader has just been heard.
     pub(super) fn hears(&self) {
         *self.heard.lock().expect("no holder panics: a moment is stored") = Some(Instant::now());
+    }
+
+    /// Returns when that node is not the leader as far as is known here: what waits for its answer may look elsewhere.
+    pub async fn leads_no_more(&self, node: Uuid) {
+        let elsewhere = |m: &RaftMetrics<Types>| leader(m).is_none_or(|(_, leads)| leads != node);
+        self.running.engine.wait(None).metrics(elsewhere, "another leader, or none").await.ok(); // raft has ended: it leads no more
     }
 
     /// This server leads.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::alarm::Alarm;
 use super::codec::{Fault, LogIdBody, VoteBody};
 use super::error::Failure;
-use super::log::Had;
+use super::log::{Had, LastLog};
 use super::machine::Engine;
 use super::types::{LogId, RaftId, Vote};
 use super::wire::Wire;
@@ -92,7 +92,7 @@ fn missing(had: &Had, seen: &SeenOf) -> Option<String> {
 }
 
 /// Asks the others, then opens the gate and lets this server stand for election; raises the alarm if it is an old copy.
-pub(super) async fn ask_before_voting(engine: Engine, pool: Pool, had: Had, gate: Gate, alarm: Alarm) {
+pub(super) async fn ask_before_voting(engine: Engine, pool: Pool, log: LastLog, gate: Gate, alarm: Alarm) {
     let started = Instant::now();
     let own = *engine.node_id();
     let mut answered = BTreeSet::new();
@@ -105,6 +105,8 @@ pub(super) async fn ask_before_voting(engine: Engine, pool: Pool, had: Had, gate
             others.filter_map(|id| Some((id, membership.get_node(&id)?.uuid))).collect()
         };
         for (id, node, seen) in join_all(others.iter().map(|(id, node)| ask(&pool, *id, *node))).await.into_iter().flatten() {
+            // as it is now: while the question was out a leader may have sent what the answer tells of
+            let Some(had) = log.had() else { return };
             if let Some(what) = missing(&had, &seen) {
                 alarm.raise(Failure::OldCopy { by: node, what });
                 return;

@@ -93,6 +93,10 @@ impl Raft {
             return Err(Refusal::new(Code::Busy, "another piece of a snapshot is being written"));
         };
         if piece.offset == 0 {
+            // it is written as it comes, and once more when it is installed; the engine takes a full disk there for a broken one
+            if !self.has_room_for(piece.length.saturating_mul(2)) {
+                return Err(Refusal::new(Code::Failed, format!("no room on the disk for a snapshot of {} bytes", piece.length)));
+            }
             *slot = Some(Gathering::begin(self.dir(), piece.head.clone()).map_err(failed)?);
         }
         let gathering = slot.as_mut().filter(|gathering| gathering.head == piece.head);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::machine::Engine;
 use super::peers::Peers;
 use super::types::RaftId;
-use crate::rpc::{Class, Method, Pool, Target};
+use crate::rpc::{Method, Pool, Target};
 
 /// How often each voter is asked whether it is there: below the shortest election timeout.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -124,11 +124,6 @@ impl Links {
             );
             *told = Some(names);
         }
-    }
-
-    /// Whether a connection to the voter stands at this moment.
-    pub(super) fn is_up(pool: &Pool, id: RaftId, node: Uuid) -> bool {
-        pool.is_up(Target { node, raft: Some(id.0) }, Class::Raft)
     }
 }
 

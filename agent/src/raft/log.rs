@@ -92,7 +92,7 @@ impl Log {
     }
 }
 
-/// What was in a log when it was opened.
+/// What is in a log at some moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Had {
     pub(super) vote: Option<Vote>,
@@ -104,6 +104,13 @@ pub(super) struct Had {
 pub(super) struct LastLog(Weak<Shared>);
 
 impl LastLog {
+    /// The end of the log and the vote on its disk; `None` if the log is closed.
+    pub(super) fn had(&self) -> Option<Had> {
+        let shared = self.0.upgrade()?;
+        let view = shared.view();
+        Some(Had { vote: view.vote, last: view.last })
+    }
+
     /// The last entry, flushed or not; `None` if there is none, or the log is closed.
     pub(super) fn get(&self) -> Option<LogId> {
         self.0.upgrade()?.view().last
@@ -114,12 +121,6 @@ impl LogStore {
     /// Tells where the log ends.
     pub(super) fn last(&self) -> LastLog {
         LastLog(Arc::downgrade(&self.shared))
-    }
-
-    /// What was in it when it was opened, if nothing was written since.
-    pub(super) fn had(&self) -> Had {
-        let view = self.shared.view();
-        Had { vote: view.vote, last: view.last }
     }
 
     /// Commits made so far.

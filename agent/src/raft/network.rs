@@ -161,7 +161,7 @@ impl RaftNetworkV2<Types> for Connection {
             loop {
                 let (offset, data, last) = pieces.next().await.map_err(failed)?;
                 let limit = if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT };
-                let piece = Piece::new(vote, pieces.head.clone(), offset, Bytes::from(data), last);
+                let piece = Piece::new(vote, pieces.head.clone(), pieces.length, (offset, Bytes::from(data), last));
                 let answer: PieceAnswer = self.ask(Method::Snapshot, piece.encode(), limit).await?;
                 match answer.vote() {
                     Some(vote) => return Ok(SnapshotResponse::new(vote)),

@@ -52,8 +52,8 @@ impl Peers {
             }
         };
         for server in &kept {
-            if let (Some(address), None) = (server.address, book.get(server.node)) {
-                book.set(server.node, address);
+            if let Some(address) = server.address {
+                book.keep(server.node, address);
             }
         }
         Self { dir: dir.to_owned(), kept }

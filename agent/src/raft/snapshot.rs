@@ -143,6 +143,8 @@ fn read_from(mut from: &mut impl Read) -> Result<(SnapshotMeta, State), Snapshot
 pub(super) struct Pieces {
     /// Its head, as sealed in the file.
     pub(super) head: Bytes,
+    /// Bytes of all of it.
+    pub(super) length: u64,
     from: Source,
     at: u64,
 }
@@ -155,15 +157,16 @@ enum Source {
 impl Pieces {
     pub(super) async fn of(meta: SnapshotMeta, data: SnapshotData) -> io::Result<Self> {
         let head = Bytes::from(codec::seal_snapshot_meta(&meta));
-        let from = match data {
-            SnapshotData::File(file) => Source::File(file),
+        let (length, from) = match data {
+            SnapshotData::File(file) => (file.metadata()?.len(), Source::File(file)),
             SnapshotData::Memory(state) => {
                 let mut bytes = head.to_vec();
                 let written = tokio::task::spawn_blocking(move || state.write_to(&mut bytes).map(|()| bytes)).await;
-                Source::Memory(Arc::new(written.map_err(io::Error::other)??))
+                let bytes = written.map_err(io::Error::other)??;
+                (bytes.len() as u64, Source::Memory(Arc::new(bytes)))
             }
         };
-        Ok(Self { head, from, at: 0 })
+        Ok(Self { head, length, from, at: 0 })
     }
 
     /// Where the next piece begins, its bytes, and whether it is the last one.

@@ -5,7 +5,7 @@
 //! reserve. When space is freed, the next look lets writes in again.
 #![allow(clippy::disallowed_methods)] // the last look has an age
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,12 @@ impl Space {
         Self { dir, reserve, last: Mutex::new(None) }
     }
 
+    /// Whether so many bytes more leave the reserve untouched.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        let Some(dir) = &self.dir else { return true };
+        free(dir) >= self.reserve.saturating_add(bytes)
+    }
+
     /// The directory, if its disk is too full to take a write.
     pub(super) fn full(&self) -> Option<&PathBuf> {
         let dir = self.dir.as_ref()?;
@@ -47,8 +53,7 @@ impl Space {
         {
             return look.full.then_some(dir);
         }
-        // a disk that cannot be asked is not a full one: the commit will tell
-        let free = rustix::fs::statvfs(dir).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = free(dir);
         let full = free < self.reserve;
         *last = Some(Look { at: now, full });
         if full != before.unwrap_or(false) {
@@ -61,4 +66,9 @@ impl Space {
         }
         full.then_some(dir)
     }
+}
+
+/// Free space. A disk that cannot be asked is not a full one: the commit will tell.
+fn free(dir: &Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

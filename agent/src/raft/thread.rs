@@ -72,7 +72,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
     let seen = SeenLogs::default();
     let network = Network::new(config.peers.clone(), seen.clone());
-    let (last, links, had) = (log.store.last(), Links::default(), log.store.had());
+    let (last, links) = (log.store.last(), Links::default());
     let peers = config.peers.as_ref().map(|pool| {
         pool.identity().set_raft(id.0);
         let kept = config.dir.as_deref().map(|dir| Peers::open(dir, pool.book()));
@@ -106,7 +106,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             let (tell, waiting) = mpsc::channel(NOTICES_MAX);
             company.spawn(Evidence::new(engine.clone(), pool.clone(), last.clone(), tell.clone()).gather(waiting));
             if !gate.is_open() {
-                let asking = ask_before_voting(engine.clone(), pool.clone(), had, gate.clone(), alarm.clone());
+                let asking = ask_before_voting(engine.clone(), pool.clone(), last.clone(), gate.clone(), alarm.clone());
                 company.spawn(asking);
             }
             company.spawn(links.clone().keep(engine.clone(), pool.clone(), kept));

@@ -253,6 +253,9 @@ pub(super) struct Piece {
     vote: VoteBody,
     /// The head of the file, as it is sealed on disk: which entry it stands for, who the voters were.
     pub(super) head: Bytes,
+    /// Bytes of the whole file, as far as its sender knows; 0 if not.
+    #[serde(default)]
+    pub(super) length: u64,
     pub(super) offset: u64,
     pub(super) data: Bytes,
     /// Nothing follows: the snapshot is to be installed.
@@ -260,8 +263,8 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    pub(super) fn new(vote: Vote, head: Bytes, offset: u64, data: Bytes, last: bool) -> Self {
-        Self { vote: vote.into(), head, offset, data, last }
+    pub(super) fn new(vote: Vote, head: Bytes, length: u64, (offset, data, last): (u64, Bytes, bool)) -> Self {
+        Self { vote: vote.into(), head, length, offset, data, last }
     }
 
     pub(super) fn vote(&self) -> Vote {

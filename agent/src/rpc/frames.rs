@@ -36,11 +36,6 @@ impl Frames {
         Self { node, body, buffer: BytesMut::new() }
     }
 
-    /// Whose they are.
-    pub(crate) fn node(&self) -> Uuid {
-        self.node
-    }
-
     /// The next piece; `None` when the peer has ended the stream in order. Not to be called again after that, or after an error.
     /// It may be dropped while it waits, and nothing is lost.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {

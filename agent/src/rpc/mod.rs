@@ -33,7 +33,9 @@ pub(crate) use frames::FRAME_BYTES_MAX;
 pub(crate) use frames::frame;
 pub(crate) use hello::{HELLO_BYTES_MAX, Hello, meet};
 pub(crate) use identity::{Identity, Part};
-pub(crate) use method::{Class, DEADLINE_HEADER, Method};
+#[cfg(test)]
+pub(crate) use method::Class;
+pub(crate) use method::{DEADLINE_HEADER, Method};
 pub(crate) use pool::Pool;
 pub(crate) use probe::Found;
 pub(crate) use refusal::{Code, Refusal};

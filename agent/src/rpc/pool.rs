@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
-use uuid::Uuid;
 
 use super::address::AddressBook;
 use super::call::{self, Sent};
@@ -22,7 +21,7 @@ use super::told::Told;
 
 /// Calls that may be unanswered at one peer and purpose: each holds a body and an answer. Waiting queries of one agent come to
 /// one such number of streams at its server; more are refused at once, as nothing was sent.
-const PENDING_MAX: usize = 1024;
+const PENDING_MAX: usize = 4096;
 
 /// Pause after a dial that failed: who asks within it is told the same without a dial. It is below all that raft waits for.
 const DIAL_PAUSE: Duration = Duration::from_millis(20);
@@ -107,16 +106,8 @@ impl Pool {
         Ok(Frames::new(to.node, response.into_body()))
     }
 
-    /// Makes sure that a connection stands, so that a later call need not wait for one.
-    pub(crate) async fn warm(&self, to: impl Into<Target>, class: Class) -> Result<(), CallError> {
-        let to = to.into();
-        match self.sender(to, class, &self.peer(to, class)).await {
-            Ok(_) => Ok(()),
-            Err(what) => Err(CallError::NotSent { node: to.node, what }),
-        }
-    }
-
     /// Whether a connection stands at this moment.
+    #[cfg(test)]
     pub(crate) fn is_up(&self, to: impl Into<Target>, class: Class) -> bool {
         let peers = self.peers();
         let peer = peers.get(&(to.into(), class));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use uuid::Uuid;
 
 use super::{Batch, Head, HostIndexes, Position, Resume};
 use crate::grave::Gone;
@@ -100,6 +101,13 @@ impl State {
         batch.checks = changed(&old.checks, &self.checks);
         (batch.marks, batch.marks_gone) = self.removals.changes_from(&old.removals);
         Some(batch)
+    }
+}
+
+impl State {
+    /// The agents that wrote something since an older state. Costs what changed.
+    pub fn writers_since(&self, old: &State) -> Vec<Uuid> {
+        self.runs.changed_from(&old.runs)
     }
 }
 

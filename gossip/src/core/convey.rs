@@ -95,7 +95,7 @@ impl Core {
 
     /// A living member's record is older than the member, or is not there: it should come by gossip in a moment.
     fn await_record(&mut self, identity: Identity, now: Instant) {
-        if self.lacks_record(identity.node) {
+        if self.lacks_record(identity.node) && self.fetched.insert(identity.node) {
             self.wheel.set(Due::Fetch(identity.node, 0), now, RECORD_GRACE);
         }
     }
@@ -109,15 +109,14 @@ impl Core {
 
     /// A record has not come by gossip.
     pub(super) fn fetch(&mut self, node: Uuid, tries: u8, now: Instant) {
-        if !self.lacks_record(node) || !self.is_inside() {
+        if !self.lacks_record(node) || !self.is_inside() || tries >= FETCHES_MAX {
+            self.fetched.remove(&node);
             return;
         }
         if let Some(entry) = self.book.get(node) {
             self.effects.dials.push(Dial::Exchange(entry.identity.addr));
         }
-        if tries + 1 < FETCHES_MAX {
-            self.wheel.set(Due::Fetch(node, tries + 1), now, RECORD_GRACE * 2);
-        }
+        self.wheel.set(Due::Fetch(node, tries + 1), now, RECORD_GRACE * 2);
     }
 
     /// A member has a record too big for packets. True if that is news.
@@ -130,7 +129,9 @@ impl Core {
         entry.hinted = Some(order);
         // All members hear of it at about the same time: they do not knock together.
         let spread = RECORD_GRACE.mul_f64(rand::RngExt::random::<f64>(&mut self.rng) * 2.0);
-        self.wheel.set(Due::Fetch(node, 0), now, spread);
+        if self.fetched.insert(node) {
+            self.wheel.set(Due::Fetch(node, 0), now, spread);
+        }
         true
     }
 

@@ -139,13 +139,16 @@ impl Core {
             }
             Some(due) => {
                 self.renew_later = self.renew_later.max(epoch);
-                self.wheel.set(Due::Renew, now, due - now);
+                if !std::mem::replace(&mut self.renewal_planned, true) {
+                    self.wheel.set(Due::Renew, now, due - now);
+                }
             }
         }
     }
 
     /// The pause is over.
     pub(super) fn renew_due(&mut self, now: Instant) {
+        self.renewal_planned = false;
         let epoch = std::mem::take(&mut self.renew_later);
         if self.is_inside() && (self.defunct || epoch >= self.me.epoch) {
             self.renew_above(epoch.max(self.me.epoch), now);

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, unfold};
 use muster_catalog::Position;
 use rand::{Rng, RngExt};
-use smol_str::format_smolstr;
 use uuid::Uuid;
 
 use super::follow::Feed;
@@ -41,7 +40,7 @@ pub(crate) fn over<R: Rng>(
                     Err(error) => Some((Err(io::Error::other(error)), None)),
                 }
             });
-            Ok(Feed { server: format_smolstr!("{node}"), frames: pieces.boxed() })
+            Ok(Feed { server: node, frames: pieces.boxed() })
         })
     }
 }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use muster_catalog::{Batch, Beat, EnterError, FeedError, Incoming, Index, Intake, Position, Store, Touched};
 use rand::{Rng, RngExt};
-use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::disk::DiskCopy;
 use super::source::BEAT;
@@ -33,8 +33,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// A feed that a server began.
 #[derive(Debug)]
 pub(crate) struct Feed<S> {
-    /// Whose it is, for people.
-    pub(crate) server: SmolStr,
+    /// Whose it is.
+    pub(crate) server: Uuid,
     pub(crate) frames: S,
 }
 
@@ -91,11 +91,12 @@ struct Contact {
     /// When the last beat came, and how old the leader's word was then.
     heard: Option<(Instant, Duration)>,
     known_leader: bool,
-    server: Option<SmolStr>,
+    server: Option<Uuid>,
 }
 
 impl Following {
     /// Where this agent's catalog is.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> Position {
         *self.0.position.borrow()
     }
@@ -107,8 +108,8 @@ impl Following {
     }
 
     /// The server that is followed at the moment.
-    pub(crate) fn server(&self) -> Option<SmolStr> {
-        self.contact().server.clone()
+    pub(crate) fn server(&self) -> Option<Uuid> {
+        self.contact().server
     }
 
     /// Waits until readers see everything up to this index, at most this long; says whether they do.
@@ -214,7 +215,7 @@ impl<R: Rng> Follower<R> {
             metrics::FOLLOW.received_bytes.increment(frame.len() as u64);
             if !*heard {
                 *heard = true;
-                self.following.contact().server = Some(server.clone());
+                self.following.contact().server = Some(server);
                 metrics::FOLLOW.connected.set(1.0);
                 tracing::info!(%server, index = from.index, "a server is followed");
             }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -63,10 +64,26 @@ struct Inner {
     /// Rises whenever a follower may find something.
     news: watch::Sender<u64>,
     wake: Notify,
-    /// Who can be asked to hurry, by node.
-    hurries: Mutex<HashMap<Uuid, Arc<Notify>>>,
+    hurries: Mutex<Hurries>,
     #[cfg(test)]
-    encoded: std::sync::atomic::AtomicU64,
+    encoded: AtomicU64,
+}
+
+/// Followers that are not to wait for what is gathered.
+#[derive(Default)]
+struct Hurries {
+    followers: HashMap<Uuid, Arc<Hurry>>,
+    /// Those who want more than was published when they asked.
+    late: Vec<Arc<Hurry>>,
+    /// Up to here is known who wrote.
+    seen: Option<Arc<State>>,
+}
+
+#[derive(Default)]
+struct Hurry {
+    /// How far it is to be brought.
+    to: AtomicU64,
+    wake: Notify,
 }
 
 #[derive(Default)]
@@ -122,9 +139,9 @@ impl Source {
             scan: tokio::sync::Mutex::new(None),
             news: watch::Sender::new(0),
             wake: Notify::new(),
-            hurries: Mutex::new(HashMap::new()),
+            hurries: Mutex::new(Hurries::default()),
             #[cfg(test)]
-            encoded: std::sync::atomic::AtomicU64::new(0),
+            encoded: AtomicU64::new(0),
         }))
     }
 
@@ -149,7 +166,13 @@ impl Source {
                         at = Instant::now() + GATHER;
                     }
                 }
-                () = self.0.wake.notified(), if !due => due = true,
+                () = self.0.wake.notified() => {
+                    due = Instant::now() < at;
+                    if !due && self.make(false) {
+                        at = Instant::now() + GATHER;
+                    }
+                    self.hurry();
+                }
                 _ = beat.tick() => self.beat().await,
             }
         }
@@ -167,23 +190,51 @@ impl Source {
         })
     }
 
-    /// Brings the agent of this node up to what this server has applied, without waiting for more to send with it.
-    pub(crate) fn flush(&self, node: Uuid) {
-        if let Some(hurry) = self.hurries().get(&node) {
-            hurry.notify_one();
+    /// Brings the agent of this node up to this index as soon as it is published, without waiting for more to send with it.
+    pub(crate) fn flush(&self, node: Uuid, to: Index) {
+        let mut hurries = self.hurries();
+        let Some(hurry) = hurries.followers.get(&node).cloned() else { return };
+        hurry.to.fetch_max(to, Ordering::Relaxed);
+        hurry.wake.notify_one();
+        if self.0.reader.load().last_applied() < to && !hurries.late.iter().any(|late| Arc::ptr_eq(late, &hurry)) {
+            hurries.late.push(hurry);
+            drop(hurries);
+            self.changed(); // It may have been published just before it was noted.
         }
+    }
+
+    /// Whoever wrote something sees it at once, and so does who asked for it before it was there.
+    fn hurry(&self) {
+        let now = self.published();
+        let mut hurries = self.hurries();
+        if hurries.followers.is_empty() {
+            hurries.seen = None;
+            return;
+        }
+        let writers = hurries.seen.replace(now.clone()).map(|seen| now.writers_since(&seen)).unwrap_or_default();
+        for hurry in writers.iter().filter_map(|writer| hurries.followers.get(writer)) {
+            hurry.to.fetch_max(now.last_applied(), Ordering::Relaxed);
+            hurry.wake.notify_one();
+        }
+        hurries.late.retain(|late| {
+            let waits = late.to.load(Ordering::Relaxed) > now.last_applied();
+            if !waits {
+                late.wake.notify_one();
+            }
+            waits
+        });
     }
 
     #[cfg(test)]
     pub(super) fn encoded(&self) -> u64 {
-        self.0.encoded.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.encoded.load(Ordering::Relaxed)
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.0.ring.lock().expect("no holder of this lock panics")
     }
 
-    fn hurries(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Notify>>> {
+    fn hurries(&self) -> MutexGuard<'_, Hurries> {
         self.0.hurries.lock().expect("no holder of this lock panics")
     }
 
@@ -261,7 +312,7 @@ impl Source {
         metrics::SOURCE.encoded.increment(1);
         metrics::SOURCE.encoded_bytes.increment(bytes as u64);
         #[cfg(test)]
-        self.0.encoded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.encoded.fetch_add(1, Ordering::Relaxed);
         Made { from: batch.from(), to: batch.position(), frames, bytes }
     }
 
@@ -371,15 +422,14 @@ struct Line {
     at: Position,
     beats: u64,
     news: watch::Receiver<u64>,
-    hurry: Arc<Notify>,
-    hurries: bool,
+    hurry: Arc<Hurry>,
     queue: VecDeque<Bytes>,
 }
 
 impl Line {
     fn new(source: Source, node: Uuid, at: Position) -> Self {
-        let (hurry, news) = (Arc::new(Notify::new()), source.0.news.subscribe());
-        source.hurries().insert(node, hurry.clone());
+        let (hurry, news) = (Arc::new(Hurry::default()), source.0.news.subscribe());
+        source.hurries().followers.insert(node, hurry.clone());
         let beats = {
             let mut ring = source.ring();
             ring.followers += 1;
@@ -388,7 +438,7 @@ impl Line {
         };
         let first = source.beat_frame(); // So that it knows at once with whom it speaks.
         metrics::SOURCE.followers.increment(1.0);
-        Self { source, node, at, beats, news, hurry, hurries: false, queue: [first].into() }
+        Self { source, node, at, beats, news, hurry, queue: [first].into() }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -406,10 +456,7 @@ impl Line {
             let made = match next {
                 Next::Batch(made) => Some(made),
                 Next::Scan(base) => self.source.scan(self.at, base).await,
-                Next::Wait if self.hurries => {
-                    self.hurries = false;
-                    self.source.ahead(self.at)
-                }
+                Next::Wait if self.at.index < self.hurry.to.load(Ordering::Relaxed) => self.source.ahead(self.at),
                 Next::Wait => None,
                 Next::End => return None,
             };
@@ -421,7 +468,7 @@ impl Line {
             if self.queue.is_empty() {
                 tokio::select! {
                     changed = self.news.changed() => changed.ok()?,
-                    () = self.hurry.notified() => self.hurries = true,
+                    () = self.hurry.wake.notified() => {}
                 }
             }
         }
@@ -433,8 +480,9 @@ impl Drop for Line {
         self.source.ring().followers -= 1;
         metrics::SOURCE.followers.decrement(1.0);
         let mut hurries = self.source.hurries();
-        if hurries.get(&self.node).is_some_and(|hurry| Arc::ptr_eq(hurry, &self.hurry)) {
-            hurries.remove(&self.node);
+        hurries.late.retain(|late| !Arc::ptr_eq(late, &self.hurry));
+        if hurries.followers.get(&self.node).is_some_and(|hurry| Arc::ptr_eq(hurry, &self.hurry)) {
+            hurries.followers.remove(&self.node);
         }
     }
 }

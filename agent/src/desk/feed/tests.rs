@@ -210,7 +210,7 @@ impl Agent {
                     cuts.lock().expect("nobody panics").push(cut);
                     let frames = watched(server.source.subscribe(Uuid::from_u128(id), at), firsts.clone());
                     let frames: Frames = frames.map(Ok).take_until(is_cut).boxed();
-                    Feed { server: "server".into(), frames }
+                    Feed { server: Uuid::nil(), frames }
                 });
                 async move { feed.ok_or_else(|| io::Error::other("nobody is there")) }
             }
@@ -265,7 +265,7 @@ async fn each_change_is_written_once_for_all_followers() {
     let (mut tasks, log) = (JoinSet::new(), Log::new());
     let server = Server::new(&mut tasks);
     (0..10).for_each(|node| server.write(&log, registration(node, Status::Passing)));
-    let agents: Vec<_> = (0..100).map(|id| Agent::start(&mut tasks, from_ref(&server), None, id)).collect();
+    let agents: Vec<_> = (100..200).map(|id| Agent::start(&mut tasks, from_ref(&server), None, id)).collect();
     for agent in &agents {
         agent.reaches(&server).await;
         assert_eq!(agent.firsts(), [None]);
@@ -403,7 +403,7 @@ async fn who_asks_for_the_read_index_is_not_kept_waiting() {
     let (mut tasks, log) = (JoinSet::new(), Log::new());
     let server = Server::new(&mut tasks);
     server.write(&log, registration(1, Status::Passing));
-    let agents = [1, 2].map(|id| Agent::start(&mut tasks, from_ref(&server), None, id));
+    let agents = [11, 12].map(|id| Agent::start(&mut tasks, from_ref(&server), None, id));
     for agent in &agents {
         agent.reaches(&server).await;
     }
@@ -411,7 +411,7 @@ async fn who_asks_for_the_read_index_is_not_kept_waiting() {
     let set = KvVerb::Set { value: "v".into(), flags: 0, cas: None };
     let before = server.source.encoded();
     server.write(&log, Command::Kv(Kv { key: "k".into(), verb: set }));
-    server.source.flush(Uuid::from_u128(1));
+    server.source.flush(Uuid::from_u128(11), log.len());
     assert!(agents[0].following.wait_for(log.len(), SOON).await);
     assert!(server.source.encoded() - before <= 2);
     agents[1].reaches(&server).await; // with the next beat
@@ -419,7 +419,7 @@ async fn who_asks_for_the_read_index_is_not_kept_waiting() {
     // What was sent ahead is sent to the others later, and changes nothing for the first.
     for node in 0..50 {
         server.write(&log, registration(node, Status::Passing));
-        server.source.flush(Uuid::from_u128(1));
+        server.source.flush(Uuid::from_u128(11), log.len());
         assert!(agents[0].following.wait_for(log.len(), SOON).await);
     }
     for agent in &agents {
@@ -429,11 +429,50 @@ async fn who_asks_for_the_read_index_is_not_kept_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_a_server_that_has_not_applied_it_yet_is_told_when_it_has() {
+    let (mut tasks, log) = (JoinSet::new(), Log::new());
+    let server = Server::new(&mut tasks);
+    server.write(&log, registration(1, Status::Passing));
+    let agent = Agent::start(&mut tasks, from_ref(&server), None, 11);
+    agent.reaches(&server).await;
+    for n in 0..20 {
+        let set = KvVerb::Set { value: format!("{n}").into(), flags: 0, cas: None };
+        log.write(Command::Kv(Kv { key: "k".into(), verb: set }));
+        server.source.flush(Uuid::from_u128(11), log.len());
+        assert!(!agent.following.wait_for(log.len(), Duration::from_millis(1)).await);
+        server.catch_up(&log);
+        assert!(agent.following.wait_for(log.len(), SOON).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_is_told_of_its_own_writes_at_once() {
+    let (mut tasks, log) = (JoinSet::new(), Log::new());
+    let server = Server::new(&mut tasks);
+    server.write(&log, registration(1, Status::Passing));
+    let writer = Agent::start(&mut tasks, from_ref(&server), None, 1);
+    let other = Agent::start(&mut tasks, from_ref(&server), None, 2);
+    for agent in [&writer, &other] {
+        agent.reaches(&server).await;
+    }
+    for n in 0..40 {
+        let set = KvVerb::Set { value: format!("{n}").into(), flags: 0, cas: None };
+        server.write(&log, Command::Kv(Kv { key: "k".into(), verb: set }));
+        assert!(writer.following.wait_for(log.len(), SOON).await);
+        server.write(&log, registration(n, Status::Passing));
+        assert!(writer.following.wait_for(log.len(), SOON).await);
+        assert_eq!(fed(&writer.reader), fed(&server.reader()));
+    }
+    other.reaches(&server).await;
+    assert_eq!((writer.firsts(), other.firsts()), (vec![None], vec![None]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_between_changes_are_passed_over_with_the_next_one() {
     let (mut tasks, log) = (JoinSet::new(), Log::new());
     let server = Server::new(&mut tasks);
     server.write(&log, registration(1, Status::Passing));
-    let agent = Agent::start(&mut tasks, from_ref(&server), None, 1);
+    let agent = Agent::start(&mut tasks, from_ref(&server), None, 11);
     agent.reaches(&server).await;
     let before = server.source.encoded();
     for n in 0..300 {
@@ -508,7 +547,7 @@ async fn a_silent_server_is_left_and_the_age_is_told() {
             } else {
                 futures_util::stream::pending().boxed()
             };
-            async move { Ok(Feed { server: "server".into(), frames }) }
+            async move { Ok(Feed { server: Uuid::nil(), frames }) }
         }
     };
     tasks.spawn(follower.run(connect, pending()));
@@ -615,7 +654,10 @@ async fn a_torn_copy_is_a_catalog_as_it_was_or_none() {
     let agent = Agent::start(&mut tasks, from_ref(&server), Some(&torn), 1);
     agent.reaches(&server).await;
     assert_eq!(agent.firsts(), [Some(states[2].0.index)]);
-    eventually("the copy is whole", || std::fs::read(&torn).expect("it is there").len() == whole.len()).await;
+    agent.stop().await;
+    let mut store = Store::new();
+    let _copy = DiskCopy::open(&torn, &mut store).expect("it was just written");
+    assert_eq!(store.state().position(), states[3].0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -633,7 +675,7 @@ async fn a_long_tail_of_changes_is_folded_into_the_copy() {
         let Command::Register(mut register) = registration(1, Status::Passing) else { panic!("it is one") };
         register.checks[0].value.output = format!("{n} {long}").into();
         server.write(&log, Command::Register(register));
-        server.source.flush(Uuid::from_u128(1));
+        server.source.flush(Uuid::from_u128(1), log.len());
         assert!(agent.following.wait_for(log.len(), SOON).await);
         largest = largest.max(std::fs::metadata(&path).map_or(0, |file| file.len()));
     }

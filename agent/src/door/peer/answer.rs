@@ -104,7 +104,7 @@ async fn take(connection: &Connection, request: Request<Incoming>) -> Result<Ans
     let deadline = told.map_or(method.time_max(), Duration::from_millis).min(method.time_max());
     let answering = async {
         let body = whole(request, method.body_bytes_max()).await?;
-        within(connection, Call { caller, method, body, deadline }).await
+        within(connection, Call { caller, method, body }).await
     };
     match timeout(deadline, answering).await {
         Ok(answer) => answer,

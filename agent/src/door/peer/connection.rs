@@ -20,7 +20,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for answers under way when a connection is to end.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
 /// Calls at once on one connection: what a caller may have unanswered (`rpc/pool.rs`).
-const STREAMS_MAX: u32 = 1024;
+const STREAMS_MAX: u32 = 4096;
+/// Calls that were given up before they were looked at: a burst of them is no attack, as up to all may be given up at once.
+const GIVEN_UP_MAX: usize = STREAMS_MAX as usize;
 /// Longest headers of a call: a path, a deadline.
 const HEADERS_BYTES_MAX: u32 = 8 << 10;
 /// Silence after which a peer is asked whether it lives, and the time for its answer.
@@ -59,6 +61,7 @@ pub(super) async fn run(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(GIVEN_UP_MAX)
         .max_header_list_size(HEADERS_BYTES_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -3,7 +3,6 @@
 //! Whatever else a peer may ask is answered by the [`Rooms`] that the door was given. Foreign bytes, foreign clusters, calls
 //! before the hello and bodies beyond their bound are refused and counted; none of them reaches a room.
 
-
 mod answer;
 mod connection;
 mod door;
@@ -11,8 +10,6 @@ mod rooms;
 mod serve;
 #[cfg(test)]
 mod tests;
-
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -47,8 +44,6 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// With what.
     pub(crate) body: Bytes,
-    /// How long it is waited for.
-    pub(crate) deadline: Duration,
 }
 
 /// What a call gets.

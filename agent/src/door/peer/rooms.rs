@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Answer, Call, Rooms};
 use crate::desk::Desk;
+use crate::raft::decode_read_index;
 use crate::rpc::{Code, Method, Refusal};
 
 /// Pieces of a feed on their way to a connection; a reader that is slower than this holds up its own feed alone, which then sends
@@ -49,9 +50,11 @@ fn no_server() -> Refusal {
 /// A client that asks follows this server, or another: what it will wait for is sent to it at once.
 async fn read_index(desk: &Desk, call: &Call) -> Result<Bytes, Refusal> {
     let (Some(raft), Some(source)) = (desk.raft(), desk.quorum().source()) else { return Err(no_server()) };
-    let index = raft.answer_read_index(false).await?;
-    source.flush(call.caller.node);
-    Ok(index)
+    let answer = raft.answer_read_index(false).await?;
+    if let Some(index) = decode_read_index(&answer) {
+        source.flush(call.caller.node, index);
+    }
+    Ok(answer)
 }
 
 /// The frames of a feed, until either side ends it.

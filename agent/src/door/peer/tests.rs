@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::*;
-use crate::rpc::{AddressBook, CallError, Class, Code, FRAME_BYTES_MAX, Identity, Pool, frame};
+use crate::rpc::{AddressBook, CallError, Class, Code, Identity, Pool, frame};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -321,9 +321,4 @@ async fn a_closing_door_ends_what_is_under_way_within_a_bound() {
     assert!(started.elapsed() < Duration::from_secs(3));
     let error = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap_err();
     assert!(!error.is_undone(), "{error}");
-}
-
-#[test]
-fn a_piece_fits_its_bound() {
-    assert_eq!(frame(&vec![0; FRAME_BYTES_MAX]).len(), FRAME_BYTES_MAX + 4);
 }

@@ -557,3 +557,17 @@ async fn five_servers_lose_two_leaders_one_after_the_other() {
     cluster.set("k", "two are left").await;
     cluster.all_have("k", "two are left").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_server_that_may_have_peers_leads_at_once_after_a_restart() {
+    let mut cluster = Cluster::of(1, |_| {}).await;
+    cluster.set("a", "1").await;
+    let leader = cluster.elected().await;
+    cluster.take(leader).kill().await;
+    let started = Instant::now();
+    cluster.start(Uuid::from_u128(1)).await;
+    timeout(PATIENCE, cluster.members[0].raft.settled()).await.expect("it leads").unwrap();
+    println!("a lone server leads {:?} after its start", started.elapsed());
+    assert_eq!(cluster.members[0].value("a").unwrap(), "1");
+    cluster.set("a", "2").await;
+}

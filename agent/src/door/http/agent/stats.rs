@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::Door;
 use crate::config::{CONSUL_VERSION, Config};
 use crate::desk::Standing;
-use crate::raft::{Raft, Role, Status};
+use crate::raft::{Missing, Raft, Role, Status};
 
 /// All sections.
 pub(super) fn all(door: &Door, config: &Config) -> Value {
@@ -23,8 +23,18 @@ pub(super) fn all(door: &Door, config: &Config) -> Value {
     });
     if let Some(log) = door.desk.raft() {
         all["raft"] = raft(&log.status());
+        all["raft"]["missing_servers"] = missing(&log.missing()).into();
+    }
+    if let Some(server) = door.desk.quorum().followed() {
+        all["consul"]["followed_server"] = server.to_string().into();
     }
     all
+}
+
+/// Voters that this server does not hear, and since when.
+fn missing(missing: &[Missing]) -> String {
+    let one = |one: &Missing| format!("{} of node {} for {}", one.id, one.node, crate::config::duration::text(one.silence));
+    missing.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn serf(door: &Door, config: &Config) -> Value {
