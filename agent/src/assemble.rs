@@ -212,6 +212,7 @@ impl Agent {
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
+            max_stale: config.cluster.max_stale,
             server_address: server_address(&config),
             stop: stopping,
             errands,
@@ -334,6 +335,7 @@ impl Agent {
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
         self.desk.local().configure(local_settings(&self.config));
+        self.desk.set_max_stale(self.config.cluster.max_stale);
         self.facts.configure(self.config.clone());
         self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
         self.telemetry.metrics().set_filter(filter(&self.config));

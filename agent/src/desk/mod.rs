@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use muster_catalog::{Command, NodeName, Reader, Run};
@@ -114,6 +114,9 @@ pub(crate) enum DeskError {
     /// Nothing was read: this agent's copy has not reached what was acknowledged, and no server answered instead. Later may do.
     #[error("this agent's copy of the catalog is behind the servers'")]
     Behind,
+    /// Nothing was read: what this agent knows is older than its configuration lets it tell. Later may do.
+    #[error("no server has been heard of for {age:?}, which is more than max_stale ({most:?})")]
+    TooOld { age: Duration, most: Duration },
     /// The last of the servers that were asked gave no answer.
     #[error("no server answered")]
     Away(#[source] CallError),
@@ -167,6 +170,8 @@ struct Inner {
     forgetful: bool,
     hold: Duration,
     default_reads_fail: bool,
+    /// In milliseconds.
+    max_stale: AtomicU64,
     server_address: SocketAddr,
     /// No leader can have been heard of for longer.
     begun: Instant,
@@ -194,6 +199,8 @@ pub(crate) struct Setup {
     pub(crate) hold: Duration,
     /// Whether default reads of the catalog fail without a leader, as Consul's do.
     pub(crate) default_reads_fail: bool,
+    /// Up to this age answers are given while no server can be asked.
+    pub(crate) max_stale: Duration,
     /// Where others reach this agent's RPC, if it is a server.
     pub(crate) server_address: SocketAddr,
     /// Turns true when the agent stops.
@@ -216,6 +223,7 @@ impl Desk {
             forgetful,
             hold,
             default_reads_fail,
+            max_stale,
             server_address,
             stop,
             errands,
@@ -234,6 +242,7 @@ impl Desk {
             forgetful,
             hold,
             default_reads_fail,
+            max_stale: AtomicU64::new(milliseconds(max_stale)),
             server_address,
             begun: Instant::now(),
             stop,
@@ -279,6 +288,15 @@ impl Desk {
     /// What this agent was told to run.
     pub(crate) fn local(&self) -> &LocalDesk {
         &self.0.local
+    }
+
+    /// Up to this age answers are given from now on while no server can be asked.
+    pub(crate) fn set_max_stale(&self, most: Duration) {
+        self.0.max_stale.store(milliseconds(most), Ordering::Relaxed);
+    }
+
+    fn max_stale(&self) -> Duration {
+        Duration::from_millis(self.0.max_stale.load(Ordering::Relaxed))
     }
 
     /// The cluster knows a later life of this agent than it does itself: its commands must not seem older than those.
@@ -409,6 +427,10 @@ impl Desk {
         };
         if self.quorum().sees(index, left().max(ROUND_MAX)).await { Ok(()) } else { Err(DeskError::Behind) }
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How much longer others reach this agent when it stops.

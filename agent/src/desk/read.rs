@@ -66,6 +66,10 @@ impl Desk {
             }
             let mut seen = self.look(ask);
             seen.known_leader &= fresh;
+            let (age, most) = (Duration::from_millis(seen.last_contact_ms), self.max_stale());
+            if !seen.known_leader && age > most {
+                return Err(DeskError::TooOld { age, most });
+            }
             Ok(seen)
         }
     }

@@ -63,6 +63,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         forgetful: false,
         hold: Duration::from_secs(10),
         default_reads_fail: false,
+        max_stale: Duration::MAX,
         server_address: ([127, 0, 0, 1], 8300).into(),
         stop: stopping,
         errands,
