@@ -28,8 +28,6 @@ mod told;
 pub(crate) use address::AddressBook;
 pub(crate) use connect::{Stream, accept};
 pub(crate) use error::CallError;
-#[cfg(test)]
-pub(crate) use frames::FRAME_BYTES_MAX;
 pub(crate) use frames::frame;
 pub(crate) use hello::{HELLO_BYTES_MAX, Hello, meet};
 pub(crate) use identity::{Identity, Part};
