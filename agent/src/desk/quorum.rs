@@ -13,7 +13,7 @@ use super::feed::{Age, Following, Source};
 use super::forward::{ForwardError, Forwarder};
 use super::rounds::{Rounds, any};
 use crate::raft::{Raft, WriteError};
-use crate::rpc::{AddressBook, Method, Pool};
+use crate::rpc::{Method, Pool};
 
 /// First pause before a command is tried again; a leader that was lost by evidence is replaced within some milliseconds.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
