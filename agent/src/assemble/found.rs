@@ -1,5 +1,6 @@
 //! How a cluster begins and is entered: founded once by the servers that were told to, entered again after a restart, and begun as
 //! a history by its first leader.
+#![allow(clippy::disallowed_methods)] // how long others were waited for is measured
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

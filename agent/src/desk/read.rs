@@ -1,4 +1,5 @@
 //! Questions: answered from the local store, at once or when the answer can have changed.
+#![allow(clippy::manual_async_fn)] // an `async fn` holds its arguments twice, and there are thousands of these
 
 use std::future::poll_fn;
 use std::pin::pin;

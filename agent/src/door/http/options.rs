@@ -1,4 +1,5 @@
 //! The options that reads have in common: consistency, waiting, filters, in Consul's words when they are wrong.
+#![allow(clippy::manual_async_fn)] // an `async fn` holds its arguments twice, and there are thousands of these
 #![allow(clippy::disallowed_methods)] // A wait is lengthened by chance, so that waiters do not return together.
 
 use std::future::ready;
