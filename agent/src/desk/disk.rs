@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use muster_catalog::{CheckId, LocalCheck, LocalService, ServiceId, Status};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -94,10 +94,12 @@ fn gone() -> Arc<anyhow::Error> {
 impl Disk {
     /// Opens or makes the file, counts this start durably, and starts the writer's thread.
     pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Kept)> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .with_context(|| format!("cannot open {} (local services and checks)", path.display()))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                anyhow::anyhow!("the data directory is in use by another process: {} is locked", path.display())
+            }
+            error => anyhow::Error::new(error).context(format!("cannot open {} (local services and checks)", path.display())),
+        })?;
         let kept = read(&database).with_context(|| format!("cannot read {}", path.display()))?;
         let (notes, inlet) = mpsc::channel(NOTES_MAX);
         std::thread::Builder::new()
