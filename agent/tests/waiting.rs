@@ -31,7 +31,7 @@ impl Agent {
         let text = format!(
             r#"{{"node_name": "n1", "data_dir": {:?}, "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1",
                 "server": true, "bootstrap_expect": 1, "log_level": "warn",
-                "ports": {{"http": {}, "dns": {}, "server": {}}},
+                "ports": {{"http": {}, "dns": {}, "server": {}, "serf_lan": -1, "serf_wan": -1}},
                 "limits": {{"http_max_conns_per_client": 5000}},
                 "telemetry": {{"prometheus_retention_time": "60s", "disable_hostname": true}}}}"#,
             dir.path().join("data"),

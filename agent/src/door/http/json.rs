@@ -236,11 +236,16 @@ pub(super) fn node_services_list<'a>(
 }
 
 /// Keys with their values.
-pub(super) fn entries<'a>(entries: impl Iterator<Item = &'a Entry>) -> Bytes {
-    let mut out = Vec::with_capacity(256);
+pub(super) fn entries<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Bytes {
+    // Megabytes of values must not be held twice, as a list that doubles while it grows would.
+    let bytes: usize = entries.clone().map(|entry| entry.value.len().div_ceil(3) * 4 + entry.key.len() + ENTRY_BYTES).sum();
+    let mut out = Vec::with_capacity(bytes + 2);
     list(&mut out, entries, entry);
     out.into()
 }
+
+/// What an entry takes beside its key and value, with its session and large numbers.
+const ENTRY_BYTES: usize = 200;
 
 fn entry(out: &mut Vec<u8>, entry: &Entry) {
     out.extend_from_slice(format!("{{\"LockIndex\":{},\"Key\":", entry.lock_index).as_bytes());
