@@ -44,10 +44,10 @@ fn others_are_served(agent: &Agent) {
 /// Runs an attack; afterwards memory is bounded, the log without a panic, and the agent ends cleanly.
 fn withstands(agent: &mut Agent, attack: impl FnOnce(&Agent)) {
     others_are_served(agent);
-    let before = agent.rss_kb();
+    let before = agent.own_kb();
     attack(agent);
     others_are_served(agent);
-    let after = agent.rss_kb();
+    let after = agent.own_kb();
     assert!(after < before + GROWTH_KB_MAX, "{before} KB grew to {after} KB");
     agent.signal("TERM");
     let (status, took) = agent.ended(Duration::from_secs(10)).expect("it ends in time");
@@ -74,7 +74,7 @@ const BODY_PATHS: [(&str, &str); 6] = [
 #[test]
 fn ten_gigabytes_announced_are_refused_at_once() {
     withstands(&mut Agent::new(), |agent| {
-        let before = agent.rss_kb();
+        let before = agent.own_kb();
         let mut held = Vec::new();
         for turn in 0..20 {
             let (method, path) = BODY_PATHS[turn % BODY_PATHS.len()];
@@ -88,14 +88,14 @@ fn ten_gigabytes_announced_are_refused_at_once() {
             assert!(begun.elapsed() < SERVED);
             held.push(stream);
         }
-        assert!(agent.rss_kb() < before + GROWTH_KB_MAX);
+        assert!(agent.own_kb() < before + GROWTH_KB_MAX);
     });
 }
 
 #[test]
 fn bodies_without_end_or_beyond_the_limit_are_cut() {
     withstands(&mut Agent::new(), |agent| {
-        let before = agent.rss_kb();
+        let before = agent.own_kb();
         let chunk = {
             let mut chunk = format!("{:x}\r\n", 1 << 16).into_bytes();
             chunk.resize(chunk.len() + (1 << 16), b'x');
@@ -122,7 +122,7 @@ fn bodies_without_end_or_beyond_the_limit_are_cut() {
                 });
             }
         });
-        assert!(agent.rss_kb() < before + GROWTH_KB_MAX, "{before} {}", agent.rss_kb());
+        assert!(agent.own_kb() < before + GROWTH_KB_MAX, "{before} {}", agent.own_kb());
         assert_eq!(agent.get("/v1/kv/a").status, 404, "nothing of it was taken");
     });
 }
@@ -464,7 +464,7 @@ fn an_answer_that_nobody_reads_is_held_once() {
         for number in 0..20 {
             agent.done(&format!("/v1/kv/big/{number}"), vec![b'x'; 100 << 10]);
         }
-        let before = agent.rss_kb();
+        let before = agent.own_kb();
         // Each asks for 2.7 MB and reads nothing.
         let held: Vec<_> =
             (0..8).map(|_| send(agent.http, b"GET /v1/kv/big?recurse HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
@@ -473,7 +473,7 @@ fn an_answer_that_nobody_reads_is_held_once() {
         for mut stream in &held {
             stream.read_exact(&mut first).unwrap();
         }
-        assert!(agent.rss_kb() < before + GROWTH_KB_MAX, "{before} {}", agent.rss_kb());
+        assert!(agent.own_kb() < before + GROWTH_KB_MAX, "{before} {}", agent.own_kb());
     });
 }
 

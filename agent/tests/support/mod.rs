@@ -163,10 +163,10 @@ impl Agent {
         request(self.http, method, path, &[], body).unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
     }
 
-    /// Resident memory in KB.
-    pub fn rss_kb(&self) -> u64 {
+    /// Resident memory of its own in KB: what it allocated. Pages of the program come and go with what it happens to run.
+    pub fn own_kb(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
