@@ -2,9 +2,11 @@
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)] // tests read the clock and say what they saw
 #![allow(clippy::unwrap_used)] // the helpers of a test may fail as its tests do
 
+mod support;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,8 +27,7 @@ struct Agent {
 impl Agent {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (http, server) = (free_port(), free_port());
-        let dns = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (http, dns, server) = (free_address(), free_address(), free_address());
         let config = dir.path().join("agent.json");
         let text = format!(
             r#"{{"node_name": "n1", "data_dir": {:?}, "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1",
@@ -82,8 +83,8 @@ impl Drop for Agent {
     }
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+fn free_address() -> SocketAddr {
+    ([127, 0, 0, 1], support::free_port()).into()
 }
 
 #[track_caller]
