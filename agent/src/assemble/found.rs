@@ -16,6 +16,10 @@ use crate::raft::{Raft, RaftId};
 
 /// How often is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The same at first: a lone server is to answer at once.
+const LOOK_EVERY_AT_FIRST: Duration = Duration::from_millis(10);
+/// What is at first.
+const AT_FIRST: Duration = Duration::from_secs(1);
 /// How long a server that belongs to a cluster waits for others before it enters it by itself: one of them is to judge whether it is
 /// who it says, if there is one.
 const ENTER_ALONE: Duration = Duration::from_secs(1);
@@ -44,6 +48,7 @@ impl Founding {
         let mut is_begun = false;
         loop {
             let pause = match self.turn(begun, &mut told, &mut is_begun).await {
+                Ok(()) if begun.elapsed() < AT_FIRST => LOOK_EVERY_AT_FIRST,
                 Ok(()) => LOOK_EVERY,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the cluster could not be begun: trying again");

@@ -16,6 +16,8 @@ use crate::raft::Raft;
 const INTERVAL: Duration = Duration::from_secs(60);
 /// After a failure, again in this much. A server that does not lead looks this often whether it does.
 const RETRY: Duration = Duration::from_secs(1);
+/// A new leader whose history has not begun looks again this soon.
+const BEGINNING: Duration = Duration::from_millis(20);
 
 /// Meta of Consul's own service that its clients look at.
 const SERVER_META: [(&str, &str); 7] = [
@@ -39,8 +41,10 @@ pub(crate) async fn reconcile(desk: Desk) {
         check.as_mut().enable();
         node.as_mut().enable();
         version.borrow_and_update();
+        let leads = desk.raft().is_some_and(Raft::is_leader);
         let pause = match level_all(&desk).await {
             Ok(true) => INTERVAL,
+            Ok(false) if leads => BEGINNING,
             Ok(false) => RETRY,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "members are not in the catalog yet: trying again");
@@ -52,8 +56,17 @@ pub(crate) async fn reconcile(desk: Desk) {
             () = check => {}
             () = node => {}
             changed = version.changed() => if changed.is_err() { return },
+            () = begins_to_lead(&desk), if !leads => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Returns when this server leads; never on a client.
+async fn begins_to_lead(desk: &Desk) {
+    match desk.raft() {
+        Some(raft) if raft.settled().await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 
