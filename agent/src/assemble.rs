@@ -24,7 +24,7 @@ use crate::desk::{
     Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat,
     Setup,
 };
-use crate::door::{http, peer};
+use crate::door::{dns, http, peer};
 use crate::loops;
 use crate::raft::{self, Raft};
 use crate::rpc::{Pool, frame};
@@ -149,7 +149,6 @@ impl Agent {
         }
         let (bells, mut store) = (Bells::new(), Store::new());
         let reader = store.reader();
-        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
         let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)?) } else { None };
@@ -205,7 +204,7 @@ impl Agent {
             id,
             run,
             quorum: Quorum::new(seat, pool.clone()),
-            reader,
+            reader: reader.clone(),
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
             cluster: cluster.clone(),
@@ -217,6 +216,9 @@ impl Agent {
             stop: stopping,
             errands,
         });
+        let (beyond, dns_errands) = dns::beyond(&desk);
+        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader, beyond)?;
+        tasks.spawn(dns::run(desk.clone(), dns_errands));
         tell_files(&desk, &config, &remembered).await;
         tasks.spawn(driver.run(desk.stopping()));
         let dns_stop = desk.stopping();
@@ -520,6 +522,9 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         domain: dns.domain.clone(),
         alt_domain: dns.alt_domain.clone(),
         datacenter: config.datacenter.clone(),
+        allow_stale: dns.allow_stale,
+        max_stale: dns.max_stale,
+        max_stale_alone: config.cluster.max_stale,
         node_ttl: dns.node_ttl,
         service_ttl: dns.service_ttl.clone(),
         only_passing: dns.only_passing,

@@ -87,14 +87,20 @@ impl Desk {
         }
     }
 
+    /// Whether a leader is known, and how old what this agent has can be.
+    pub(crate) fn age(&self) -> (bool, Duration) {
+        let age = self.quorum().age();
+        (age.known_leader, age.last_contact.unwrap_or_else(|| self.0.begun.elapsed()))
+    }
+
     /// The answer as it stands.
     pub(crate) fn look<A: Ask>(&self, ask: &A) -> Seen<A::Answer> {
-        let age = self.quorum().age();
+        let (known_leader, last_contact) = self.age();
         let state = self.reader().load();
         Seen {
             index: ask.index(&state).max(1),
-            known_leader: age.known_leader,
-            last_contact_ms: age.last_contact.unwrap_or_else(|| self.0.begun.elapsed()).as_millis() as u64,
+            known_leader,
+            last_contact_ms: last_contact.as_millis() as u64,
             answer: ask.look(&state),
         }
     }
