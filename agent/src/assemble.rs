@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source};
+use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source, Wants};
 use crate::desk::{
     Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat,
     Setup,
@@ -162,7 +162,7 @@ impl Agent {
         let run = Run { agent: id, epoch: kept.starts << 16 };
         let seed = id.as_u64_pair().0 ^ kept.starts;
         let mut tasks = JoinSet::new();
-        let mut follower = None;
+        let (mut follower, mut wants) = (None, None);
         let (seat, raft) = if config.server {
             let (source, pulsing) = feed_source(&reader);
             let raft = Raft::start(raft_config(&config, id, pool.clone()), store, ringing(&bells, &source)).await?;
@@ -176,7 +176,20 @@ impl Agent {
                 }
                 None => (None, None),
             };
-            let (following, driver) = Follower::new(store, bells.clone(), copy, age, SmallRng::seed_from_u64(seed));
+            wants = match config.cluster.replica {
+                config::Replica::Full => None,
+                replica => {
+                    let kept = store.state().interest().cloned();
+                    if kept.is_none() {
+                        store.narrow();
+                        store.publish();
+                    }
+                    let grows = replica == config::Replica::Interest;
+                    Some(Wants::new(grows, &config.node_name, id, kept.as_ref()))
+                }
+            };
+            let rng = SmallRng::seed_from_u64(seed);
+            let (following, driver) = Follower::new(store, bells.clone(), copy, age, wants.clone(), rng);
             follower = Some(driver);
             (Seat::Client(following), None)
         };
@@ -213,6 +226,7 @@ impl Agent {
             default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
             max_stale: config.cluster.max_stale,
             server_address: server_address(&config),
+            wants: wants.clone(),
             stop: stopping,
             errands,
         });
@@ -236,7 +250,7 @@ impl Agent {
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
             }
             if let Some(follower) = follower {
-                tasks.spawn(follower.run(feed::over(pool.clone(), SmallRng::seed_from_u64(seed)), desk.stopping()));
+                tasks.spawn(follower.run(feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed)), desk.stopping()));
             }
         }
         if let Some(source) = source {

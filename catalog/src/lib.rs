@@ -9,6 +9,7 @@ mod definition;
 mod error;
 mod feed;
 mod grave;
+mod interest;
 mod local;
 mod meta;
 mod name;
@@ -35,6 +36,7 @@ pub use definition::{
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
 pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
+pub use interest::{Interest, Part};
 pub use local::{
     AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
     Source,

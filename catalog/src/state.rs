@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use uuid::Uuid;
 
 use crate::grave::Graves;
+use crate::interest::Interest;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName, fold};
 use crate::past::Past;
 use crate::removal::Removals;
@@ -37,6 +38,8 @@ pub struct State {
     pub(crate) removals: Removals,
     pub(crate) runs: Runs,
     pub(crate) past: Past,
+    /// Which rows there are in a copy that does not have all.
+    pub(crate) interest: Option<Arc<Interest>>,
 }
 
 impl std::fmt::Debug for State {

@@ -1,10 +1,11 @@
 //! What DNS does not know by itself: how old its rows are, and who brings them up to date when that is too old.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_catalog::State;
+use muster_catalog::{Part, State};
 use tokio::sync::{mpsc, oneshot};
 
 /// How old the rows can be.
@@ -21,9 +22,13 @@ impl Age {
     pub const NONE: Age = Age { known_leader: true, last_contact: Duration::ZERO };
 }
 
-/// A question waits for rows that are as new as what was acknowledged before it. Dropping it says that there are none to be had.
+/// A question waits for rows. Dropping it says that there are none to be had.
 #[derive(Debug)]
 pub struct Errand {
+    /// What must be among them; of nothing, the agent's own rows are wanted.
+    pub parts: BTreeSet<Part>,
+    /// Whether they must be as new as what was acknowledged before the question.
+    pub fresh: bool,
     /// Where they are waited for.
     pub answer: oneshot::Sender<Arc<State>>,
 }

@@ -3,9 +3,10 @@
 
 mod negative;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_catalog::{Address, Bucket, Instance};
+use muster_catalog::{Address, Bucket, Instance, Part};
 
 use self::negative::negative;
 use crate::answer::{append_text, is_told, port};
@@ -26,11 +27,13 @@ pub(crate) struct Scratch {
     pub(crate) draw: Draw,
     picks: Vec<Pick>,
     text: Vec<u8>,
+    /// What the last query needs and was not here.
+    pub(crate) missing: BTreeSet<Part>,
 }
 
 impl Scratch {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new() }
+        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new(), missing: BTreeSet::new() }
     }
 }
 
@@ -64,7 +67,8 @@ pub(crate) fn service(
     out: &mut [u8],
 ) -> Option<Answered> {
     let known = matches!(question.kind, kind::A | kind::AAAA | kind::ANY | kind::SRV);
-    if !known || !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
+    let held = view.state.interest().is_none_or(|held| held.services.contains(wanted.name));
+    if !held || !known || !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
         return None;
     }
     let said = OPT + if view.stale { EXTENDED } else { 0 };

@@ -26,5 +26,6 @@ pub use config::{Config, Soa, TTL_MAX};
 pub use error::Error;
 pub use metrics::describe;
 pub use shell::{
-    Driver, ERRANDS_MAX, ERRAND_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX, new,
+    Driver, ERRAND_MAX, ERRANDS_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT,
+    TCP_QUERY_BYTES_MAX, new,
 };

@@ -35,7 +35,13 @@ pub(crate) fn respond(packet: &[u8], transport: Transport, view: View<'_>, scrat
                     return answered;
                 }
             }
-            answer::look(target, question, query.edns.is_some(), view, &mut scratch.draw)
+            match answer::look(target, question, query.edns.is_some(), view, &mut scratch.draw) {
+                Ok(reply) => reply,
+                Err(missing) => {
+                    scratch.missing = missing;
+                    return Answered { bytes: 0, tally: Tally::Beyond };
+                }
+            }
         }
         _ => Reply::bare(Rcode::Refused),
     };

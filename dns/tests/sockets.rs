@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use common::{Catalog, PATIENCE, Server, ask, catalog, query};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use muster_dns::{Age, Beyond, Config, Error, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX};
+use muster_dns::{
+    Age, Beyond, Config, Error, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX,
+};
 
 fn send(stream: &mut TcpStream, packet: &[u8]) {
     let length = u16::try_from(packet.len()).expect("a short query").to_be_bytes();

@@ -1,12 +1,14 @@
-//! What DNS asks the desk: how old its rows are, and rows as new as what was acknowledged.
+//! What DNS asks the desk: how old its rows are, and rows that are newer or not in this agent's copy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use muster_catalog::{Part, State};
 use muster_dns::{Age, Beyond, Errand};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, DeskError, Who};
 
 /// Errands that wait to be looked at: a moment's worth, for each is begun at once.
 const ERRANDS_MAX: usize = 64;
@@ -35,16 +37,24 @@ pub(crate) async fn run(desk: Desk, mut inlet: mpsc::Receiver<Errand>) {
             },
         };
         while running.try_join_next().is_some() {}
-        running.spawn(renew(desk.clone(), errand));
+        running.spawn(fetch(desk.clone(), errand));
     }
 }
 
 /// An errand that cannot be done is dropped, which says so.
-async fn renew(desk: Desk, Errand { mut answer }: Errand) {
+async fn fetch(desk: Desk, Errand { parts, fresh, mut answer }: Errand) {
     tokio::select! {
-        fresh = desk.caught_up() => if fresh.is_ok() {
-            let _ = answer.send(desk.reader().load().clone()); // Who asked may have given up.
+        fetched = rows(&desk, parts, fresh) => if let Ok(state) = fetched {
+            let _ = answer.send(state); // Who asked may have given up.
         },
         () = answer.closed() => {}
     }
+}
+
+async fn rows(desk: &Desk, parts: BTreeSet<Part>, fresh: bool) -> Result<Arc<State>, DeskError> {
+    if parts.is_empty() {
+        desk.caught_up().await?;
+        return Ok(desk.reader().load().clone());
+    }
+    desk.rows(&Who::outside("dns", None), &parts, fresh).await
 }

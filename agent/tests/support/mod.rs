@@ -87,8 +87,13 @@ impl Agent {
         if let Some(flags) = flags {
             self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         }
-        self.child = spawn(&self.dir, self.http.port(), self.dns.port(), &self.flags, &self.around, &self.log);
+        self.restart();
         self.wait_for_leader();
+    }
+
+    /// Starts it again after its end, whether it finds a leader or not.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.dir, self.http.port(), self.dns.port(), &self.flags, &self.around, &self.log);
     }
 
     /// `kill -9`, then a start.

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::later::{self, ERRANDS_MAX, Late};
 use super::shared::Shared;
 use super::sockets::Sockets;
-use super::later::{self, ERRANDS_MAX, Late};
 use super::{tcp, udp};
 use crate::beyond::Beyond;
 use crate::config::{Config, Settings};

@@ -1,8 +1,10 @@
 //! Queries over UDP that need more than the rows at hand: they wait beside the threads, which go on.
 
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use muster_catalog::Part;
 use socket2::{MsgHdr, SockAddr, Socket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,6 +20,8 @@ pub const ERRANDS_MAX: usize = 256;
 /// A query that waits.
 pub(super) struct Late {
     pub(super) query: Box<[u8]>,
+    /// What it needs and was not here.
+    pub(super) missing: BTreeSet<Part>,
     pub(super) transport: Transport,
     pub(super) origin: Origin,
     pub(super) socket: Arc<Socket>,
@@ -45,10 +49,9 @@ pub(super) async fn serve(shared: Arc<Shared>, mut late: mpsc::Receiver<Late>) {
 
 async fn answer(shared: Arc<Shared>, late: Late, mut meters: Meters) {
     let begun = tokio::time::Instant::now();
-    let Late { query, transport, origin, socket } = late;
-    let renewed = shared.renew().await;
-    let mut out = vec![0; UDP_BYTES_MAX];
-    let answered = shared.answer_with(renewed.as_deref(), &query, transport, &mut Scratch::new(rand::random()), &mut out);
+    let Late { query, missing, transport, origin, socket } = late;
+    let (mut out, mut scratch) = (vec![0; UDP_BYTES_MAX], Scratch::new(rand::random()));
+    let answered = shared.answer_late(missing, &query, transport, &mut scratch, &mut out).await;
     meters.tally(answered.tally);
     if answered.bytes > 0 {
         let parts = [IoSlice::new(&out[..answered.bytes])];

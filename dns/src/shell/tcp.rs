@@ -108,8 +108,8 @@ async fn answer(query: &[u8], shared: &Shared, scratch: &mut Scratch, meters: &m
         respond(query, Transport::Tcp, shared.view(&state, &settings), scratch, &mut out[2..])
     };
     if answered.tally == Tally::Beyond {
-        let renewed = shared.renew().await;
-        answered = shared.answer_with(renewed.as_deref(), query, Transport::Tcp, scratch, &mut out[2..]);
+        let missing = std::mem::take(&mut scratch.missing);
+        answered = shared.answer_late(missing, query, Transport::Tcp, scratch, &mut out[2..]).await;
     }
     meters.tally(answered.tally);
     meters.flush(begun.elapsed());

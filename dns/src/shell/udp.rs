@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 use tokio::sync::mpsc;
 
-use super::mmsg::{Batch, tell_destinations};
 use super::later::Late;
+use super::mmsg::{Batch, tell_destinations};
 use super::shared::Shared;
 use crate::bounds::{Tally, Transport};
 use crate::fast::Scratch;
@@ -77,7 +77,9 @@ fn answer(
             let mut answered = respond(query, transport, view, scratch, out);
             if answered.tally == Tally::Beyond {
                 let (query, socket) = (Box::from(query), socket.clone());
-                let waits = batch.origin(at).is_some_and(|origin| late.try_send(Late { query, transport, origin, socket }).is_ok());
+                let missing = std::mem::take(&mut scratch.missing);
+                let waiting = |origin| Late { query, missing, transport, origin, socket };
+                let waits = batch.origin(at).is_some_and(|origin| late.try_send(waiting(origin)).is_ok());
                 if waits {
                     continue;
                 }

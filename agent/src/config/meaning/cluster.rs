@@ -209,14 +209,6 @@ impl Meaning {
         let words = [("full", Replica::Full), ("interest", Replica::Interest), ("none", Replica::None)];
         let replica = self.word("replica", &file.replica, &words, Replica::Full);
         match &file.replica {
-            Some(given) if !server && replica != Replica::Full => {
-                self.bad_text(
-                    "replica",
-                    given,
-                    "this version keeps the whole catalog at each agent: remove it, or set it to \"full\"",
-                );
-                Replica::Full
-            }
             Some(given) if server && replica != Replica::Full => {
                 self.bad_text("replica", given, "a server holds the whole catalog: remove it, or set server = false");
                 Replica::Full
