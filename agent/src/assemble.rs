@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Reader, Run, Store};
+use muster_catalog::{AntiEntropy, Autopilot, Cause, CauseKind, Reader, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -227,6 +227,7 @@ impl Agent {
             max_stale: config.cluster.max_stale,
             server_address: server_address(&config),
             wants: wants.clone(),
+            autopilot: autopilot(&config),
             stop: stopping,
             errands,
         });
@@ -267,7 +268,7 @@ impl Agent {
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone()));
-        tasks.spawn(loops::keep_servers(desk.clone(), server_upkeep(&config)));
+        tasks.spawn(loops::keep_servers(desk.clone()));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         let (give_up, gave_up) = mpsc::channel(1);
@@ -465,9 +466,15 @@ fn server_address(config: &Config) -> SocketAddr {
     (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
 }
 
-fn server_upkeep(config: &Config) -> loops::Upkeep {
-    let autopilot = &config.cluster.autopilot;
-    loops::Upkeep { cleanup_dead_servers: autopilot.cleanup_dead_servers, min_quorum: autopilot.min_quorum }
+fn autopilot(config: &Config) -> Autopilot {
+    let config::AutopilotConfig {
+        cleanup_dead_servers,
+        last_contact_threshold,
+        max_trailing_logs,
+        min_quorum,
+        server_stabilization_time,
+    } = config.cluster.autopilot;
+    Autopilot { cleanup_dead_servers, last_contact_threshold, max_trailing_logs, min_quorum, server_stabilization_time }
 }
 
 fn raft_config(config: &Config, id: Uuid, peers: Option<Pool>) -> raft::Config {

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
-use crate::name::{NodeName, ServiceName, fold};
-use crate::state::State;
+use crate::name::{ServiceName, fold};
 
 /// What a question looks at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,25 +58,5 @@ impl Interest {
             Part::Catalog | Part::Keys => return false,
         };
         true
-    }
-
-    /// The named nodes that there are, folded.
-    pub(crate) fn nodes_in(&self, state: &State) -> BTreeSet<NodeName> {
-        self.nodes.iter().filter_map(|node| Some(state.node(node)?.node.folded())).collect()
-    }
-}
-
-impl State {
-    /// Whether this copy holds all that a question looks at.
-    pub fn covers(&self, part: &Part) -> bool {
-        match &self.interest {
-            None => *part != Part::Keys,
-            Some(interest) => interest.covers(part),
-        }
-    }
-
-    /// Which rows this copy is made of; `None` is all.
-    pub fn interest(&self) -> Option<&Interest> {
-        self.interest.as_deref()
     }
 }

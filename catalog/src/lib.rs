@@ -3,6 +3,7 @@
 //! A [`Command`] enters at [`Store::apply`], the one place where anything changes; a [`Reader`] sees one consistent
 //! [`State`] for as long as it holds it. No clock, no socket, no randomness lives here.
 
+mod autopilot;
 mod cause;
 mod command;
 mod definition;
@@ -25,6 +26,7 @@ mod status;
 mod store;
 mod topic;
 
+pub use autopilot::{Autopilot, AutopilotRow, SetAutopilot};
 pub use cause::{Cause, CauseKind, REASON_BYTES_MAX};
 pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
@@ -45,8 +47,8 @@ pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{
-    Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes, ServiceChecks,
-    ServiceTags, Services, StateChecks,
+    Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,
+    ServiceChecks, ServiceTags, Services, StateChecks,
 };
 pub use removal::RemovalMark;
 pub use row::{

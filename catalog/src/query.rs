@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
+use crate::autopilot::AutopilotRow;
 use crate::interest::Part;
 use crate::meta::Meta;
 use crate::name::{NodeName, ServiceName};
@@ -299,5 +300,27 @@ impl Ask for KeysUnder {
     }
     fn look(&self, state: &State) -> Self::Answer {
         state.keys_under(&self.prefix).cloned().collect()
+    }
+}
+
+/// How it was set, if it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AutopilotSet {}
+
+impl Ask for AutopilotSet {
+    type Answer = Option<Arc<AutopilotRow>>;
+    /// Nobody waits for it.
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        SmallVec::new()
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        state.autopilot().cloned()
+    }
+    fn index(&self, state: &State) -> Index {
+        state.autopilot().map_or(0, |row| row.modify_index)
+    }
+    /// As with keys: no copy holds it.
+    fn part(&self) -> Part {
+        Part::Keys
     }
 }

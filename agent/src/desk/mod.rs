@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use muster_catalog::{Command, NodeName, Reader, Run};
+use muster_catalog::{Autopilot, Command, NodeName, Reader, Run};
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
+mod autopilot;
 mod cluster;
 pub(crate) mod disk;
 pub(crate) mod feed;
@@ -29,6 +30,7 @@ mod write;
 
 use crate::raft::{Raft, WriteError};
 use crate::rpc::CallError;
+pub(crate) use autopilot::{Health, ServerHealth};
 #[cfg(test)]
 pub(crate) use cluster::testing;
 pub(crate) use cluster::{
@@ -175,6 +177,7 @@ struct Inner {
     max_stale: AtomicU64,
     server_address: SocketAddr,
     wants: Option<Wants>,
+    watched: autopilot::Watched,
     /// No leader can have been heard of for longer.
     begun: Instant,
     stop: channel::Receiver<bool>,
@@ -207,6 +210,8 @@ pub(crate) struct Setup {
     pub(crate) server_address: SocketAddr,
     /// Which rows a client's copy is to hold; `None` is all.
     pub(crate) wants: Option<Wants>,
+    /// How servers come and go, as this agent's configuration has it.
+    pub(crate) autopilot: Autopilot,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -230,6 +235,7 @@ impl Desk {
             max_stale,
             server_address,
             wants,
+            autopilot,
             stop,
             errands,
         } = setup;
@@ -250,6 +256,7 @@ impl Desk {
             max_stale: AtomicU64::new(milliseconds(max_stale)),
             server_address,
             wants,
+            watched: autopilot::Watched::new(autopilot),
             begun: Instant::now(),
             stop,
             errands,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    Ask, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder, NodeChecks,
+    Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder, NodeChecks,
     NodeServices, Nodes, Part, ServiceChecks, Services, State, StateChecks, Topic,
 };
 use serde::de::DeserializeOwned;
@@ -49,6 +49,7 @@ pub(crate) enum Question {
     NodeChecks(NodeChecks),
     ServiceChecks(ServiceChecks),
     StateChecks(StateChecks),
+    AutopilotSet(AutopilotSet),
     /// Rows, for whoever looks among them by itself.
     Rows(Rows),
 }
@@ -96,6 +97,7 @@ travels!(
     NodeChecks,
     ServiceChecks,
     StateChecks,
+    AutopilotSet,
     Rows
 );
 
@@ -237,6 +239,7 @@ impl Desk {
             Question::NodeChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::ServiceChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::StateChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::AutopilotSet(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))

@@ -108,7 +108,8 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn new(interest: &'a Interest, state: &'a State) -> Self {
-        Self { interest, state, nodes: interest.nodes_in(state) }
+        let nodes = interest.nodes.iter().filter_map(|node| Some(state.node(node)?.node.folded())).collect();
+        Self { interest, state, nodes }
     }
 
     fn has_service(&self, row: &Row<Service>) -> bool {

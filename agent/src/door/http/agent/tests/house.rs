@@ -97,6 +97,7 @@ impl House {
             default_reads_fail: false,
             max_stale: Duration::MAX,
             wants: None,
+            autopilot: muster_catalog::Autopilot::default(),
             server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,
