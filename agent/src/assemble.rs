@@ -27,7 +27,7 @@ use crate::desk::{
 use crate::door::{dns, http, peer};
 use crate::loops;
 use crate::raft::{self, Raft};
-use crate::rpc::{Pool, frame};
+use crate::rpc::{Pool, Rate, frame};
 use crate::telemetry::{self, Telemetry};
 
 mod cluster;
@@ -216,7 +216,7 @@ impl Agent {
             name: config.node_name.clone(),
             id,
             run,
-            quorum: Quorum::new(seat, pool.clone()),
+            quorum: Quorum::new(seat, pool.clone()).bounded(rpc_rate(&config), config.cluster.rpc.client_timeout),
             reader: reader.clone(),
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
@@ -247,7 +247,12 @@ impl Agent {
             tasks.spawn(cluster::watch(gossip.handle, desk.clone(), pool.clone()));
             if let (Some(raft), Some(address)) = (&raft, config.addresses.server) {
                 let listener = listen::tcp(address).with_context(|| format!("RPC cannot listen on {address}"))?;
-                let door = peer::Door::new(pool.identity().clone(), Some(raft.clone()), peer::DeskRooms::new(desk.clone()));
+                let door = peer::Door::new(
+                    pool.identity().clone(),
+                    Some(raft.clone()),
+                    peer::DeskRooms::new(desk.clone()),
+                    rpc_limits(&config),
+                );
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
             }
             if let Some(follower) = follower {
@@ -464,6 +469,18 @@ async fn failed(raft: Option<&Raft>) -> anyhow::Error {
 /// Where others reach this agent's RPC.
 fn server_address(config: &Config) -> SocketAddr {
     (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
+}
+
+fn rpc_rate(config: &Config) -> Option<Rate> {
+    config.cluster.rpc.rate.map(|rate| Rate::new(rate, config.cluster.rpc.burst))
+}
+
+fn rpc_limits(config: &Config) -> peer::Limits {
+    let rpc = &config.cluster.rpc;
+    peer::Limits {
+        handshake_timeout: rpc.handshake_timeout,
+        connections_per_client_max: if rpc.max_conns_per_client == 0 { usize::MAX } else { rpc.max_conns_per_client },
+    }
 }
 
 fn autopilot(config: &Config) -> Autopilot {

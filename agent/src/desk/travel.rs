@@ -190,7 +190,7 @@ impl Desk {
             from: who.from.clone(),
         };
         let body = rmp_serde::to_vec_named(&letter).expect("plain data can be written to memory");
-        let deadline = wait.map_or(Duration::ZERO, |wait| wait.timeout) + WAY;
+        let deadline = wait.map_or(Duration::ZERO, |wait| wait.timeout) + WAY.min(self.quorum().patience());
         let asked = self.quorum().ask(Method::Query, body.into(), deadline);
         let answer = tokio::select! {
             answer = asked => answer?,

@@ -202,6 +202,9 @@ impl Meaning {
                 0..=i64::from(u32::MAX),
                 100,
             ),
+            // Consul's way to say that there is none is a negative number.
+            rate: limits.rpc_rate.as_ref().map(|given| given.value).filter(|rate| *rate >= 0.0),
+            burst: self.number("limits.rpc_max_burst", &limits.rpc_max_burst, 0..=i64::from(u32::MAX), 1000),
         }
     }
 
