@@ -79,6 +79,7 @@ impl Meters {
                 self.trimmed += 1;
             }
             Tally::Malformed => self.malformed += 1,
+            Tally::Beyond => {} // counted when it is answered
         }
     }
 

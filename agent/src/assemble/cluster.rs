@@ -162,7 +162,12 @@ pub(super) async fn watch(handle: Handle, desk: Desk, pool: Pool) {
         tokio::select! {
             () = &mut stop => return,
             event = events.recv() => match event {
-                Ok(event) => tell(&event, &desk),
+                Ok(event) => {
+                    if let Event::Reaped(member) = &event {
+                        pool.book().forget(member.node());
+                    }
+                    tell(&event, &desk);
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "membership changes faster than it is told here");
                 }
@@ -186,6 +191,10 @@ fn note_servers(handle: &Handle, pool: &Pool) {
     if servers != *book.all() {
         book.replace(servers);
     }
+    let left = |member: &&muster_gossip::Member| member.state == muster_gossip::State::Left;
+    handle.members().iter().filter(left).map(|member| member.node()).filter(|node| book.get(*node).is_some()).for_each(|node| {
+        book.forget(node); // It may be kept from an earlier run, too.
+    });
 }
 
 fn tell(event: &Event, desk: &Desk) {

@@ -30,7 +30,9 @@ pub(crate) async fn show_gauges(desk: Desk, datacenter: String) {
         metrics::gauge!("raft.last_index").set(status.last_log_index as f64);
         metrics::gauge!("raft.is_leader").set(leads);
         metrics::gauge!("server.isLeader").set(leads);
-        metrics::gauge!("autopilot.healthy").set(f64::from(u8::from(status.leader.is_some())));
-        metrics::gauge!("autopilot.failure_tolerance").set(0.0);
+        if status.role != raft::Role::Leader {
+            // The leader alone hears all servers (`servers.rs`); the others can say whether there is one.
+            metrics::gauge!("autopilot.healthy").set(f64::from(u8::from(status.leader.is_some())));
+        }
     }
 }
