@@ -152,7 +152,7 @@ impl Agent {
         let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)?) } else { None };
+        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)) } else { None };
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;

@@ -318,7 +318,7 @@ pub fn dns_question(name: &str, kind: u16) -> Vec<u8> {
 
 /// How many answers a question has over UDP.
 pub fn dns_count(to: SocketAddr, name: &str, kind: u16) -> usize {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind(if to.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut packet = [0; 4096];

@@ -31,6 +31,8 @@ pub struct Agent {
     pub ip: String,
     dir: PathBuf,
     flags: Vec<String>,
+    /// Of HTTP; that of DNS is the next one where this is not the usual one.
+    port: u16,
     child: Option<Child>,
 }
 
@@ -54,7 +56,14 @@ impl Net {
     /// An agent at that address; its name says which. It does not run yet, and what it is told besides is its flags.
     pub fn agent(&self, name: &str, host: u8, flags: &[&str]) -> Agent {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Agent { name: name.to_owned(), ip: self.ip(host), dir: self.dir.path().join(format!("host-{host}")), flags, child: None }
+        Agent {
+            name: name.to_owned(),
+            ip: self.ip(host),
+            dir: self.dir.path().join(format!("host-{host}")),
+            flags,
+            port: 8500,
+            child: None,
+        }
     }
 
     /// One of so many servers, at the addresses from 1 on.
@@ -87,6 +96,11 @@ impl Agent {
     /// Other flags from its next start on.
     pub fn told(&mut self, flags: &[&str]) {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    }
+
+    /// It is at `[::1]`, with ports of its own.
+    pub fn at_ipv6(&mut self, http: u16) {
+        (self.ip, self.port) = ("::1".to_owned(), http);
     }
 
     /// Takes flags back that begin so.
@@ -198,11 +212,11 @@ impl Agent {
     }
 
     pub fn http(&self) -> SocketAddr {
-        format!("{}:8500", self.ip).parse().unwrap()
+        SocketAddr::new(self.ip.parse().unwrap(), self.port)
     }
 
     pub fn dns(&self) -> SocketAddr {
-        format!("{}:8600", self.ip).parse().unwrap()
+        SocketAddr::new(self.ip.parse().unwrap(), if self.port == 8500 { 8600 } else { self.port + 1 })
     }
 
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
