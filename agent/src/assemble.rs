@@ -151,7 +151,7 @@ impl Agent {
         let reader = store.reader();
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)?) } else { None };
+        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)) } else { None };
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
