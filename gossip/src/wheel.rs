@@ -40,7 +40,6 @@ impl<T> Wheel<T> {
         self.due.clear();
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.due.len()
     }

@@ -16,9 +16,9 @@ use crate::identity::Identity;
 use crate::message::{KeyAct, Reached, Request, Response};
 
 /// How long a holder of a claimed UUID or name, or a rival, may take to answer a knock, connecting included.
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a witness may take: it knocks itself.
-const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
+pub(crate) const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Requests on one connection: joining takes two.
 const REQUESTS_MAX: usize = 8;
 
