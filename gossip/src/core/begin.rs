@@ -40,9 +40,9 @@ impl Core {
         self.book.get(node).map(|entry| (entry.identity, entry.state))
     }
 
-    /// How many others are in the table, and how many of them live.
-    pub(crate) fn table_size(&self) -> (usize, usize) {
-        (self.book.iter().count(), self.book.alive().count())
+    /// How many others are in the table.
+    pub(crate) fn table_size(&self) -> usize {
+        self.book.len()
     }
 
     /// How many things are held beside the table: timers, what is to be told, conversations that are waited for.
