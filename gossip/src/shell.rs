@@ -29,7 +29,7 @@ use crate::seal::PACKET_BYTES_MAX;
 pub use handle::{Handle, KeyAnswer};
 pub(crate) use line::{CONNECT_TIMEOUT, GREETING_TIMEOUT, MESSAGE_TIMEOUT};
 pub use talk::Joined;
-pub(crate) use talk::{KNOCK_TIMEOUT, WITNESS_TIMEOUT};
+pub(crate) use talk::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, time_of};
 
 /// Events that may wait for a slow subscriber: all members of a large cluster twice. One that falls behind further is told so, and
 /// looks at [`Handle::members`] instead.

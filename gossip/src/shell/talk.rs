@@ -31,10 +31,18 @@ pub enum Joined {
     Waiting,
 }
 
+/// How long a conversation may take in all; where there is nothing, each message of it has its own time.
+pub(crate) fn time_of(dial: &Dial) -> Option<Duration> {
+    dial.is_knock().then_some(KNOCK_TIMEOUT)
+}
+
 /// Leads one conversation to its end.
 pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined, JoinError> {
     let addr = dial.addr();
-    let talked = if dial.is_knock() { within(KNOCK_TIMEOUT, talk(shared, dial)).await } else { talk(shared, dial).await };
+    let talked = match time_of(dial) {
+        Some(time) => within(time, talk(shared, dial)).await,
+        None => talk(shared, dial).await,
+    };
     let done = match talked {
         Ok(Ok(done)) => done,
         Ok(Err(own)) => return Err(JoinError::Own { addr, source: own }),

@@ -10,7 +10,7 @@ use super::task::{Ground, Lost, all};
 use crate::core::{Check, Core, Dial, Done, Evidence, Heard, Reply, Standing, Step, texts};
 use crate::error::{Refusal, Why};
 use crate::message::{Reached, Request, Response};
-use crate::shell::{KNOCK_TIMEOUT, WITNESS_TIMEOUT};
+use crate::shell::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, time_of};
 
 /// How often an agent that wants to be let in asks for it.
 const ENTER_EVERY: u64 = 1_000_000_000;
@@ -24,15 +24,17 @@ pub(super) async fn converse(ground: Ground, own: Side, dial: Dial) {
 }
 
 async fn lead(ground: &Ground, own: Side, dial: &Dial) {
-    let talked =
-        if dial.is_knock() { ground.within(KNOCK_TIMEOUT, talk(ground, own, dial)).await } else { talk(ground, own, dial).await };
+    let talked = match time_of(dial) {
+        Some(time) => ground.within(time, talk(ground, own, dial)).await,
+        None => talk(ground, own, dial).await,
+    };
     let heard = match talked {
         Ok(Done::Refused(refusal)) => {
             let _ = ground.with(own, |core, now| core.was_refused(dial.addr(), &refusal, now)).await;
             return;
         }
         Ok(_) | Err(Lost::Gone) => return,
-        Err(Lost::Refused) => Heard::Refused,
+        Err(Lost::Refused | Lost::Broken) => Heard::Refused,
         Err(Lost::Silent) => Heard::Silent,
     };
     let _ = ground.with(own, |core, now| core.heard(dial, heard, now)).await;
@@ -96,7 +98,9 @@ async fn knock(ground: &Ground, own: Side, addr: SocketAddr) -> Reached {
             _ => Ok(Reached::Refused),
         }
     });
-    answer.await.unwrap_or_else(|lost| if lost == Lost::Refused { Reached::Refused } else { Reached::Silent })
+    answer
+        .await
+        .unwrap_or_else(|lost| if matches!(lost, Lost::Refused | Lost::Broken) { Reached::Refused } else { Reached::Silent })
 }
 
 /// Has another member try an address. None: it does not answer itself.
