@@ -1,6 +1,6 @@
 //! What must hold, looked at after every step: on what a core tells, at once; on tables and memory, every 100 ms.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use super::{LOOK_EVERY, What, World};
 use crate::book::MEMBERS_MAX;
 use crate::core::Standing;
 use crate::member::{Cause, Event, Kind, Member, State};
+use crate::metrics::Dropped;
 
 /// Things that one core may hold beside its table, for each member and besides: each member has a timer or two, an update, a
 /// record and a verdict that are told.
@@ -315,6 +316,15 @@ impl World {
             all: since(death, death.all),
         })
         .collect()
+    }
+
+    /// What the living did not take.
+    pub(super) fn drops(&self) -> BTreeMap<Dropped, u64> {
+        let mut drops = BTreeMap::new();
+        for (cause, count) in self.nodes.iter().filter_map(|node| node.core.as_ref()).flat_map(|core| core.drops()) {
+            *drops.entry(cause).or_default() += count;
+        }
+        drops
     }
 
     pub(super) fn disagreement(&mut self, text: String) {
