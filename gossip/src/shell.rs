@@ -39,8 +39,8 @@ const CONNECTIONS_PER_HOST_MAX: usize = 64;
 /// Pieces (of 64 KB) of long messages that all connections together may hold: 32 MB. A connection that needs more is closed; what it
 /// was for is tried again.
 const PIECES_MAX: usize = 512;
-/// Conversations that this agent leads at once; more wait.
-const DIALS_MAX: usize = 16;
+/// Conversations that this agent leads at once; more wait. Those with members that do not answer take a second each.
+const DIALS_MAX: usize = 64;
 /// Conversations that wait. Beyond them they are dropped: each has a timer that asks again.
 const DIALS_WAITING_MAX: usize = 1024;
 /// Packets taken in one turn, before timers and connections have theirs.
