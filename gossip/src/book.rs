@@ -170,6 +170,10 @@ impl Book {
         self.iter().filter(|entry| entry.state == State::Failed)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.entries.len() >= MEMBERS_MAX
     }

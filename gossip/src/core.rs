@@ -1,6 +1,7 @@
 //! One agent's gossip without sockets and clocks: packets, answers and `now` go in; packets, dials and events come out.
 
 mod admission;
+mod begin;
 mod convey;
 mod departure;
 mod detect;

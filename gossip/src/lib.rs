@@ -24,13 +24,14 @@ mod packet;
 mod record;
 mod seal;
 mod shell;
+pub mod sim;
 mod stream;
 mod wheel;
 mod wire;
 
 pub use accusation::{ACCUSERS_MAX, Accusation, Ground};
 pub use config::{Config, Keep, KeepCluster, KeepKeys, Timing};
-pub use error::{Error, JoinError, KeyError, Refusal, Why};
+pub use error::{Error, Impossible, JoinError, KeyError, Refusal, Why};
 pub use identity::Identity;
 pub use key::{KEYS_MAX, Key, Keyring};
 pub use member::{Cause, Event, Kind, Member, Outcome, Peer, Proof, Quiet, State};

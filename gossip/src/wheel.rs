@@ -39,7 +39,6 @@ impl<T> Wheel<T> {
         self.due.clear();
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.due.len()
     }

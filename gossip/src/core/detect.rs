@@ -61,6 +61,11 @@ impl Detect {
         self.serial
     }
 
+    /// How many things are being found out.
+    pub(super) fn held(&self) -> usize {
+        self.asked.len() + self.looks.len() + self.suspicions.len() + self.trials.len()
+    }
+
     /// This agent takes no part any more.
     pub(super) fn clear(&mut self) {
         *self = Self { serial: self.serial, ..Self::default() };

@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// foca's patience and spread follow the size of the cluster.
-    fn resize(&mut self) {
+    pub(super) fn resize(&mut self) {
         let members = self.foca.num_members() + 1;
         if members != self.sized_for {
             self.sized_for = members;

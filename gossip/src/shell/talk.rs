@@ -16,11 +16,11 @@ use crate::identity::Identity;
 use crate::message::{KeyAct, Reached, Request, Response};
 
 /// How long a holder of a claimed UUID or name, or a rival, may take to answer a knock, connecting included.
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a suspected member may take to answer: less than the look takes that it is a part of.
-const PING_TIMEOUT: Duration = Duration::from_millis(900);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long a witness may take: it knocks itself.
-const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
+pub(crate) const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Requests on one connection: joining takes two.
 const REQUESTS_MAX: usize = 8;
 
@@ -33,14 +33,22 @@ pub enum Joined {
     Waiting,
 }
 
+/// How long a conversation may take in all. None: each of its steps has a limit of its own.
+pub(crate) fn limit(dial: &Dial) -> Option<Duration> {
+    match dial {
+        Dial::Join(_) | Dial::Exchange(_) => None,
+        Dial::Ping(..) => Some(PING_TIMEOUT),
+        Dial::Witness(..) => Some(WITNESS_TIMEOUT),
+        _ => Some(KNOCK_TIMEOUT),
+    }
+}
+
 /// Leads one conversation to its end.
 pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined, JoinError> {
     let addr = dial.addr();
-    let talked = match dial {
-        Dial::Join(_) | Dial::Exchange(_) => talk(shared, dial).await,
-        Dial::Ping(..) => within(PING_TIMEOUT, talk(shared, dial)).await,
-        Dial::Witness(..) => within(WITNESS_TIMEOUT, talk(shared, dial)).await,
-        _ => within(KNOCK_TIMEOUT, talk(shared, dial)).await,
+    let talked = match limit(dial) {
+        Some(limit) => within(limit, talk(shared, dial)).await,
+        None => talk(shared, dial).await,
     };
     let done = match talked {
         Ok(Ok(done)) => done,
@@ -107,7 +115,7 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 /// What it says that the greeting there was none of ours: something else listens, or an agent of another version.
-fn unmet(refusal: &Refusal) -> Heard {
+pub(crate) fn unmet(refusal: &Refusal) -> Heard {
     if refusal.why == Why::Malformed { Heard::Refused } else { Heard::Silent }
 }
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use foca::{Member, State as Swim, Timer};
 use uuid::Uuid;
 
 use super::net::{CLUSTER, Net, addr, config, secs};
 use crate::config::Config;
-use crate::core::{Done, Due, Standing, Teller};
+use crate::core::{Done, Standing};
 use crate::member::{Event, Quiet, State};
 
 /// Agents 0..4 on one side of a cut, 5..9 on the other.
