@@ -52,8 +52,13 @@ pub enum Impossible {
     #[error("a cluster of 0 nodes has nobody who could find out anything")]
     Nobody,
     /// More agents than a member table holds.
-    #[error("{0} nodes are more than a member table holds ({max})", max = crate::sim::NODES_MAX)]
-    TooMany(usize),
+    #[error("{nodes} nodes are more than a member table holds ({max})")]
+    TooMany {
+        /// How many there would be.
+        nodes: usize,
+        /// How many may be.
+        max: usize,
+    },
     /// All of the agents end.
     #[error("{ended} of {nodes} nodes end: at least one must be left to find out")]
     NobodyLeft {

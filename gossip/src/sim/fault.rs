@@ -7,7 +7,7 @@ use super::node::{Node, Pause};
 use super::report::How;
 use super::scenario::{Fault, Loss, Who};
 use super::watch::EXCUSED_AFTER;
-use super::world::{CLUSTER, What, World, nanos};
+use super::{CLUSTER, What, World, nanos};
 use crate::core::{Core, Standing};
 use crate::identity::Identity;
 use crate::key::Keyring;

@@ -7,7 +7,7 @@ use crate::error::Impossible;
 use crate::key::Key;
 
 /// Most agents in one simulation: as many as a member table holds.
-pub const NODES_MAX: usize = 16_384;
+pub const NODES_MAX: usize = crate::book::MEMBERS_MAX;
 
 /// One simulation. Two runs of equal scenarios are equal, packet by packet.
 ///
@@ -241,7 +241,7 @@ impl Scenario {
         }
         let joining: usize = self.faults.iter().map(|(_, fault)| if let Fault::Join(count) = fault { *count } else { 0 }).sum();
         if self.nodes + joining > NODES_MAX {
-            return Err(Impossible::TooMany(self.nodes + joining));
+            return Err(Impossible::TooMany { nodes: self.nodes + joining, max: NODES_MAX });
         }
         self.network.check()?;
         let mut ended = 0;

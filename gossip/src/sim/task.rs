@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::node::Side;
-use super::world::{What, World, nanos};
+use super::{What, World, nanos};
 use crate::core::Core;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::node::host_of;
 use super::report::{Buried, Detection, How};
-use super::world::{LOOK_EVERY, What, World};
+use super::{LOOK_EVERY, What, World};
 use crate::book::MEMBERS_MAX;
 use crate::core::Standing;
 use crate::member::{Cause, Event, Kind, Member, State};
@@ -216,7 +216,7 @@ impl World {
     /// Whether it is nobody's mistake that this one is taken for dead.
     fn is_excused(&self, host: usize) -> bool {
         let node = &self.nodes[host];
-        let borne = super::world::nanos(self.scenario.expect.pause);
+        let borne = super::nanos(self.scenario.expect.pause);
         let paused = node.paused.is_some_and(|pause| {
             self.now.min(pause.until).saturating_sub(pause.since) > borne && self.now < pause.until + EXCUSED_AFTER
         });

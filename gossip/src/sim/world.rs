@@ -1,4 +1,4 @@
-//! The world of a simulation: hosts, packets under way, and what happens when.
+//! Hosts under way: processes are started and called, packets travel, and what is due comes about.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -7,103 +7,26 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use uuid::Uuid;
 
-use super::node::{Disk, Node, Side, index_of};
+use super::node::{Disk, Side, index_of};
 use super::report::Report;
-use super::scenario::{Fault, Network, Scenario};
+use super::scenario::{Fault, Scenario};
 use super::watch::Watch;
+use super::{Planned, What, World, nanos};
 use crate::config::Config;
 use crate::core::{Core, Dial};
 use crate::key::Keyring;
 use crate::shell::{DIALS_MAX, DIALS_WAITING_MAX, PACKETS_PER_TURN};
 
-pub(super) const CLUSTER: Uuid = Uuid::from_u128(0x2222_2222_2222_4222_8222_2222_2222_2222);
 /// Headers of IPv4 and UDP.
 const UDP_HEADER_BYTES: u64 = 28;
 /// Packets that wait in the socket of a process that does not run: Linux's default buffer (212,992 bytes) counts a short packet as
 /// about 1 KB.
 const SOCKET_PACKETS_MAX: usize = 200;
-/// How often the world is looked at where a look at each step would cost too much.
-pub(super) const LOOK_EVERY: u64 = 100_000_000;
 /// Timers of the shell's runtime have whole milliseconds.
 const TIMER_GRAIN: u64 = 1_000_000;
 /// Packets that a replayer has recorded.
 const RECORDED_MAX: usize = 1024;
-
-/// All of it.
-pub(super) struct World {
-    /// Nanoseconds since the beginning.
-    pub(super) now: u64,
-    base: Instant,
-    pub(super) rng: SmallRng,
-    queue: BinaryHeap<Reverse<Planned>>,
-    count: u64,
-    pub(super) scenario: Scenario,
-    pub(super) nodes: Vec<Node>,
-    pub(super) network: Network,
-    pub(super) cuts: BTreeSet<(usize, usize)>,
-    pub(super) partitioned: bool,
-    /// Packets of before, where somebody is to replay or to change them.
-    pub(super) recorded: Option<VecDeque<(usize, Vec<u8>)>>,
-    /// Whom the last fault happened to.
-    pub(super) same: Vec<usize>,
-    /// Conversations that are to begin.
-    pub(super) dials: VecDeque<(Side, Dial)>,
-    /// Agents that are to join.
-    pub(super) joining: VecDeque<Side>,
-    /// The conversation that runs now.
-    pub(super) task: u64,
-    pub(super) watch: Watch,
-    pub(super) report: Report,
-}
-
-/// What happens at some time.
-#[derive(Debug)]
-pub(super) enum What {
-    Packet(usize, Vec<u8>),
-    /// The core of a host has something due.
-    Tick(usize),
-    /// A process has the CPU again.
-    Resume(Side),
-    /// A conversation goes on.
-    Wake(u64),
-    /// An agent asks to be let in.
-    Enter(Side),
-    /// The fault of that number.
-    Fault(usize),
-    Look,
-}
-
-struct Planned {
-    at: u64,
-    number: u64,
-    what: What,
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Planned {}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
 
 impl World {
     pub(super) fn new(scenario: Scenario) -> Self {
