@@ -87,7 +87,7 @@ fn a_living_agent_that_is_taken_for_dead_is_seen_and_told_with_what_came_before(
 #[test]
 fn who_does_not_come_to_agree_is_told() {
     // A death takes seconds to be found out.
-    let scenario = Scenario::new(10, 1).at(secs(5), Fault::Kill(Who::Node(2))).until(secs(6)).heal(Duration::from_millis(200));
+    let scenario = Scenario::new(10, 1).at(secs(5), Fault::Silence(Who::Node(2))).until(secs(6)).heal(Duration::from_millis(200));
     let report = scenario.run().expect("it can be");
     assert!(report.failures[0].contains("not all agree: node-2 is dead"), "{report}");
 }

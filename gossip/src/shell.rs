@@ -29,7 +29,7 @@ use crate::seal::PACKET_BYTES_MAX;
 pub use handle::{Handle, KeyAnswer};
 pub(crate) use line::{CONNECT_TIMEOUT, GREETING_TIMEOUT, MESSAGE_TIMEOUT};
 pub use talk::Joined;
-pub(crate) use talk::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, time_of};
+pub(crate) use talk::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, limit, unmet};
 
 /// Events that may wait for a slow subscriber: all members of a large cluster twice. One that falls behind further is told so, and
 /// looks at [`Handle::members`] instead.
@@ -41,8 +41,8 @@ const CONNECTIONS_PER_HOST_MAX: usize = 64;
 /// Pieces (of 64 KB) of long messages that all connections together may hold: 32 MB. A connection that needs more is closed; what it
 /// was for is tried again.
 const PIECES_MAX: usize = 512;
-/// Conversations that this agent leads at once; more wait.
-pub(crate) const DIALS_MAX: usize = 16;
+/// Conversations that this agent leads at once; more wait. Those with members that do not answer take a second each.
+pub(crate) const DIALS_MAX: usize = 64;
 /// Conversations that wait. Beyond them they are dropped: each has a timer that asks again.
 pub(crate) const DIALS_WAITING_MAX: usize = 1024;
 /// Packets taken in one turn, before timers and connections have theirs.

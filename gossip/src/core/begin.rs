@@ -47,7 +47,7 @@ impl Core {
     /// How many things are held beside the table: timers, what is to be told, conversations that are waited for.
     pub(crate) fn held(&self) -> usize {
         let told = self.foca.updates_backlog() + self.foca.custom_broadcast_backlog();
-        let asked = self.waiting.len() + self.summoned.len() + self.fetched.len() + self.disowned.len();
+        let asked = self.waiting.len() + self.detect.held() + self.fetched.len() + self.disowned.len();
         self.wheel.len() + told + asked
     }
 }

@@ -183,6 +183,7 @@ impl Core {
         warn!("{why}");
         self.standing = Standing::Quiet(why.clone());
         self.wheel.clear();
+        self.detect.clear();
         self.event(Event::Quiet(why));
         self.settle(now);
     }

@@ -17,6 +17,8 @@ use crate::message::{KeyAct, Reached, Request, Response};
 
 /// How long a holder of a claimed UUID or name, or a rival, may take to answer a knock, connecting included.
 pub(crate) const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a suspected member may take to answer: less than the look takes that it is a part of.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long a witness may take: it knocks itself.
 pub(crate) const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Requests on one connection: joining takes two.
@@ -31,16 +33,21 @@ pub enum Joined {
     Waiting,
 }
 
-/// How long a conversation may take in all; where there is nothing, each message of it has its own time.
-pub(crate) fn time_of(dial: &Dial) -> Option<Duration> {
-    dial.is_knock().then_some(KNOCK_TIMEOUT)
+/// How long a conversation may take in all. None: each of its steps has a limit of its own.
+pub(crate) fn limit(dial: &Dial) -> Option<Duration> {
+    match dial {
+        Dial::Join(_) | Dial::Exchange(_) => None,
+        Dial::Ping(..) => Some(PING_TIMEOUT),
+        Dial::Witness(..) => Some(WITNESS_TIMEOUT),
+        _ => Some(KNOCK_TIMEOUT),
+    }
 }
 
 /// Leads one conversation to its end.
 pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined, JoinError> {
     let addr = dial.addr();
-    let talked = match time_of(dial) {
-        Some(time) => within(time, talk(shared, dial)).await,
+    let talked = match limit(dial) {
+        Some(limit) => within(limit, talk(shared, dial)).await,
         None => talk(shared, dial).await,
     };
     let done = match talked {
@@ -71,7 +78,7 @@ async fn talk(shared: &Arc<Shared>, dial: &Dial) -> io::Result<Result<Done, Erro
     let mut line = match connect(shared, dial.addr()).await? {
         Ok(line) => line,
         Err(refusal) => {
-            shared.with(|core, now| core.heard(dial, Heard::Refused, now));
+            shared.with(|core, now| core.heard(dial, unmet(&refusal), now));
             return Ok(Ok(Done::Refused(refusal)));
         }
     };
@@ -102,19 +109,30 @@ pub(super) async fn kept(keep: impl FnOnce() -> io::Result<()> + Send + 'static)
     tokio::task::spawn_blocking(keep).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
+/// Nobody listens there. What breaks off may be an agent that is overloaded, or stops: that is no proof of a death.
 fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof | InvalidData | BrokenPipe | Other)
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+/// What it says that the greeting there was none of ours: something else listens, or an agent of another version.
+pub(crate) fn unmet(refusal: &Refusal) -> Heard {
+    if refusal.why == Why::Malformed { Heard::Refused } else { Heard::Silent }
 }
 
 /// Asks who is at an address.
 async fn knock(shared: &Arc<Shared>, addr: SocketAddr) -> Reached {
     let answer = within(KNOCK_TIMEOUT, async {
-        let Ok(mut line) = connect(shared, addr).await? else { return Ok(Reached::Refused) };
+        let mut line = match connect(shared, addr).await? {
+            Ok(line) => line,
+            Err(refusal) => {
+                let heard = unmet(&refusal);
+                return Ok(if matches!(heard, Heard::Refused) { Reached::Refused } else { Reached::Silent });
+            }
+        };
         let request = shared.with(|core, now| core.knock(now));
         match line.ask(&request).await? {
             Response::Iam(iam) => Ok(Reached::Answered(iam)),
-            _ => Ok(Reached::Refused),
+            _ => Ok(Reached::Silent),
         }
     });
     answer.await.unwrap_or_else(|error| if is_refusal(&error) { Reached::Refused } else { Reached::Silent })

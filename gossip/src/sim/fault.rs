@@ -11,7 +11,7 @@ use super::{CLUSTER, What, World, nanos};
 use crate::core::{Core, Standing};
 use crate::identity::Identity;
 use crate::key::Keyring;
-use crate::packet::Packet;
+use crate::packet::{Note, Packet, Target};
 use crate::seal::Seal;
 
 /// Time between two that join.
@@ -185,7 +185,8 @@ impl World {
 
 /// A packet without a seal that tells of a death.
 fn telling_down(src: Identity, dst: Identity, victim: Identity) -> Vec<u8> {
-    let header = foca::Header { src, src_incarnation: 0, dst, message: foca::Message::Gossip };
-    let packet = Packet { header, updates: vec![foca::Member::down(victim)], items: Vec::new() };
+    let (note, to, message) = (Note::default(), Target::of(&dst), foca::Message::Gossip);
+    let (updates, items) = (vec![foca::Member::down(victim)], Vec::new());
+    let packet = Packet { note, src, src_incarnation: 0, to, message, updates, items };
     Seal::new(Keyring::default(), 0).seal(CLUSTER, &packet.encode()).unwrap_or_default()
 }

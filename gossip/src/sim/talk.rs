@@ -10,7 +10,7 @@ use super::task::{Ground, Lost, all};
 use crate::core::{Check, Core, Dial, Done, Evidence, Heard, Reply, Standing, Step, texts};
 use crate::error::{Refusal, Why};
 use crate::message::{Reached, Request, Response};
-use crate::shell::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, time_of};
+use crate::shell::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, limit, unmet};
 
 /// How often an agent that wants to be let in asks for it.
 const ENTER_EVERY: u64 = 1_000_000_000;
@@ -24,8 +24,8 @@ pub(super) async fn converse(ground: Ground, own: Side, dial: Dial) {
 }
 
 async fn lead(ground: &Ground, own: Side, dial: &Dial) {
-    let talked = match time_of(dial) {
-        Some(time) => ground.within(time, talk(ground, own, dial)).await,
+    let talked = match limit(dial) {
+        Some(limit) => ground.within(limit, talk(ground, own, dial)).await,
         None => talk(ground, own, dial).await,
     };
     let heard = match talked {
@@ -34,8 +34,8 @@ async fn lead(ground: &Ground, own: Side, dial: &Dial) {
             return;
         }
         Ok(_) | Err(Lost::Gone) => return,
-        Err(Lost::Refused | Lost::Broken) => Heard::Refused,
-        Err(Lost::Silent) => Heard::Silent,
+        Err(Lost::Refused) => Heard::Refused,
+        Err(Lost::Broken | Lost::Silent) => Heard::Silent,
     };
     let _ = ground.with(own, |core, now| core.heard(dial, heard, now)).await;
 }
@@ -44,7 +44,7 @@ async fn talk(ground: &Ground, own: Side, dial: &Dial) -> Result<Done, Lost> {
     let mut line = match ground.connect(own, dial.addr()).await? {
         Ok(line) => line,
         Err(refusal) => {
-            ground.with(own, |core, now| core.heard(dial, Heard::Refused, now)).await?;
+            ground.with(own, |core, now| core.heard(dial, unmet(&refusal), now)).await?;
             return Ok(Done::Refused(refusal));
         }
     };
@@ -91,16 +91,20 @@ pub(super) async fn enter(ground: Ground, own: Side) {
 /// Asks who is at an address.
 async fn knock(ground: &Ground, own: Side, addr: SocketAddr) -> Reached {
     let answer = ground.within(KNOCK_TIMEOUT, async {
-        let Ok(mut line) = ground.connect(own, addr).await? else { return Ok(Reached::Refused) };
+        let mut line = match ground.connect(own, addr).await? {
+            Ok(line) => line,
+            Err(refusal) => {
+                let heard = unmet(&refusal);
+                return Ok(if matches!(heard, Heard::Refused) { Reached::Refused } else { Reached::Silent });
+            }
+        };
         let request = ground.with(own, |core, now| core.knock(now)).await?;
         match line.ask(&request).await? {
             Response::Iam(iam) => Ok(Reached::Answered(iam)),
-            _ => Ok(Reached::Refused),
+            _ => Ok(Reached::Silent),
         }
     });
-    answer
-        .await
-        .unwrap_or_else(|lost| if matches!(lost, Lost::Refused | Lost::Broken) { Reached::Refused } else { Reached::Silent })
+    answer.await.unwrap_or_else(|lost| if lost == Lost::Refused { Reached::Refused } else { Reached::Silent })
 }
 
 /// Has another member try an address. None: it does not answer itself.

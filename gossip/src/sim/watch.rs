@@ -82,7 +82,7 @@ impl Trace {
 
 /// Whether a death comes with the word of somebody who stands for it.
 fn has_accuser(cause: &Cause) -> bool {
-    cause.by.is_some() && matches!(cause.kind, Kind::Silent | Kind::Told)
+    cause.by.is_some() && matches!(cause.kind, Kind::Silent | Kind::Refused | Kind::Told)
 }
 
 impl World {
@@ -168,6 +168,14 @@ impl World {
             }
             Event::Clash { name, .. } => self.note(format!("node-{viewer} sees two of the name {name}")),
             Event::Refused { refusal, .. } => self.note(format!("node-{viewer} refuses: {refusal}")),
+            Event::Checked(proof) => {
+                let of = host_of(proof.identity.node).unwrap_or(usize::MAX);
+                self.note(format!("node-{viewer} looked for node-{of}: {:?}, refused {}", proof.outcome, proof.refused.len()));
+            }
+            Event::Disagreement { with, .. } => {
+                let with = host_of(with).unwrap_or(usize::MAX);
+                self.note(format!("node-{viewer} and node-{with} do not agree"));
+            }
             Event::Unreachable { .. } => {}
         }
     }
