@@ -200,17 +200,23 @@ impl World {
         }
         let by = member.cause.by.and_then(host_of);
         let excused = self.is_excused(host) || self.is_apart(viewer, host);
-        let buried = Buried { node: host, epoch: member.identity.epoch, at: self.now, by, excused };
-        let known = self.report.buried.iter_mut().find(|known| (known.node, known.epoch) == (host, buried.epoch));
-        match known {
-            // The news travels: what was excused at the first stays so.
-            Some(_) => {}
+        let epoch = member.identity.epoch;
+        let buried = Buried { node: host, epoch, at: self.now, by, excused };
+        let known = self.report.buried.iter_mut().find(|known| (known.node, known.epoch) == (host, epoch));
+        let news = match known {
+            // One that nobody could reach was taken for dead by others too, who can.
+            Some(known) if known.excused && !excused => {
+                *known = buried;
+                true
+            }
+            Some(_) => false,
             None => {
                 self.report.buried.push(buried);
-                if !excused && self.scenario.expect.no_false_death {
-                    self.fail(format!("node-{host} lives and can be reached, and node-{viewer} takes it for dead"));
-                }
+                !excused
             }
+        };
+        if news && self.scenario.expect.no_false_death {
+            self.fail(format!("node-{host} lives and can be reached, and node-{viewer} takes it for dead"));
         }
     }
 
@@ -224,8 +230,11 @@ impl World {
         paused || self.now < node.excused || node.input.all >= 1.0 || node.output.all >= 1.0
     }
 
+    /// Whether the one cannot find out whether the other lives. What it then thinks is its own; that others believe it is not.
     fn is_apart(&self, viewer: usize, host: usize) -> bool {
-        self.nodes[viewer].group != self.nodes[host].group
+        let (viewer, host) = (&self.nodes[viewer], &self.nodes[host]);
+        let alone = viewer.input.all >= 1.0 || viewer.output.all >= 1.0 || self.now < viewer.excused;
+        alone || viewer.group != host.group
     }
 
     /// A member is dead, as one agent knows now.
