@@ -160,12 +160,9 @@ impl Core {
     /// One that is told dead was asked itself.
     pub(in crate::core) fn heard_summoned(&mut self, identity: Identity, heard: &Heard, now: Instant) {
         match heard {
-            Heard::Response(Response::Iam(iam)) if iam.identity.node == identity.node => {
-                if !iam.quiet && iam.cluster == self.cluster {
-                    self.look_answered(identity.node);
-                }
-            }
-            Heard::Response(Response::Iam(_)) | Heard::Refused => self.look_refused(identity, now),
+            Heard::Refused => self.look_refused(identity, now),
+            Heard::Response(Response::Iam(iam)) if iam.identity.node != identity.node => self.look_refused(identity, now),
+            Heard::Response(Response::Iam(iam)) if !iam.quiet && iam.cluster == self.cluster => self.look_answered(identity.node),
             _ => {}
         }
     }
