@@ -224,7 +224,8 @@ impl World {
     }
 
     fn is_apart(&self, viewer: usize, host: usize) -> bool {
-        self.nodes[viewer].group != self.nodes[host].group
+        // Who hears nothing at all is apart from everybody.
+        self.nodes[viewer].group != self.nodes[host].group || self.nodes[viewer].input.all >= 1.0
     }
 
     /// A member is dead, as one agent knows now.

@@ -57,8 +57,11 @@ impl Core {
         }
         let answered = match heard {
             Heard::Response(Response::Held(held)) => {
-                if let Some(Held { incarnation, alive: true }) = held {
+                if let Some(Held { incarnation, alive: true, charge }) = held {
                     self.hear_alive(of, *incarnation, now);
+                    if let Some(charge) = charge.filter(|charge| charge.by == asked.node) {
+                        self.take_accused(of.node, of.epoch, *incarnation, &charge, now);
+                    }
                 }
                 true
             }
@@ -126,6 +129,9 @@ impl Core {
         if verify && alive {
             self.look_privately(identity, None, now);
         }
-        Response::Held(Some(Held { incarnation, alive }))
+        let me = self.me.node;
+        let said = self.detect.suspicions.get(&of.node).filter(|suspicion| suspicion.incarnation == incarnation);
+        let own = said.and_then(|suspicion| suspicion.accusations.iter().find(|accusation| accusation.by == me));
+        Response::Held(Some(Held { incarnation, alive, charge: own.map(|own| own.charge(now)) }))
     }
 }
