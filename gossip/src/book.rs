@@ -208,9 +208,10 @@ impl Book {
     /// Which lives are held to go on, in eight bytes. Nothing that changes more often is in it: packets carry it, and where two
     /// differ for long, something was missed.
     pub(crate) fn living(&self) -> u64 {
-        let living = self.living.get().unwrap_or_else(|| {
-            self.alive().fold(0, |digest, entry| digest ^ digest_of(entry.identity, State::Alive, (0, 0)))
-        });
+        let living = self
+            .living
+            .get()
+            .unwrap_or_else(|| self.alive().fold(0, |digest, entry| digest ^ digest_of(entry.identity, State::Alive, (0, 0))));
         self.living.set(Some(living));
         living
     }

@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn accusers_are_told_side_by_side_until_a_later_incarnation() {
         use foca::Invalidates;
-        let key = |by, incarnation| ItemKey { node: Uuid::from_u128(1), subject: 5, by: Uuid::from_u128(by), order: (3, incarnation) };
+        let key =
+            |by, incarnation| ItemKey { node: Uuid::from_u128(1), subject: 5, by: Uuid::from_u128(by), order: (3, incarnation) };
         assert!(!key(1, 0).invalidates(&key(2, 0)));
         assert!(key(1, 0).invalidates(&key(1, 0)));
         assert!(key(1, 1).invalidates(&key(2, 0)) && !key(1, 0).invalidates(&key(2, 1)));

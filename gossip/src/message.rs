@@ -132,7 +132,10 @@ pub(crate) enum Response {
     Keys(Vec<String>),
     Refused(Refusal),
     /// I live, in this life and incarnation.
-    Pong { identity: Identity, incarnation: u16 },
+    Pong {
+        identity: Identity,
+        incarnation: u16,
+    },
     /// As I see it: its incarnation, and whether it lives; none, if I know no such life.
     Held(Option<Held>),
 }

@@ -111,8 +111,7 @@ pub enum Doubted {
 
 impl Doubted {
     /// All of them, for counters.
-    pub const ALL: [Self; 6] =
-        [Self::Stale, Self::Unknown, Self::Contradictory, Self::Repeated, Self::Full, Self::Unproven];
+    pub const ALL: [Self; 6] = [Self::Stale, Self::Unknown, Self::Contradictory, Self::Repeated, Self::Full, Self::Unproven];
 
     /// The label of it.
     pub fn as_str(self) -> &'static str {

@@ -147,8 +147,7 @@ impl Packet {
     /// The packet as foca takes it, without items: `me` is whom it is for.
     pub(crate) fn encode_for_foca(&self, me: Identity) -> Vec<u8> {
         let mut to = Vec::with_capacity(256);
-        let header =
-            Header { src: self.src, src_incarnation: self.src_incarnation, dst: me, message: self.message.clone() };
+        let header = Header { src: self.src, src_incarnation: self.src_incarnation, dst: me, message: self.message.clone() };
         put_header(&header, &mut to);
         self.put_updates(&mut to);
         to

@@ -40,10 +40,7 @@ pub(crate) enum Dial {
 impl Dial {
     pub(crate) fn addr(&self) -> SocketAddr {
         match self {
-            Self::Join(addr)
-            | Self::Exchange(addr)
-            | Self::Rival(addr, _)
-            | Self::Namesake(addr, _) => *addr,
+            Self::Join(addr) | Self::Exchange(addr) | Self::Rival(addr, _) | Self::Namesake(addr, _) => *addr,
             Self::Summon(identity, _)
             | Self::Replaced(identity)
             | Self::Ping(identity, _)
@@ -148,12 +145,8 @@ impl Core {
         self.wake(now);
         match (dial, heard) {
             (Dial::Ping(of, _), heard) => self.noted_heard(|core| core.heard_ping(*of, &heard, now), now),
-            (Dial::Look(asked, of, _), heard) => {
-                self.noted_heard(|core| core.heard_look(*asked, *of, &heard, now), now)
-            }
-            (Dial::Witness(witness, of), heard) => {
-                self.noted_heard(|core| core.heard_witness(*witness, *of, &heard, now), now)
-            }
+            (Dial::Look(asked, of, _), heard) => self.noted_heard(|core| core.heard_look(*asked, *of, &heard, now), now),
+            (Dial::Witness(witness, of), heard) => self.noted_heard(|core| core.heard_witness(*witness, *of, &heard, now), now),
             (Dial::Rival(_, epoch), heard) => self.heard_rival(*epoch, heard, now),
             (Dial::Namesake(_, node), heard) => self.heard_namesake(*node, heard, now),
             (Dial::Summon(identity, _), heard) => self.noted_heard(|core| core.heard_summoned(*identity, &heard, now), now),

@@ -35,7 +35,14 @@ impl Core {
     }
 
     /// An accusation is heard. True if it is news.
-    pub(in crate::core) fn take_accused(&mut self, node: Uuid, epoch: u64, incarnation: u16, charge: &Charge, now: Instant) -> bool {
+    pub(in crate::core) fn take_accused(
+        &mut self,
+        node: Uuid,
+        epoch: u64,
+        incarnation: u16,
+        charge: &Charge,
+        now: Instant,
+    ) -> bool {
         match self.judge_accused(node, epoch, incarnation, charge, now) {
             Ok(news) => news,
             Err(cause) => {
@@ -45,7 +52,14 @@ impl Core {
         }
     }
 
-    fn judge_accused(&mut self, node: Uuid, epoch: u64, incarnation: u16, charge: &Charge, now: Instant) -> Result<bool, Doubted> {
+    fn judge_accused(
+        &mut self,
+        node: Uuid,
+        epoch: u64,
+        incarnation: u16,
+        charge: &Charge,
+        now: Instant,
+    ) -> Result<bool, Doubted> {
         if node == self.me.node {
             if epoch != self.me.epoch {
                 return Err(Doubted::Stale);

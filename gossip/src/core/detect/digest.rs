@@ -33,7 +33,7 @@ impl Core {
         self.book.living() ^ digest_of(self.me, State::Alive, (0, 0))
     }
 
-    pub(super) fn hear_digest(&mut self, from: Identity, digest: u64, now: Instant) {
+    pub(in crate::core) fn hear_digest(&mut self, from: Identity, digest: u64, now: Instant) {
         let (same, inside) = (digest == self.living_digest(), self.is_inside());
         let digests = &mut self.detect.digests;
         if same {
@@ -56,9 +56,7 @@ impl Core {
             return;
         }
         let Some(with) = table.first().map(|seen| seen.identity.node) else { return };
-        let there = |identity: &Identity| {
-            table.iter().any(|seen| seen.identity == *identity && seen.swim != foca::State::Down)
-        };
+        let there = |identity: &Identity| table.iter().any(|seen| seen.identity == *identity && seen.swim != foca::State::Down);
         let here = |identity: &Identity| *identity == self.me || self.living(*identity).is_some();
         let ours = self.book.alive().map(|entry| entry.identity).chain([self.me]);
         let only_here: Vec<_> = ours.filter(|identity| !there(identity)).take(TOLD_MAX).collect();

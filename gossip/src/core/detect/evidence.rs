@@ -61,7 +61,11 @@ impl Core {
     /// False: there is one, or there can be none.
     fn begin_trial(&mut self, identity: Identity, now: Instant) -> bool {
         let trials = &self.detect.trials;
-        if !self.is_inside() || self.living(identity).is_none() || trials.len() >= TRIALS_MAX || trials.contains_key(&identity.node) {
+        if !self.is_inside()
+            || self.living(identity).is_none()
+            || trials.len() >= TRIALS_MAX
+            || trials.contains_key(&identity.node)
+        {
             return false;
         }
         let (serial, witnesses) = (self.detect.next(), self.helpers(identity.node, WITNESSES));

@@ -58,21 +58,33 @@ impl Core {
         }
     }
 
-    /// A member that lives as this agent sees it is held dead by another. If it lives, it hears that, and begins another life.
-    pub(in crate::core) fn told_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) {
-        self.begin_look(identity, now);
-        let me = self.me.node;
-        let Some(look) = self.detect.looks.get_mut(&identity.node) else { return };
-        if look.told.is_none() {
-            look.told = Some(by.unwrap_or(me));
+    /// A member that lives as this agent sees it is dead in another's table. If it lives, it hears that, and begins another life.
+    pub(in crate::core) fn held_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) {
+        if self.told_dead(identity, by, now) {
             self.effects.dials.push(Dial::Summon(identity, by));
         }
+    }
+
+    /// A packet tells of a death that nothing speaks for here. If the member lives, that is all.
+    pub(in crate::core) fn doubt_death(&mut self, identity: Identity, by: Uuid, now: Instant) {
+        if self.told_dead(identity, Some(by), now) {
+            self.dial_ping(identity);
+        }
+    }
+
+    /// False: that is looked at already.
+    fn told_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) -> bool {
+        self.begin_look(identity, now);
+        let by = by.unwrap_or(self.me.node);
+        let look = self.detect.looks.get_mut(&identity.node).filter(|look| look.identity == identity && look.told.is_none());
+        look.is_some_and(|look| look.told.replace(by).is_none())
     }
 
     /// False: there is one, or there can be none.
     fn begin_look(&mut self, identity: Identity, now: Instant) -> bool {
         let looks = &self.detect.looks;
-        if !self.is_inside() || self.living(identity).is_none() || looks.len() >= LOOKS_MAX || looks.contains_key(&identity.node) {
+        if !self.is_inside() || self.living(identity).is_none() || looks.len() >= LOOKS_MAX || looks.contains_key(&identity.node)
+        {
             return false;
         }
         let others = self.helpers(identity.node, OTHERS);

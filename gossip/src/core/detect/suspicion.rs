@@ -106,7 +106,9 @@ impl Core {
     /// The accused's time is over, or nearly so.
     pub(in crate::core) fn suspicion_due(&mut self, node: Uuid, serial: u64, now: Instant) {
         let half = self.interval() / 2;
-        let Some(suspicion) = self.detect.suspicions.get_mut(&node).filter(|suspicion| suspicion.serial == serial) else { return };
+        let Some(suspicion) = self.detect.suspicions.get_mut(&node).filter(|suspicion| suspicion.serial == serial) else {
+            return;
+        };
         let identity = suspicion.identity;
         let pinged = std::mem::replace(&mut suspicion.pinged, true);
         if self.living(identity).is_none() {

@@ -46,7 +46,8 @@ fn a_host_that_falls_silent_is_known_dead_and_its_accusers_are_on_record() {
     for seed in 20..40 {
         let mut net = Net::cluster(seed, 20);
         net.gone.insert(addr(7));
-        let others = |net: &Net| net.nodes.keys().filter(|at| **at != addr(7)).all(|at| net.seen(*at, "node-7") == Some(State::Failed));
+        let others =
+            |net: &Net| net.nodes.keys().filter(|at| **at != addr(7)).all(|at| net.seen(*at, "node-7") == Some(State::Failed));
         let took = net.until(secs(40), others).expect("all know");
         eprintln!("seed {seed}: {took:?}");
         assert!(took <= secs(8), "seed {seed}: {took:?}");
