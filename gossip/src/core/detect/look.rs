@@ -75,9 +75,15 @@ impl Core {
     /// False: that is looked at already.
     fn told_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) -> bool {
         self.begin_look(identity, now);
-        let by = by.unwrap_or(self.me.node);
+        let (by, until) = (by.unwrap_or(self.me.node), now + self.interval());
         let look = self.detect.looks.get_mut(&identity.node).filter(|look| look.identity == identity && look.told.is_none());
-        look.is_some_and(|look| look.told.replace(by).is_none())
+        let Some(look) = look else { return false };
+        look.told = Some(by);
+        if look.accused {
+            // It has failed before: what is told now is worth another interval.
+            (look.accused, look.until) = (false, until);
+        }
+        true
     }
 
     /// False: there is one, or there can be none.
