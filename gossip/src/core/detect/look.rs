@@ -177,11 +177,10 @@ impl Core {
     /// One that is told dead was asked itself.
     pub(in crate::core) fn heard_summoned(&mut self, identity: Identity, heard: &Heard, now: Instant) {
         match heard {
-            Heard::Response(Response::Iam(iam)) if iam.identity.node == identity.node => {
-                if !iam.quiet && iam.cluster == self.cluster {
-                    self.look_answered(identity.node);
-                }
-            }
+            // It takes no part, or not in this cluster.
+            Heard::Response(Response::Iam(iam))
+                if iam.identity.node == identity.node && (iam.quiet || iam.cluster != self.cluster) => {}
+            Heard::Response(Response::Iam(iam)) if iam.identity.node == identity.node => self.look_answered(identity.node),
             Heard::Response(Response::Iam(_)) | Heard::Refused => self.look_refused(identity, now),
             _ => {}
         }
