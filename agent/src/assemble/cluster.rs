@@ -168,7 +168,7 @@ pub(super) async fn watch(handle: Handle, desk: Desk, pool: Pool) {
                     if let Event::Reaped(member) = &event {
                         pool.book().forget(member.node());
                     }
-                    tell(&event, &desk);
+                    tell(&event, &desk, &handle);
                 }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "membership changes faster than it is told here");
@@ -212,8 +212,8 @@ fn note_servers(handle: &Handle, pool: &Pool) {
     });
 }
 
-fn tell(event: &Event, desk: &Desk) {
-    let why = |member: &muster_gossip::Member| Member::from(member).why;
+fn tell(event: &Event, desk: &Desk, handle: &Handle) {
+    let why = |member: &muster_gossip::Member| Member::seen(member, &handle.members()).why;
     match event {
         Event::Up(member) => tracing::info!(node = member.name(), address = %member.identity.addr, "member is there"),
         Event::Down(member) => tracing::warn!(node = member.name(), why = %why(member), "member failed"),
@@ -225,6 +225,14 @@ fn tell(event: &Event, desk: &Desk) {
         Event::Unreachable { by, advertised } => tracing::error!(
             %by, %advertised,
             "the member that let this agent in cannot reach the address it advertises: set advertise_addr, and open the port"
+        ),
+        Event::Checked(proof) => tracing::debug!(
+            id = %proof.identity.node, outcome = ?proof.outcome, refused = proof.refused.len(), answered = ?proof.answered,
+            "a member was looked for"
+        ),
+        Event::Disagreement { with, only_here, only_there } => tracing::error!(
+            %with, ?only_here, ?only_there,
+            "this agent and another do not come to agree on who lives"
         ),
         Event::Quiet(why) => tracing::error!("{why}"),
         Event::Alone => tracing::warn!("every other member is lost: they are looked for"),

@@ -28,6 +28,8 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// Why it stands so, in a few words.
     pub(crate) why: SmolStr,
+    /// It is alive, and others hold it silent.
+    pub(crate) suspect: bool,
 }
 
 /// How a member stands.
@@ -57,6 +59,7 @@ impl Member {
             raft: None,
             standing: Standing::Alive,
             why: SmolStr::default(),
+            suspect: false,
         }
     }
 
