@@ -85,6 +85,10 @@ fn who_is_cut_off_says_how_old_its_answers_are_and_ends_when_they_are_too_old() 
         gauges.iter().find(|gauge| gauge["Name"].as_str().unwrap().ends_with("feed.age")).map(|gauge| gauge["Value"].as_f64())
     };
     eventually("a gauge shows it", || age().flatten().is_some_and(|age| age > 0.0));
+    eventually("and a counter", || {
+        ask("web.service.consul");
+        client.get("/v1/agent/metrics").text().contains("dns.stale_queries")
+    });
 
     std::fs::write(&file, "dns_config {\n max_stale = \"1ms\"\n}").unwrap();
     client.signal("HUP");
