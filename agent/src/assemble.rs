@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -86,6 +86,12 @@ pub(crate) fn validate(paths: &[PathBuf], format: Option<&str>) -> Result<Vec<St
     config::validate(paths, format, &Host::this()).map_err(|faults| faults.to_string())
 }
 
+/// Reads how fast gossip goes from configuration, for `muster simulate`.
+pub(crate) fn timing(path: &Path) -> Result<muster_gossip::Timing, String> {
+    let config = config::understood(&[path.to_owned()], None, &Host::this()).map_err(|faults| faults.to_string())?;
+    Ok(cluster::timing(&config))
+}
+
 /// Threads for HTTP and loops, and as many for DNS.
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).min(WORKERS_MAX)
@@ -151,7 +157,7 @@ impl Agent {
         let reader = store.reader();
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)?) } else { None };
+        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)) } else { None };
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;

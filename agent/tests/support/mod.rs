@@ -335,7 +335,7 @@ pub fn dns_count(to: SocketAddr, name: &str, kind: u16) -> usize {
 
 /// What a question in bytes is answered over UDP.
 pub fn dns_ask(to: SocketAddr, question: &[u8]) -> Vec<u8> {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind(if to.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut packet = [0; 4096];
