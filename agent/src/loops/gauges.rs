@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-
+use super::beat::Beat;
 use crate::desk::Desk;
 use crate::raft;
 use crate::telemetry::publish_catalog;
@@ -13,14 +12,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent stops.
 pub(crate) async fn show_gauges(desk: Desk, datacenter: String) {
-    let mut beat = interval(INTERVAL);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stop = std::pin::pin!(desk.stopping());
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            _ = beat.tick() => {}
-        }
+    let mut beat = Beat::new(&desk, INTERVAL);
+    while beat.next().await {
         let state = desk.reader().load().clone();
         publish_catalog(&state, &datacenter);
         let Some(raft) = desk.raft() else { continue };

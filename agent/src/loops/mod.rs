@@ -1,6 +1,7 @@
 //! What runs by itself: bringing this agent's services into the catalog, membership into the catalog, verdicts to the desk, numbers to metrics.
 
 mod alias;
+mod beat;
 mod gauges;
 mod join;
 mod reap;

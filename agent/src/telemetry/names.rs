@@ -73,7 +73,7 @@ pub(super) const ALL: &[Named] = &[
     ("client.rpc.failed", Counter, Always, "Requests to servers that failed"),
     ("dns.malformed", Counter, Once, "Packets that were no DNS query, or a broken one"),
     ("dns.query", Sample, Once, "A DNS answer, on average of its batch, by type, ms"),
-    ("dns.stale_queries", Counter, Once, "DNS answers out of data that was older than allowed to go unsaid"),
+    ("dns.stale_queries", Counter, Once, "DNS answers out of rows that no server vouched for"),
     ("dns.truncated", Counter, Once, "DNS answers shortened to what the asker takes"),
     ("dns.unsent", Counter, Once, "DNS answers that could not be sent"),
     ("feed.age", Gauge, Once, "How old what this agent answers with can be, ms"),

@@ -1,9 +1,10 @@
 //! Queries over UDP that need more than the rows at hand: they wait beside the threads, which go on.
-#![allow(clippy::disallowed_methods)] // how long each may wait is measured
+#![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
 
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::Instant;
 
 use muster_catalog::Part;
 use socket2::{MsgHdr, SockAddr, Socket};
@@ -49,7 +50,7 @@ pub(super) async fn serve(shared: Arc<Shared>, mut late: mpsc::Receiver<Late>) {
 }
 
 async fn answer(shared: Arc<Shared>, late: Late, mut meters: Meters) {
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let Late { query, missing, transport, origin, socket } = late;
     let (mut out, mut scratch) = (vec![0; UDP_BYTES_MAX], Scratch::new(rand::random()));
     let answered = shared.answer_late(missing, &query, transport, &mut scratch, &mut out).await;

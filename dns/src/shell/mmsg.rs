@@ -114,7 +114,7 @@ impl Batch {
         self.peer(at)?;
         let received = &self.received[..self.count][at].msg_hdr;
         let mut control = self.controls[at];
-        #[allow(clippy::unnecessary_cast)] // a u32 where libc is musl
+        #[allow(clippy::unnecessary_cast)] // another number with musl
         let length = if received.msg_control.is_null() { 0 } else { (received.msg_controllen as usize).min(CONTROL_BYTES) };
         if length > 0 {
             answer_from_there(&mut control.0);

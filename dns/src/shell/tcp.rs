@@ -105,7 +105,10 @@ async fn answer(query: &[u8], shared: &Shared, scratch: &mut Scratch, meters: &m
     let mut answered = {
         let state = shared.reader.load();
         let settings = shared.settings.load();
-        respond(query, Transport::Tcp, shared.view(&state, &settings), scratch, &mut out[2..])
+        let view = shared.view(&state, &settings);
+        let answered = respond(query, Transport::Tcp, view, scratch, &mut out[2..]);
+        meters.stale(usize::from(view.stale && answered.bytes > 0));
+        answered
     };
     if answered.tally == Tally::Beyond {
         let missing = std::mem::take(&mut scratch.missing);

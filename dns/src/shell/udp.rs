@@ -65,6 +65,7 @@ fn answer(
         let state = shared.reader.load();
         let settings = shared.settings.load();
         let view = shared.view(&state, &settings);
+        let mut stale = 0;
         for at in 0..count {
             if !batch.has_room() {
                 meters.lost(batch.send(socket));
@@ -89,8 +90,10 @@ fn answer(
             meters.tally(answered.tally);
             if answered.bytes > 0 {
                 batch.keep(at, answered.bytes);
+                stale += usize::from(view.stale);
             }
         }
+        meters.stale(stale);
     }
     meters.lost(batch.send(socket));
     meters.flush(begun.elapsed());

@@ -19,6 +19,7 @@ use super::source::BEAT;
 use super::wants::{GATHER, Wants};
 use super::{beside, metrics};
 use crate::desk::watch::Bells;
+use crate::error::chain;
 
 /// Beats that may be missing before the feed is given up.
 const BEATS_MISSED_MAX: u32 = 3;
@@ -345,15 +346,4 @@ async fn widened(wants: Option<&Wants>, from: u64) {
         Some(wants) => wants.changed(from).await,
         None => std::future::pending().await,
     }
-}
-
-/// An error with what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text += &format!(": {inner}");
-        source = inner.source();
-    }
-    text
 }
