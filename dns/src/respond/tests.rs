@@ -565,3 +565,50 @@ fn an_answer_that_nobody_vouches_for_says_so_to_who_uses_edns() {
     let full = Ask { edns: Some(512), ..Ask::new("web.service.consul", SRV) };
     assert!(said(full).len() <= 512);
 }
+
+#[test]
+fn what_a_narrow_copy_does_not_hold_is_named_and_nothing_is_answered_without_it() {
+    use muster_catalog::{Interest, Part, ServiceName, State};
+    let (catalog, settings) = (addresses(), crate::config::Settings::new(Config::default()).expect("a good configuration"));
+    let service = |name: &str| Part::Service(ServiceName::new(name).expect("a name"));
+    let respond_with = |parts: &[Part], name: &str, kind: u16| {
+        let mut interest = Interest::default();
+        parts.iter().for_each(|part| assert!(interest.widen(part)));
+        let state = State::of(catalog.store.state().part(&interest));
+        let view = View { state: &state, settings: &settings, now: 12_345, stale: false, too_old: false };
+        let (mut scratch, mut out) = (crate::fast::Scratch::new(7), vec![0; 65_535]);
+        let answered = respond(&Ask::new(name, kind).packet(), Transport::UdpNear, view, &mut scratch, &mut out);
+        match answered.tally {
+            Tally::Beyond => Err(scratch.missing.into_iter().collect::<Vec<_>>()),
+            _ => Ok(Answer::read(&out[..answered.bytes])),
+        }
+    };
+    let address: std::net::IpAddr = "203.0.113.141".parse().expect("an address");
+    // What is asked, and what has to be fetched for it, one after the other.
+    for (name, kind, parts) in [
+        ("four.service.consul", A, vec![service("four")]),
+        ("multi.service.consul", SRV, vec![service("multi")]),
+        ("none.service.consul", A, vec![service("none")]),
+        ("a6.node.consul", AAAA, vec![Part::Node("a6".into())]),
+        ("inner.service.consul", A, vec![service("inner"), Part::Node("a1.node".into())]),
+        ("141.113.0.203.in-addr.arpa", PTR, vec![Part::Address(address)]),
+        ("consul", NS, vec![service("consul")]),
+        ("cb00718d.addr.consul", A, vec![]),
+        ("example.net", A, vec![]),
+    ] {
+        let mut known = Vec::new();
+        let answer = loop {
+            match respond_with(&known, name, kind) {
+                Ok(answer) => break answer,
+                Err(missing) => {
+                    assert_eq!(missing.len(), 1, "{name}: {missing:?}");
+                    assert!(!known.contains(&missing[0]), "{name}: {missing:?} again");
+                    known.extend(missing);
+                }
+            }
+        };
+        assert_eq!(known.len(), parts.len(), "{name}: {known:?}");
+        assert_eq!(known.first(), parts.first(), "{name}");
+        assert_eq!(answer, catalog.ask(&Ask::new(name, kind)), "{name}");
+    }
+}
