@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod desk;
 mod door;
+mod error;
 mod loops;
 mod raft;
 mod rpc;
@@ -14,5 +15,5 @@ mod telemetry;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {
-    cli::main(&cli::Rooms { agent: assemble::agent, validate: assemble::validate })
+    cli::main(&cli::Rooms { agent: assemble::agent, validate: assemble::validate, simulate: assemble::timing })
 }

@@ -48,6 +48,8 @@ pub struct Config {
     pub reconnect_timeout: Duration,
     /// How long those that left are kept.
     pub tombstone_timeout: Duration,
+    /// How long nobody is buried while nobody else can be asked: it may be this agent that is cut off.
+    pub mass_loss_hold: Duration,
     /// How fast gossip goes.
     pub timing: Timing,
     /// Where what must outlive this run is kept.
@@ -85,16 +87,26 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// [`Timing::probe_interval`], within bounds.
+    pub(crate) fn period(&self) -> Duration {
+        self.probe_interval.clamp(Duration::from_millis(20), Duration::from_secs(60))
+    }
+
+    /// [`Timing::probe_timeout`], within bounds.
+    pub(crate) fn patience(&self) -> Duration {
+        self.probe_timeout.clamp(Duration::from_millis(5), self.period() / 2)
+    }
+
     /// foca's settings for a cluster of `members`. Announcing is off: members are found by exchange over TCP.
     pub(crate) fn foca(&self, members: usize, forget_after: Duration) -> foca::Config {
         let magnitude = (members.max(1) as f64 + 1.0).log10().ceil().max(1.0);
         let transmissions = (f64::from(self.retransmit_mult) * magnitude).clamp(1.0, 255.0) as u8;
         let patience = f64::from(self.suspicion_mult.max(1)) * (members.max(1) as f64).log10().max(1.0);
         let nodes = NonZeroUsize::new(self.gossip_nodes.into()).unwrap_or(NonZeroUsize::MIN);
-        let period = self.probe_interval.clamp(Duration::from_millis(20), Duration::from_secs(60));
+        let period = self.period();
         foca::Config {
             probe_period: period,
-            probe_rtt: self.probe_timeout.clamp(Duration::from_millis(5), period / 2),
+            probe_rtt: self.patience(),
             num_indirect_probes: nodes,
             max_transmissions: NonZeroU8::new(transmissions).unwrap_or(NonZeroU8::MIN),
             suspect_to_down_after: period.mul_f64(patience),
@@ -158,6 +170,7 @@ impl Config {
             kept_peers: Vec::new(),
             reconnect_timeout: Duration::from_secs(72 * 3600),
             tombstone_timeout: Duration::from_secs(24 * 3600),
+            mass_loss_hold: Duration::from_secs(60),
             timing: Timing::default(),
             keep: Keep::nothing(),
         }

@@ -1,8 +1,10 @@
 //! One agent's gossip without sockets and clocks: packets, answers and `now` go in; packets, dials and events come out.
 
 mod admission;
+mod begin;
 mod convey;
 mod departure;
+mod detect;
 mod engine;
 mod packets;
 mod rivals;
@@ -31,13 +33,14 @@ use crate::item::{ITEM_BYTES_MAX, Item, Items};
 use crate::key::Keyring;
 use crate::member::{Cause, Event, Kind, Member, Quiet, State};
 use crate::message::{Iam, Waiting};
-use crate::metrics::{Dropped, Meters};
+use crate::metrics::{Doubted, Dropped, Meters};
 use crate::packet::Codec;
 use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
 use crate::seal::Seal;
 use crate::wheel::Wheel;
 
 pub(crate) use admission::{Check, Evidence, texts};
+use detect::Detect;
 use engine::{FORGET_AFTER, Out};
 pub(crate) use talk::{Dial, Done, Heard, Reply, Step};
 
@@ -68,8 +71,7 @@ pub(crate) struct Core {
     /// The size of the cluster that foca's settings are made for.
     sized_for: usize,
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
-    /// Members told dead by others, which are being asked themselves.
-    summoned: BTreeSet<Uuid>,
+    detect: Detect,
     /// Members whose record is being fetched, or soon will be.
     fetched: BTreeSet<Uuid>,
     renewed: Option<Instant>,
@@ -81,7 +83,6 @@ pub(crate) struct Core {
     contested: Option<Instant>,
     lonely: Duration,
     lonely_planned: bool,
-    exchange_planned: bool,
     reap_at: Option<Instant>,
     /// The last refusal that was told here.
     refused: Option<(Instant, IpAddr, Refusal)>,
@@ -117,8 +118,13 @@ enum Due {
     /// A member's record should have come by now.
     Fetch(Uuid, u8),
     Exchange,
-    /// Something changed a moment ago: do others know?
-    ExchangeSoon,
+    /// A ping that was asked for was not answered.
+    Nack((Uuid, Uuid, u8)),
+    Look(Uuid, u64),
+    /// The time of a suspected member is over.
+    Suspect(Uuid, u64),
+    LastLook(Uuid, u64),
+    Trial(Uuid, u64),
     Reconnect,
     Lonely,
     Reap,
@@ -199,7 +205,7 @@ impl Core {
             gossiped: None,
             sized_for: 1,
             waiting: BTreeMap::new(),
-            summoned: BTreeSet::new(),
+            detect: Detect::default(),
             fetched: BTreeSet::new(),
             renewed: None,
             renew_later: 0,
@@ -208,7 +214,6 @@ impl Core {
             contested: None,
             lonely: rounds::LONELY_MIN,
             lonely_planned: false,
-            exchange_planned: false,
             reap_at: None,
             refused: None,
             held: false,
@@ -247,6 +252,15 @@ impl Core {
         self.meters.drops()
     }
 
+    pub(crate) fn doubts(&self) -> BTreeMap<Doubted, u64> {
+        self.meters.doubts()
+    }
+
+    /// How badly this agent fares as a member, 0 to 7.
+    pub(crate) fn health(&self) -> u8 {
+        self.detect.health.score()
+    }
+
     pub(crate) fn meters(&self) -> &Meters {
         &self.meters
     }
@@ -258,7 +272,8 @@ impl Core {
             _ => State::Alive,
         };
         let cause = Cause { kind: Kind::Itself, by: Some(self.me.node) };
-        let own = Member { identity: self.me, state, record: self.record.clone(), cause, since: self.started };
+        let (identity, record, since) = (self.me, self.record.clone(), self.started);
+        let own = Member { identity, state, record, cause, since, accusations: Arc::default() };
         std::iter::once(own).chain(self.book.iter().filter_map(Entry::member)).collect()
     }
 

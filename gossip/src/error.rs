@@ -45,6 +45,55 @@ pub enum Error {
     Key(#[from] KeyError),
 }
 
+/// Why something cannot be simulated. Nothing was run; who asked for it mends it.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum Impossible {
+    /// There is no agent in it.
+    #[error("a cluster of 0 nodes has nobody who could find out anything")]
+    Nobody,
+    /// More agents than a member table holds.
+    #[error("{nodes} nodes are more than a member table holds ({max})")]
+    TooMany {
+        /// How many there would be.
+        nodes: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// All of the agents end.
+    #[error("{ended} of {nodes} nodes end: at least one must be left to find out")]
+    NobodyLeft {
+        /// How many end.
+        ended: usize,
+        /// How many there are.
+        nodes: usize,
+    },
+    /// Something happens to more agents than there are.
+    #[error("{asked} of {nodes} nodes: there are not so many")]
+    NotSoMany {
+        /// To how many it would happen.
+        asked: usize,
+        /// How many there are.
+        nodes: usize,
+    },
+    /// A share is none, or so much is lost that nothing gets through.
+    #[error("a share of {} % is not between 0 % and {} %", share * 100.0, max * 100.0)]
+    Share {
+        /// What was given.
+        share: f64,
+        /// What may be.
+        max: f64,
+    },
+    /// The shortest way takes longer than the longest.
+    #[error("the shortest latency is above the longest")]
+    Latency,
+    /// Without a key nothing tells a forged packet from a true one.
+    #[error("packets can be forged where no key is set: nothing is found out by trying")]
+    Unsealed,
+    /// A process that never runs is a dead one.
+    #[error("a starved process must run for some part of each period, and for no more than all of it")]
+    Starved,
+}
+
 /// Why a key is not taken. Nothing changed; the operator mends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::accusation::{ACCUSERS_MAX, Charge};
 use crate::member::Kind;
 use crate::wire::{Malformed, Put, Reader};
 
@@ -19,8 +20,10 @@ pub(crate) enum Item {
     Bigger { node: Uuid, epoch: u64, version: u64 },
     /// A life of a node ended by a decision: its own, an operator's, or that of whoever admitted another in its place.
     Departed { node: Uuid, epoch: u64, kind: Kind, by: Uuid },
-    /// `by` buried a life of a node.
-    Verdict { node: Uuid, epoch: u64, by: Uuid },
+    /// `by` buried a life of a node, for these accusations.
+    Verdict { node: Uuid, epoch: u64, by: Uuid, charges: Vec<Charge> },
+    /// A life of a node is silent in this incarnation, says the charge's accuser.
+    Accused { node: Uuid, epoch: u64, incarnation: u16, charge: Charge },
 }
 
 impl Item {
@@ -46,11 +49,21 @@ impl Item {
                 to.push(*kind as u8);
                 to.put_uuid(*by);
             }
-            Self::Verdict { node, epoch, by } => {
+            Self::Verdict { node, epoch, by, charges } => {
                 to.push(4);
                 to.put_uuid(*node);
                 to.extend_from_slice(&epoch.to_be_bytes());
                 to.put_uuid(*by);
+                for charge in charges.iter().take(ACCUSERS_MAX) {
+                    charge.put(&mut to);
+                }
+            }
+            Self::Accused { node, epoch, incarnation, charge } => {
+                to.push(5);
+                to.put_uuid(*node);
+                to.extend_from_slice(&epoch.to_be_bytes());
+                to.extend_from_slice(&incarnation.to_be_bytes());
+                charge.put(&mut to);
             }
         }
         to
@@ -63,7 +76,7 @@ impl Item {
         }
         let mut from = Reader::new(bytes);
         let tag = from.u8()?;
-        if !(1..=4).contains(&tag) {
+        if !(1..=5).contains(&tag) {
             return Ok(None);
         }
         let (node, epoch) = (from.uuid()?, from.u64()?);
@@ -77,7 +90,17 @@ impl Item {
                 let kind = Kind::from_u8(from.u8()?).filter(|kind| kind.is_departure()).ok_or(Malformed)?;
                 Self::Departed { node, epoch, kind, by: from.uuid()? }
             }
-            _ => Self::Verdict { node, epoch, by: from.uuid()? },
+            4 => {
+                let (by, mut charges) = (from.uuid()?, Vec::new());
+                while !from.is_empty() {
+                    if charges.len() >= ACCUSERS_MAX {
+                        return Err(Malformed);
+                    }
+                    charges.push(Charge::read(&mut from)?);
+                }
+                Self::Verdict { node, epoch, by, charges }
+            }
+            _ => Self::Accused { node, epoch, incarnation: from.u16()?, charge: Charge::read(&mut from)? },
         };
         from.end()?;
         Ok(Some(item))
@@ -85,9 +108,11 @@ impl Item {
 
     pub(crate) fn node(&self) -> Uuid {
         match self {
-            Self::Record { node, .. } | Self::Bigger { node, .. } | Self::Departed { node, .. } | Self::Verdict { node, .. } => {
-                *node
-            }
+            Self::Record { node, .. }
+            | Self::Bigger { node, .. }
+            | Self::Departed { node, .. }
+            | Self::Verdict { node, .. }
+            | Self::Accused { node, .. } => *node,
         }
     }
 }
@@ -97,12 +122,16 @@ impl Item {
 pub(crate) struct ItemKey {
     node: Uuid,
     subject: u8,
-    epoch: u64,
+    /// Of accusations, the accuser: several of them are told side by side.
+    by: Uuid,
+    /// Epoch and incarnation.
+    order: (u64, u16),
 }
 
 impl foca::Invalidates for ItemKey {
     fn invalidates(&self, other: &Self) -> bool {
-        self.node == other.node && self.subject == other.subject && self.epoch >= other.epoch
+        let later = self.order > other.order || (self.by == other.by && self.order == other.order);
+        self.node == other.node && self.subject == other.subject && later
     }
 }
 
@@ -116,12 +145,13 @@ impl foca::BroadcastHandler<crate::identity::Identity> for Items {
 
     fn receive_item(&mut self, data: &[u8], _: Option<&crate::identity::Identity>) -> Result<Option<ItemKey>, Malformed> {
         let Some(item) = Item::decode(data)? else { return Ok(None) };
-        let (subject, epoch) = match &item {
-            Item::Record { epoch, .. } | Item::Bigger { epoch, .. } => (1, *epoch),
-            Item::Departed { epoch, .. } => (3, *epoch),
-            Item::Verdict { epoch, .. } => (4, *epoch),
+        let (subject, by, order) = match &item {
+            Item::Record { epoch, .. } | Item::Bigger { epoch, .. } => (1, Uuid::nil(), (*epoch, 0)),
+            Item::Departed { epoch, .. } => (3, Uuid::nil(), (*epoch, 0)),
+            Item::Verdict { epoch, .. } => (4, Uuid::nil(), (*epoch, 0)),
+            Item::Accused { epoch, incarnation, charge, .. } => (5, charge.by, (*epoch, *incarnation)),
         };
-        Ok(Some(ItemKey { node: item.node(), subject, epoch }))
+        Ok(Some(ItemKey { node: item.node(), subject, by, order }))
     }
 }
 
@@ -132,11 +162,13 @@ mod tests {
     #[test]
     fn items_come_back() {
         let (node, by) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let charge = Charge { by, ground: crate::accusation::Ground::Tcp, health: 2, age: 1000 };
         for item in [
             Item::Record { node, epoch: 1, bytes: Bytes::from_static(b"abc") },
             Item::Bigger { node, epoch: 1, version: 7 },
             Item::Departed { node, epoch: 3, kind: Kind::Forced, by },
-            Item::Verdict { node, epoch: 3, by },
+            Item::Verdict { node, epoch: 3, by, charges: vec![charge; ACCUSERS_MAX] },
+            Item::Accused { node, epoch: 3, incarnation: 9, charge },
         ] {
             let bytes = item.encode();
             assert_eq!(Item::decode(&bytes), Ok(Some(item)));
@@ -144,6 +176,16 @@ mod tests {
         }
         assert_eq!(Item::decode(&[77, 1, 2]), Ok(None), "of a newer version");
         assert_eq!(Item::decode(&[]), Err(Malformed));
+    }
+
+    #[test]
+    fn accusers_are_told_side_by_side_until_a_later_incarnation() {
+        use foca::Invalidates;
+        let key =
+            |by, incarnation| ItemKey { node: Uuid::from_u128(1), subject: 5, by: Uuid::from_u128(by), order: (3, incarnation) };
+        assert!(!key(1, 0).invalidates(&key(2, 0)));
+        assert!(key(1, 0).invalidates(&key(1, 0)));
+        assert!(key(1, 1).invalidates(&key(2, 0)) && !key(1, 0).invalidates(&key(2, 1)));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! [`Joined::Waiting`] where there is no cluster either, [`Handle::waiting`] lists who else waits, and one of them founds the
 //! cluster by [`Handle::found`]; the others are then let in by themselves.
 
+mod accusation;
 mod book;
 mod config;
 mod core;
@@ -23,16 +24,18 @@ mod packet;
 mod record;
 mod seal;
 mod shell;
+pub mod sim;
 mod stream;
 mod wheel;
 mod wire;
 
+pub use accusation::{ACCUSERS_MAX, Accusation, Ground};
 pub use config::{Config, Keep, KeepCluster, KeepKeys, Timing};
-pub use error::{Error, JoinError, KeyError, Refusal, Why};
+pub use error::{Error, Impossible, JoinError, KeyError, Refusal, Why};
 pub use identity::Identity;
 pub use key::{KEYS_MAX, Key, Keyring};
-pub use member::{Cause, Event, Kind, Member, Peer, Quiet, State};
+pub use member::{Cause, Event, Kind, Member, Outcome, Peer, Proof, Quiet, State};
 pub use message::KeyAct;
-pub use metrics::{Dropped, describe};
+pub use metrics::{Doubted, Dropped, describe};
 pub use record::{PAIRS_MAX, PROTOCOL_MAX, PROTOCOL_MIN, RECORD_BYTES_MAX, Record};
 pub use shell::{Driver, Handle, Joined, KeyAnswer, Sockets, keygen, new};

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::accusation::Accusation;
 use crate::error::Refusal;
 use crate::identity::Identity;
 use crate::record::Record;
@@ -23,6 +24,8 @@ pub struct Member {
     pub cause: Cause,
     /// Since when it is in that state, by this agent's clock.
     pub since: Instant,
+    /// Who holds it silent: of a living one, who suspects it; of one that failed, by whose word.
+    pub accusations: Arc<[Accusation]>,
 }
 
 impl Member {
@@ -34,6 +37,11 @@ impl Member {
     /// Its node UUID.
     pub fn node(&self) -> Uuid {
         self.identity.node
+    }
+
+    /// Whether it is alive, and suspected not to be.
+    pub fn is_suspect(&self) -> bool {
+        self.state == State::Alive && !self.accusations.is_empty()
     }
 
     /// A tag of it.
@@ -104,12 +112,14 @@ pub enum Kind {
     Crowded = 12,
     /// `by` had it dropped from the list.
     Pruned = 13,
+    /// Its port refused `by` and another member, and answered nobody.
+    Refused = 14,
 }
 
 impl Kind {
     pub(crate) fn from_u8(tag: u8) -> Option<Self> {
         use Kind::*;
-        [Itself, Joined, Returned, Changed, Silent, Told, Left, Stopped, Forced, Replaced, Expired, Crowded, Pruned]
+        [Itself, Joined, Returned, Changed, Silent, Told, Left, Stopped, Forced, Replaced, Expired, Crowded, Pruned, Refused]
             .into_iter()
             .find(|kind| *kind as u8 == tag)
     }
@@ -130,6 +140,7 @@ impl Kind {
             Self::Expired => "expired",
             Self::Crowded => "crowded",
             Self::Pruned => "pruned",
+            Self::Refused => "refused",
         }
     }
 
@@ -173,6 +184,17 @@ pub enum Event {
         /// What it tried.
         advertised: SocketAddr,
     },
+    /// A member was looked for over TCP, from here and from others: because [`crate::Handle::check`] asked, or its port refused.
+    Checked(Arc<Proof>),
+    /// This agent and another do not come to agree on who lives, however often they compare. Told once, until they agree again.
+    Disagreement {
+        /// The other.
+        with: Uuid,
+        /// Lives that go on as this agent sees it, and not as the other does; a few of them.
+        only_here: Vec<Identity>,
+        /// Lives that go on as the other sees it, and not as this agent does; a few of them.
+        only_there: Vec<Identity>,
+    },
     /// This agent is in no cluster's gossip any more: it must not fight with another holder of its UUID or name.
     Quiet(Quiet),
     /// Every other member is lost; kept peers are dialed until one answers.
@@ -181,6 +203,30 @@ pub enum Event {
     Epoch(u64),
     /// This agent belongs to this cluster now.
     Cluster(Uuid),
+}
+
+/// What came of looking for a member over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Who was looked for.
+    pub identity: Identity,
+    /// What it proves.
+    pub outcome: Outcome,
+    /// From which members it was refused.
+    pub refused: Vec<Uuid>,
+    /// Which member it answered.
+    pub answered: Option<Uuid>,
+}
+
+/// What a [`Proof`] proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It answered.
+    Lives,
+    /// It was refused from enough hosts, and answered none: it is buried.
+    Dead,
+    /// Neither: it is looked for in the way of silence.
+    Open,
 }
 
 /// Why an agent went quiet.

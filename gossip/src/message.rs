@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes};
 use foca::State as Swim;
 use uuid::Uuid;
 
+use crate::accusation::Charge;
 use crate::book::MEMBERS_MAX;
 use crate::error::{Refusal, Why};
 use crate::identity::Identity;
@@ -92,6 +93,10 @@ pub(crate) enum Request {
     Verify { badge: Badge, addr: SocketAddr },
     /// Do this with your keyring.
     Keys { badge: Badge, act: KeyAct },
+    /// Do you live? `suspected`: you are, in this incarnation.
+    Ping { badge: Badge, suspected: Option<u16> },
+    /// How do you see that life? `verify`: its accuser is alone, look for yourself.
+    Look { badge: Badge, of: Identity, verify: bool },
 }
 
 /// What can be done with a keyring; keys in base64.
@@ -126,6 +131,22 @@ pub(crate) enum Response {
     /// The keys in the ring, the primary first.
     Keys(Vec<String>),
     Refused(Refusal),
+    /// I live, in this life and incarnation.
+    Pong {
+        identity: Identity,
+        incarnation: u16,
+    },
+    /// As I see it: its incarnation, and whether it lives; none, if I know no such life.
+    Held(Option<Held>),
+}
+
+/// How a member is seen by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) incarnation: u16,
+    pub(crate) alive: bool,
+    /// The asked one's own accusation of it, which gossip may have lost.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// An agent that waits for a cluster to be founded.
@@ -183,6 +204,18 @@ impl Request {
                 to.push(tag);
                 to.put_text(key);
             }
+            Self::Ping { badge, suspected } => {
+                to.push(7);
+                put_badge(badge, &mut to);
+                to.push(suspected.is_some().into());
+                to.put_u16(suspected.unwrap_or_default());
+            }
+            Self::Look { badge, of, verify } => {
+                to.push(8);
+                put_badge(badge, &mut to);
+                of.put(&mut to);
+                to.push((*verify).into());
+            }
         }
         to
     }
@@ -214,6 +247,11 @@ impl Request {
                 };
                 Self::Keys { badge, act }
             }
+            7 => {
+                let (badge, there, incarnation) = (read_badge(&mut from)?, from.flag()?, from.u16()?);
+                Self::Ping { badge, suspected: there.then_some(incarnation) }
+            }
+            8 => Self::Look { badge: read_badge(&mut from)?, of: Identity::read(&mut from)?, verify: from.flag()? },
             _ => return Err(Malformed),
         };
         from.end()?;
@@ -268,6 +306,19 @@ impl Response {
                 to.push(8);
                 put_refusal(refusal, &mut to);
             }
+            Self::Pong { identity, incarnation } => {
+                to.push(9);
+                identity.put(&mut to);
+                to.put_u16(*incarnation);
+            }
+            Self::Held(held) => {
+                to.push(10);
+                to.push(held.map_or(0, |held| 1 + u8::from(held.alive)));
+                to.put_u16(held.map_or(0, |held| held.incarnation));
+                if let Some(charge) = held.and_then(|held| held.charge) {
+                    charge.put(&mut to);
+                }
+            }
         }
         to
     }
@@ -301,6 +352,16 @@ impl Response {
                 Self::Keys(keys)
             }
             8 => Self::Refused(read_refusal(&mut from)?),
+            9 => Self::Pong { identity: Identity::read(&mut from)?, incarnation: from.u16()? },
+            10 => {
+                let (tag, incarnation) = (from.u8()?, from.u16()?);
+                let charge = if from.is_empty() { None } else { Some(Charge::read(&mut from)?) };
+                Self::Held(match tag {
+                    0 => None,
+                    1 | 2 => Some(Held { incarnation, alive: tag == 2, charge }),
+                    _ => return Err(Malformed),
+                })
+            }
             _ => return Err(Malformed),
         };
         from.end()?;
@@ -432,6 +493,7 @@ mod tests {
     #[test]
     fn what_is_asked_and_answered_comes_back() {
         let badge = Badge { cluster: Some(Uuid::from_u128(2)), datacenter: "dc1".into() };
+        let charge = Charge { by: Uuid::from_u128(5), ground: crate::accusation::Ground::Feed, health: 1, age: 900 };
         let claim = Claim { iam: iam(), protocol: (1, 1), record: Bytes::from_static(b"record") };
         for request in [
             Request::Who { asker: iam(), over: Some((Uuid::from_u128(9), 4, Kind::Replaced)) },
@@ -439,7 +501,9 @@ mod tests {
             Request::Digest { badge: badge.clone(), digest: 5 },
             Request::Exchange { badge: badge.clone(), table: table() },
             Request::Verify { badge: badge.clone(), addr: iam().identity.addr },
-            Request::Keys { badge, act: KeyAct::Use("k".into()) },
+            Request::Keys { badge: badge.clone(), act: KeyAct::Use("k".into()) },
+            Request::Ping { badge: badge.clone(), suspected: Some(3) },
+            Request::Look { badge, of: iam().identity, verify: true },
         ] {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
@@ -453,6 +517,10 @@ mod tests {
             Response::Reached(Reached::Silent),
             Response::Keys(vec!["a".into(), "b".into()]),
             Response::Refused(Refusal::new(Why::Name, "no")),
+            Response::Pong { identity: iam().identity, incarnation: 7 },
+            Response::Held(None),
+            Response::Held(Some(Held { incarnation: 7, alive: true, charge: None })),
+            Response::Held(Some(Held { incarnation: 7, alive: true, charge: Some(charge) })),
         ] {
             assert_eq!(Response::decode(&response.encode()), Ok(response));
         }
@@ -460,7 +528,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 1..600), tag in 0..10u8) {
+        fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 1..600), tag in 0..12u8) {
             bytes[0] = tag;
             let _ = Request::decode(&bytes);
             let _ = Response::decode(&bytes);

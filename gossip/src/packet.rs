@@ -2,10 +2,11 @@
 
 use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
+use uuid::Uuid;
 
 use crate::identity::{IDENTITY_BYTES_MAX, Identity};
 use crate::item::Item;
-use crate::wire::{Malformed, Put, Reader};
+use crate::wire::{Malformed, Put, Reader, hash};
 
 /// How foca's headers and updates are written: fixed in width, but for IPv4 and IPv6.
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +53,48 @@ fn decode<T>(mut from: impl Buf, read: impl FnOnce(&mut Reader<'_>) -> Result<T,
     Ok(value)
 }
 
+/// What rides before foca's part of a packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// What the sender's list of the living is: on pings and acks.
+    pub(crate) digest: Option<u64>,
+    /// The receiver is suspected, in this incarnation: it hears so at once, and not only by gossip.
+    pub(crate) suspected: Option<u16>,
+    /// The sender was asked to ping that node, and has no answer from it: it is the node that is silent, not the sender.
+    pub(crate) nack: Option<(Uuid, u8)>,
+}
+
+/// Whom a packet is for: shorter than an identity, since the receiver knows itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// [`Target::hash_of`] the receiver.
+    pub(crate) hash: u64,
+    /// Which of its lives.
+    pub(crate) epoch: u64,
+}
+
+impl Target {
+    pub(crate) fn of(identity: &Identity) -> Self {
+        Self { hash: Self::hash_of(identity), epoch: identity.epoch }
+    }
+
+    /// Of node and address, not of the life.
+    pub(crate) fn hash_of(identity: &Identity) -> u64 {
+        let mut bytes = Vec::with_capacity(IDENTITY_BYTES_MAX);
+        bytes.put_uuid(identity.node);
+        bytes.put_addr(identity.addr);
+        hash(&bytes)
+    }
+}
+
 /// A packet, read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packet {
-    pub(crate) header: Header<Identity>,
+    pub(crate) note: Note,
+    pub(crate) src: Identity,
+    pub(crate) src_incarnation: u16,
+    pub(crate) to: Target,
+    pub(crate) message: Message<Identity>,
     pub(crate) updates: Vec<Member<Identity>>,
     pub(crate) items: Vec<Item>,
 }
@@ -63,25 +102,39 @@ pub(crate) struct Packet {
 impl Packet {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(bytes);
-        let header = read_header(&mut from)?;
+        let note = read_note(&mut from)?;
+        let (src, src_incarnation) = (Identity::read(&mut from)?, from.u16()?);
+        let to = Target { hash: from.u64()?, epoch: from.u64()? };
+        let message = read_message(&mut from)?;
         let (mut updates, mut items) = (Vec::new(), Vec::new());
-        if matches!(header.message, Message::Announce | Message::Broadcast) {
+        if matches!(message, Message::Announce | Message::Broadcast) {
             return Err(Malformed); // neither is part of this protocol: admission comes before packets
         }
         if !from.is_empty() {
             for _ in 0..from.u16()? {
-                updates.push(read_update(&mut from)?);
+                let update = read_update(&mut from)?;
+                if update.state() == State::Suspect {
+                    return Err(Malformed); // who is suspected is told by accusations, which say by whom
+                }
+                updates.push(update);
             }
         }
         while !from.is_empty() {
             items.extend(Item::decode(from.block()?)?);
         }
-        Ok(Self { header, updates, items })
+        Ok(Self { note, src, src_incarnation, to, message, updates, items })
     }
 
     /// The packet with its items, as it travels.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut to = self.encode_for_foca();
+        let mut to = Vec::with_capacity(256);
+        put_note(&self.note, &mut to);
+        self.src.put(&mut to);
+        to.put_u16(self.src_incarnation);
+        to.put_u64(self.to.hash);
+        to.put_u64(self.to.epoch);
+        put_message(&self.message, &mut to);
+        self.put_updates(&mut to);
         if self.updates.is_empty() && !self.items.is_empty() {
             to.put_u16(0);
         }
@@ -91,32 +144,95 @@ impl Packet {
         to
     }
 
-    /// The packet as foca takes it, without items.
-    pub(crate) fn encode_for_foca(&self) -> Vec<u8> {
+    /// The packet as foca takes it, without items: `me` is whom it is for.
+    pub(crate) fn encode_for_foca(&self, me: Identity) -> Vec<u8> {
         let mut to = Vec::with_capacity(256);
-        put_header(&self.header, &mut to);
+        let header = Header { src: self.src, src_incarnation: self.src_incarnation, dst: me, message: self.message.clone() };
+        put_header(&header, &mut to);
+        self.put_updates(&mut to);
+        to
+    }
+
+    fn put_updates(&self, to: &mut Vec<u8>) {
         if !self.updates.is_empty() {
             to.put_u16(u16::try_from(self.updates.len()).unwrap_or(u16::MAX));
             for update in self.updates.iter().take(u16::MAX.into()) {
-                put_update(update, &mut to);
+                put_update(update, to);
             }
         }
+    }
+}
+
+/// A packet that foca made, read as far as its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made<'a> {
+    pub(crate) header: Header<Identity>,
+    /// Updates and items, as they are.
+    rest: &'a [u8],
+}
+
+impl<'a> Made<'a> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut from = Reader::new(bytes);
+        let header = read_header(&mut from)?;
+        Ok(Self { header, rest: from.rest() })
+    }
+
+    /// As it travels, with a note before it.
+    pub(crate) fn travelling(&self, note: &Note) -> Vec<u8> {
+        let mut to = Vec::with_capacity(self.rest.len() + 128);
+        put_note(note, &mut to);
+        self.header.src.put(&mut to);
+        to.put_u16(self.header.src_incarnation);
+        let target = Target::of(&self.header.dst);
+        to.put_u64(target.hash);
+        to.put_u64(target.epoch);
+        put_message(&self.header.message, &mut to);
+        to.extend_from_slice(self.rest);
         to
     }
 }
 
-/// The sender's incarnation in a packet we made: foca tells its own nowhere else.
-pub(crate) fn own_incarnation(packet: &[u8]) -> Option<u16> {
-    let mut from = Reader::new(packet);
-    Identity::read(&mut from).ok()?;
-    from.u16().ok()
+const DIGEST: u8 = 1;
+const SUSPECTED: u8 = 2;
+const NACK: u8 = 4;
+
+fn put_note(note: &Note, to: &mut Vec<u8>) {
+    let bit = |there: bool, bit: u8| if there { bit } else { 0 };
+    to.push(bit(note.digest.is_some(), DIGEST) | bit(note.suspected.is_some(), SUSPECTED) | bit(note.nack.is_some(), NACK));
+    if let Some(digest) = note.digest {
+        to.put_u64(digest);
+    }
+    if let Some(incarnation) = note.suspected {
+        to.put_u16(incarnation);
+    }
+    if let Some((node, number)) = note.nack {
+        to.put_uuid(node);
+        to.push(number);
+    }
+}
+
+fn read_note(from: &mut Reader<'_>) -> Result<Note, Malformed> {
+    let bits = from.u8()?;
+    if bits & !(DIGEST | SUSPECTED | NACK) != 0 {
+        return Err(Malformed);
+    }
+    Ok(Note {
+        digest: if bits & DIGEST != 0 { Some(from.u64()?) } else { None },
+        suspected: if bits & SUSPECTED != 0 { Some(from.u16()?) } else { None },
+        nack: if bits & NACK != 0 { Some((from.uuid()?, from.u8()?)) } else { None },
+    })
 }
 
 fn put_header(header: &Header<Identity>, to: &mut impl BufMut) {
     header.src.put(to);
     to.put_u16(header.src_incarnation);
     header.dst.put(to);
-    let (tag, number, third) = match &header.message {
+    put_message(&header.message, to);
+}
+
+fn put_message(message: &Message<Identity>, to: &mut impl BufMut) {
+    let (tag, number, third) = match message {
         Message::Ping(number) => (1, Some(*number), None),
         Message::Ack(number) => (2, Some(*number), None),
         Message::PingReq { target, probe_number } => (3, Some(*probe_number), Some(target)),
@@ -142,7 +258,11 @@ fn read_header(from: &mut Reader<'_>) -> Result<Header<Identity>, Malformed> {
     let src = Identity::read(from)?;
     let src_incarnation = from.u16()?;
     let dst = Identity::read(from)?;
-    let message = match from.u8()? {
+    Ok(Header { src, src_incarnation, dst, message: read_message(from)? })
+}
+
+fn read_message(from: &mut Reader<'_>) -> Result<Message<Identity>, Malformed> {
+    Ok(match from.u8()? {
         1 => Message::Ping(from.u8()?),
         2 => Message::Ack(from.u8()?),
         3 => {
@@ -167,8 +287,7 @@ fn read_header(from: &mut Reader<'_>) -> Result<Header<Identity>, Malformed> {
         10 => Message::Broadcast,
         11 => Message::TurnUndead,
         _ => return Err(Malformed),
-    };
-    Ok(Header { src, src_incarnation, dst, message })
+    })
 }
 
 fn put_update(member: &Member<Identity>, to: &mut impl BufMut) {
@@ -197,7 +316,6 @@ fn read_update(from: &mut Reader<'_>) -> Result<Member<Identity>, Malformed> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     fn identity() -> impl Strategy<Value = Identity> {
         (any::<u128>(), any::<u64>(), any::<[u8; 4]>(), any::<[u8; 16]>(), any::<bool>(), any::<u16>()).prop_map(
@@ -224,15 +342,18 @@ mod tests {
     proptest! {
         #[test]
         fn a_packet_comes_back(
+            digest in any::<Option<u64>>(), suspected in any::<Option<u16>>(), nack in any::<Option<(u128, u8)>>(),
             src in identity(), dst in identity(), src_incarnation in any::<u16>(), message in message(),
-            updates in prop::collection::vec((identity(), any::<u16>(), 0..3u8), 0..20),
+            updates in prop::collection::vec((identity(), any::<u16>(), 0..2u8), 0..20),
         ) {
-            let state = |n| [State::Alive, State::Suspect, State::Down][usize::from(n)];
+            let state = |n| [State::Alive, State::Down][usize::from(n)];
             let updates = updates.into_iter().map(|(id, incarnation, n)| Member::new(id, incarnation, state(n))).collect();
-            let packet = Packet { header: Header { src, src_incarnation, dst, message }, updates, items: Vec::new() };
-            let bytes = packet.encode_for_foca();
-            prop_assert_eq!(own_incarnation(&bytes), Some(src_incarnation));
-            prop_assert_eq!(Packet::decode(&bytes), Ok(packet));
+            let note = Note { digest, suspected, nack: nack.map(|(node, number)| (Uuid::from_u128(node), number)) };
+            let to = Target::of(&dst);
+            let packet = Packet { note, src, src_incarnation, to, message, updates, items: Vec::new() };
+            prop_assert_eq!(&Packet::decode(&packet.encode()), &Ok(packet.clone()));
+            let made = packet.encode_for_foca(dst);
+            prop_assert_eq!(Made::read(&made).map(|made| made.travelling(&note)), Ok(packet.encode()));
         }
 
         #[test]

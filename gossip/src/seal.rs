@@ -22,8 +22,8 @@ pub(crate) const FRAME_BYTES_MAX: usize = 43;
 /// a packet of it from before could be repeated to us once.
 pub(crate) const SENDERS_MAX: usize = 4096;
 
-const PLAIN: u8 = 0x01;
-const SEALED: u8 = 0x81;
+const PLAIN: u8 = 0x02;
+const SEALED: u8 = 0x82;
 const CLUSTER_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 const PURPOSE: &[u8] = b"muster gossip packet";

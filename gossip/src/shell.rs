@@ -27,24 +27,26 @@ use crate::member::{Event, Member};
 use crate::seal::PACKET_BYTES_MAX;
 
 pub use handle::{Handle, KeyAnswer};
+pub(crate) use line::{CONNECT_TIMEOUT, GREETING_TIMEOUT, MESSAGE_TIMEOUT};
 pub use talk::Joined;
+pub(crate) use talk::{KNOCK_TIMEOUT, WITNESS_TIMEOUT, limit, unmet};
 
 /// Events that may wait for a slow subscriber: all members of a large cluster twice. One that falls behind further is told so, and
 /// looks at [`Handle::members`] instead.
 const EVENTS_MAX: usize = 4096;
 /// Connections to this agent at once; each may hold a message. What comes beyond them waits in the kernel.
-const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Of those, from one host: one host alone cannot take them all.
 const CONNECTIONS_PER_HOST_MAX: usize = 64;
 /// Pieces (of 64 KB) of long messages that all connections together may hold: 32 MB. A connection that needs more is closed; what it
 /// was for is tried again.
 const PIECES_MAX: usize = 512;
-/// Conversations that this agent leads at once; more wait.
-const DIALS_MAX: usize = 16;
+/// Conversations that this agent leads at once; more wait. Those with members that do not answer take a second each.
+pub(crate) const DIALS_MAX: usize = 64;
 /// Conversations that wait. Beyond them they are dropped: each has a timer that asks again.
-const DIALS_WAITING_MAX: usize = 1024;
+pub(crate) const DIALS_WAITING_MAX: usize = 1024;
 /// Packets taken in one turn, before timers and connections have theirs.
-const PACKETS_PER_TURN: usize = 64;
+pub(crate) const PACKETS_PER_TURN: usize = 64;
 /// Pause after the system refused a connection: it is out of descriptors, and asking again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -29,18 +29,16 @@ impl<T> Wheel<T> {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
-    /// Takes what has been due longest, if anything is, and how late it is.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<(T, Duration)> {
+    /// Takes what has been due longest, if anything is.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<T> {
         let first = self.due.first_entry()?;
-        let due = first.key().0;
-        (due <= now).then(|| (first.remove(), now.saturating_duration_since(due)))
+        (first.key().0 <= now).then(|| first.remove())
     }
 
     pub(crate) fn clear(&mut self) {
         self.due.clear();
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.due.len()
     }
@@ -62,7 +60,7 @@ mod tests {
         wheel.set("never", now, Duration::MAX);
         assert_eq!(wheel.next(), Some(now + second));
         assert_eq!(wheel.take(now), None);
-        let taken: Vec<_> = std::iter::from_fn(|| wheel.take(now + 2 * second)).map(|(what, _)| what).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| wheel.take(now + 2 * second)).collect();
         assert_eq!(taken, ["a", "b", "c"]);
         assert_eq!(wheel.len(), 1);
     }

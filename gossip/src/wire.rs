@@ -161,6 +161,17 @@ pub(crate) trait Put: BufMut {
 
 impl<B: BufMut> Put for B {}
 
+/// A hash that is the same on every machine, and no part of which is a simple function of another: FNV-1a, then SplitMix64's mixer.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ hash >> 31
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

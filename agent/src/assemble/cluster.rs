@@ -77,19 +77,25 @@ pub(super) async fn gossip(config: &Config, member: &Member, epoch: u64, pool: &
         meta,
         kept_peers: peers.kept().iter().map(|peer| peer.gossip).collect(),
         reconnect_timeout: settings.reconnect_timeout,
-        timing: Timing {
-            gossip_interval: settings.gossip_interval,
-            gossip_nodes: settings.gossip_nodes.clamp(1, 255) as u8,
-            probe_interval: settings.probe_interval,
-            probe_timeout: settings.probe_timeout,
-            retransmit_mult: settings.retransmit_mult.clamp(1, 255) as u8,
-            suspicion_mult: settings.suspicion_mult.clamp(1, 255) as u8,
-        },
+        timing: timing(config),
         keep: keep(config),
         ..muster_gossip::Config::new(member.id, member.name.as_str(), advertise)
     };
     let (handle, driver) = muster_gossip::new(gossip, member.id.as_u64_pair().1 ^ epoch)?;
     Ok(Gossip { handle, driver, sockets })
+}
+
+/// How fast gossip goes.
+pub(super) fn timing(config: &Config) -> Timing {
+    let settings = &config.cluster.gossip;
+    Timing {
+        gossip_interval: settings.gossip_interval,
+        gossip_nodes: settings.gossip_nodes.clamp(1, 255) as u8,
+        probe_interval: settings.probe_interval,
+        probe_timeout: settings.probe_timeout,
+        retransmit_mult: settings.retransmit_mult.clamp(1, 255) as u8,
+        suspicion_mult: settings.suspicion_mult.clamp(1, 255) as u8,
+    }
 }
 
 /// Gossip, before it runs.
@@ -158,7 +164,12 @@ pub(super) async fn watch(handle: Handle, desk: Desk, pool: Pool) {
         tokio::select! {
             () = &mut stop => return,
             event = events.recv() => match event {
-                Ok(event) => tell(&event, &desk),
+                Ok(event) => {
+                    if let Event::Reaped(member) = &event {
+                        pool.book().forget(member.node());
+                    }
+                    tell(&event, &desk, &handle);
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "membership changes faster than it is told here");
                 }
@@ -195,10 +206,14 @@ fn note_servers(handle: &Handle, pool: &Pool) {
     if servers != *book.all() {
         book.replace(servers);
     }
+    let left = |member: &&muster_gossip::Member| member.state == muster_gossip::State::Left;
+    handle.members().iter().filter(left).map(|member| member.node()).filter(|node| book.get(*node).is_some()).for_each(|node| {
+        book.forget(node); // It may be kept from an earlier run, too.
+    });
 }
 
-fn tell(event: &Event, desk: &Desk) {
-    let why = |member: &muster_gossip::Member| Member::from(member).why;
+fn tell(event: &Event, desk: &Desk, handle: &Handle) {
+    let why = |member: &muster_gossip::Member| Member::seen(member, &handle.members()).why;
     match event {
         Event::Up(member) => tracing::info!(node = member.name(), address = %member.identity.addr, "member is there"),
         Event::Down(member) => tracing::warn!(node = member.name(), why = %why(member), "member failed"),
@@ -210,6 +225,14 @@ fn tell(event: &Event, desk: &Desk) {
         Event::Unreachable { by, advertised } => tracing::error!(
             %by, %advertised,
             "the member that let this agent in cannot reach the address it advertises: set advertise_addr, and open the port"
+        ),
+        Event::Checked(proof) => tracing::debug!(
+            id = %proof.identity.node, outcome = ?proof.outcome, refused = proof.refused.len(), answered = ?proof.answered,
+            "a member was looked for"
+        ),
+        Event::Disagreement { with, only_here, only_there } => tracing::error!(
+            %with, ?only_here, ?only_there,
+            "this agent and another do not come to agree on who lives"
         ),
         Event::Quiet(why) => tracing::error!("{why}"),
         Event::Alone => tracing::warn!("every other member is lost: they are looked for"),

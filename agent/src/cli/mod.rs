@@ -1,7 +1,6 @@
 //! The command line: reads what was typed, runs one command, and turns its end into an exit code.
 
 use std::env;
-use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use error::Error;
 use print::Out;
 
 use crate::config::go_style;
+use crate::error::chain;
 
 mod catalog;
 mod client;
@@ -35,6 +35,7 @@ mod print;
 mod process;
 mod remote;
 mod services;
+mod simulate;
 mod table;
 mod target;
 mod transfer;
@@ -48,6 +49,8 @@ pub(crate) struct Rooms {
     pub(crate) agent: fn(Vec<OsString>) -> ExitCode,
     /// Reads an agent's configuration for `validate`.
     pub(crate) validate: validate::Reads,
+    /// Reads the settings of gossip for `simulate`.
+    pub(crate) simulate: simulate::Reads,
 }
 
 const AFTER_HELP: &str = "Flags are written with one dash or two. Every command says more with -help.\n\
@@ -74,6 +77,8 @@ enum Command {
     Ask(Box<Ask>),
     /// Check configuration files without starting an agent
     Validate(validate::Validate),
+    /// Try the settings of gossip on a cluster that is made up
+    Simulate(simulate::Simulate),
     /// Make a key of gossip
     Keygen(keygen::Keygen),
     /// Print the version of this program
@@ -148,6 +153,7 @@ fn dispatch(command: Command, rooms: &Rooms, name: &str, shape: clap::Command) -
         }
         Command::Completions(completions) => completions.run(shape, name, &mut out),
         Command::Validate(validate) => validate.run(rooms.validate, &mut out),
+        Command::Simulate(simulate) => simulate.run(rooms.simulate, &mut out),
         Command::Keygen(keygen) => keygen.run(&mut out),
         Command::Version(version) => version.run(name, &mut out),
     };
@@ -217,13 +223,7 @@ fn names_a_command() -> bool {
 }
 
 fn report(error: &Error) {
-    let mut text = format!("Error! {error}");
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text.push_str(&format!(": {deeper}"));
-        cause = deeper.source();
-    }
-    print::note(text);
+    print::note(format!("Error! {}", chain(error)));
     if let Some(advice) = error.advice() {
         print::note(advice);
     }

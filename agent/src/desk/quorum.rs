@@ -14,7 +14,7 @@ use super::feed::{Age, Following, Source};
 use super::forward::{ForwardError, Forwarder};
 use super::rounds::{Rounds, any};
 use crate::raft::{Raft, WriteError};
-use crate::rpc::{Method, Pool};
+use crate::rpc::{Method, Pool, Rate};
 
 /// First pause before a command is tried again; a leader that was lost by evidence is replaced within some milliseconds.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -44,6 +44,10 @@ pub(crate) struct Quorum {
     seat: Seat,
     /// `None` for a server that can have no peers.
     away: Option<Away>,
+    /// Of a client's requests; `None` is no limit.
+    rate: Option<Rate>,
+    /// Time for a request that does not wait by itself.
+    patience: Duration,
 }
 
 /// How others are reached.
@@ -71,7 +75,21 @@ impl Quorum {
             silent: Mutex::new(None),
             pool,
         });
-        Self { seat, away }
+        Self { seat, away, rate: None, patience: Duration::MAX }
+    }
+
+    /// The same, with an operator's bounds (`limits.rpc_*`).
+    pub(crate) fn bounded(self, rate: Option<Rate>, patience: Duration) -> Self {
+        Self { rate: rate.filter(|_| self.raft().is_none()), patience, ..self }
+    }
+
+    /// Time for a request that does not wait by itself.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn admits(&self) -> Result<(), WriteError> {
+        if self.rate.as_ref().is_none_or(Rate::admits) { Ok(()) } else { Err(WriteError::Busy) }
     }
 
     /// A server on its own, without followers.
@@ -141,6 +159,7 @@ impl Quorum {
 
     /// Asks one server after the other, the one that served last first.
     pub(crate) async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
+        self.admits()?;
         let away = self.away.as_ref().ok_or(DeskError::NoLeader)?;
         away.ask(method, body, deadline).await
     }
@@ -148,6 +167,7 @@ impl Quorum {
     /// Has an encoded command written by the leader, whoever that is and becomes, within `hold`. It keeps its number in every
     /// attempt, so it is applied once.
     pub(crate) async fn write(&self, proposal: Bytes, hold: Duration) -> Result<(Index, Outcome), WriteError> {
+        self.admits()?;
         let until = Instant::now() + hold;
         let (mut pause, mut undecided, mut asked) = (PAUSE_MIN, false, None);
         loop {

@@ -96,7 +96,7 @@ impl Core {
         Step::Send(Request::Exchange { badge: self.badge(), table: self.table(now) })
     }
 
-    fn enter(&mut self) {
+    pub(super) fn enter(&mut self) {
         self.standing = Standing::Inside;
         self.held = false;
         self.effects.changed = true;

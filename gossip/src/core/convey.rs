@@ -1,11 +1,12 @@
 //! What foca finds out about members, carried into the book and told as events.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::{Core, Dial, Due, Teller};
-use crate::book::Entry;
+use crate::book::{Entry, Verdict};
 use crate::identity::Identity;
 use crate::member::{Cause, Event, Kind, State};
 
@@ -29,6 +30,8 @@ impl Core {
                 entry.identity = identity;
                 entry.state = State::Alive;
                 entry.since = now;
+                entry.incarnation = 0;
+                entry.accused = Arc::default();
                 entry.cause = Cause { kind: Kind::Returned, by };
             }
             None => {
@@ -38,8 +41,8 @@ impl Core {
         }
         self.waiting.remove(&identity.node);
         self.disowned.retain(|disowned| disowned.node != identity.node);
+        self.detection_over(identity.node);
         self.effects.changed = true;
-        self.exchange_soon(now);
         self.event_of(identity.node, Event::Up);
         self.await_record(identity, now);
         self.settle_name(identity.node, now);
@@ -48,8 +51,14 @@ impl Core {
     pub(super) fn renamed(&mut self, identity: Identity, now: Instant) {
         let Some(entry) = self.book.get_mut(identity.node) else { return };
         entry.identity = identity;
+        entry.incarnation = 0;
+        if entry.is_alive() {
+            entry.accused = Arc::default();
+        }
+        self.detection_over(identity.node);
         self.effects.changed = true;
-        if entry.state == State::Alive {
+        let Some(entry) = self.book.get_mut(identity.node) else { return };
+        if entry.is_alive() {
             entry.cause = Cause { kind: Kind::Returned, by: Some(identity.node) };
             self.event_of(identity.node, Event::Updated);
             self.await_record(identity, now);
@@ -63,23 +72,33 @@ impl Core {
         entry.since = now;
         match entry.departure() {
             Some(departed) => {
+                entry.accused = Arc::default();
                 entry.state = State::Left;
                 entry.cause = Cause { kind: departed.kind, by: Some(departed.by) };
                 self.event_of(identity.node, Event::Left);
             }
             None => {
                 entry.state = State::Failed;
-                let verdict = entry.verdict.filter(|(epoch, _)| *epoch == identity.epoch);
-                entry.cause = match (verdict, teller) {
-                    (Some((_, by)), _) => Cause { kind: Kind::Silent, by: Some(by) },
-                    (None, Teller::Own) => Cause { kind: Kind::Silent, by: Some(me) },
-                    (None, Teller::Member(by)) => Cause { kind: Kind::Told, by: Some(by) },
-                };
+                match (entry.verdict.as_ref().filter(|verdict| verdict.epoch == identity.epoch), teller) {
+                    (Some(verdict), _) => {
+                        // The accusers on record here, unless there are fewer of them than of those that were told.
+                        if entry.accused.len() < verdict.accusations.len() {
+                            entry.accused = verdict.accusations.clone();
+                        }
+                        entry.cause = Verdict { accusations: entry.accused.clone(), ..verdict.clone() }.cause();
+                    }
+                    (None, Teller::Own) => entry.cause = Cause { kind: Kind::Silent, by: Some(me) },
+                    (None, Teller::Member(by)) => {
+                        let first = entry.accused.first().map(|first| first.by);
+                        let kind = if first.is_some() { Kind::Silent } else { Kind::Told };
+                        entry.cause = Cause { kind, by: first.or(Some(by)) };
+                    }
+                }
                 self.event_of(identity.node, Event::Down);
             }
         }
+        self.detection_over(identity.node);
         self.effects.changed = true;
-        self.exchange_soon(now);
         self.plan_reaping(now);
         self.yield_name(identity.node, now);
     }

@@ -22,6 +22,7 @@ impl Core {
         if self.book.alive().next().is_none() {
             self.standing = Standing::Left;
             self.wheel.clear();
+            self.detect.clear();
             return;
         }
         self.standing = Standing::Leaving(GOODBYE_ROUNDS);
@@ -50,6 +51,7 @@ impl Core {
         self.settle(now);
         if self.standing == Standing::Left {
             self.wheel.clear();
+            self.detect.clear();
         }
     }
 

@@ -1,5 +1,6 @@
 //! foca, called with its own runtime; and what it asks for, carried out.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foca::{Foca, OwnedNotification, Runtime, Timer};
@@ -8,7 +9,7 @@ use rand::rngs::SmallRng;
 use super::{Core, Due, Teller};
 use crate::identity::Identity;
 use crate::item::{Item, Items};
-use crate::packet::{Codec, Packet, own_incarnation};
+use crate::packet::{Codec, Made, Packet};
 
 /// How long the first round of gossip after a pause waits.
 const GOSSIP_SOON: Duration = Duration::from_millis(10);
@@ -62,6 +63,13 @@ impl Core {
             match timer {
                 // The dead are reaped by class, from the book.
                 Timer::RemoveDown(_) => {}
+                // Who is silent is accused, and nobody is buried by foca alone.
+                Timer::ChangeSuspectToDown { .. } => {}
+                Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => {
+                    // Both by the same factor: foca wants them in this order.
+                    let after = self.detect.health.stretch(after);
+                    self.wheel.set(Due::Foca(timer), now, after);
+                }
                 Timer::PeriodicGossip(_) => self.parked = Some(timer),
                 timer => self.wheel.set(Due::Foca(timer), now, after),
             }
@@ -75,19 +83,22 @@ impl Core {
                 .map_or(Duration::ZERO, |last| (last + self.config.timing.gossip_interval).saturating_duration_since(now));
             self.wheel.set(Due::Foca(timer), now, due.max(GOSSIP_SOON));
         }
-        let Some(cluster) = self.cluster else {
-            self.out.packets.clear();
-            return;
-        };
         for (to, packet) in std::mem::take(&mut self.out.packets) {
-            if let Some(incarnation) = own_incarnation(&packet) {
-                self.incarnation = incarnation;
-            }
-            let packet = self.without_disowned(packet);
-            if let Some(frame) = self.seal.seal(cluster, &packet) {
-                self.meters.sent(frame.len());
-                self.effects.packets.push((to.addr, frame));
-            }
+            let Ok(made) = Made::read(&packet) else { continue };
+            // foca tells its own incarnation nowhere else.
+            self.incarnation = made.header.src_incarnation;
+            let note = self.note_sent(&made.header);
+            let packet = self.without_disowned(made.travelling(&note));
+            self.send_frame(to.addr, &packet);
+        }
+    }
+
+    /// Seals a packet, and has it sent.
+    pub(super) fn send_frame(&mut self, to: SocketAddr, packet: &[u8]) {
+        let Some(cluster) = self.cluster else { return };
+        if let Some(frame) = self.seal.seal(cluster, packet) {
+            self.meters.sent(frame.len());
+            self.effects.packets.push((to, frame));
         }
     }
 
@@ -99,7 +110,9 @@ impl Core {
         let Ok(mut packet) = Packet::decode(&bytes) else { return bytes };
         let disowned = |node, epoch| self.disowned.iter().any(|identity| identity.node == node && identity.epoch == epoch);
         packet.updates.retain(|update| update.state() != foca::State::Down || !self.disowned.contains(update.id()));
-        packet.items.retain(|item| !matches!(item, Item::Verdict { node, epoch, .. } if disowned(*node, *epoch)));
+        packet.items.retain(|item| {
+            !matches!(item, Item::Verdict { node, epoch, .. } | Item::Accused { node, epoch, .. } if disowned(*node, *epoch))
+        });
         packet.encode()
     }
 
@@ -116,7 +129,7 @@ impl Core {
     }
 
     /// foca's patience and spread follow the size of the cluster.
-    fn resize(&mut self) {
+    pub(super) fn resize(&mut self) {
         let members = self.foca.num_members() + 1;
         if members != self.sized_for {
             self.sized_for = members;

@@ -2,20 +2,23 @@
 
 use std::time::Instant;
 
-use foca::{Message, State as Swim};
+use foca::{Member, Message, State as Swim};
 use uuid::Uuid;
 
 use super::{Core, Standing, Teller};
-use crate::book::Departed;
+use crate::accusation::Charge;
+use crate::book::{Departed, Verdict};
+use crate::identity::Identity;
 use crate::item::Item;
 use crate::member::{Cause, Event, Kind, State};
-use crate::metrics::Dropped;
-use crate::packet::Packet;
+use crate::metrics::{Doubted, Dropped};
+use crate::packet::{Packet, Target};
 
 impl Core {
     /// Takes a packet, or counts why not.
     pub(crate) fn packet(&mut self, bytes: &[u8], now: Instant) {
         self.meters.received(bytes.len());
+        self.wake(now);
         if let Err(cause) = self.take_packet(bytes, now) {
             self.meters.dropped(cause);
         }
@@ -28,18 +31,13 @@ impl Core {
         let cluster = self.cluster.ok_or(Dropped::Out)?;
         let payload = self.seal.open(cluster, bytes, now)?;
         let mut packet = Packet::decode(&payload).map_err(|_| Dropped::Malformed)?;
-        self.address(&mut packet, now)?;
-        let from = packet.header.src;
+        self.address(&packet, now)?;
+        let from = packet.src;
         if self.book.is_full() && self.book.get(from.node).is_none() {
             return Err(Dropped::Out);
         }
-        for update in std::mem::take(&mut packet.updates) {
-            let (id, active) = (*update.id(), update.state() != Swim::Down);
-            if id.node == self.me.node && id != self.me {
-                self.rival_seen(id, active, now);
-            } else if id.node == self.me.node || !self.book.is_full() || self.book.get(id.node).is_some() {
-                packet.updates.push(update);
-            }
+        if self.living(from).is_some() {
+            self.hear_answers(&packet, now);
         }
         // What explains a death is taken before the death, what a member says about itself after its birth.
         let (before, after): (Vec<_>, Vec<_>) = std::mem::take(&mut packet.items)
@@ -48,10 +46,24 @@ impl Core {
         for item in before {
             self.take_item(&item, now);
         }
-        let bytes = packet.encode_for_foca();
+        for update in std::mem::take(&mut packet.updates) {
+            let (id, active) = (*update.id(), update.state() != Swim::Down);
+            if id.node == self.me.node && id != self.me {
+                self.rival_seen(id, active, now);
+            } else if !active && id.node != self.me.node && !self.believes_dead(&update, from.node, now) {
+                self.meters.doubted(Doubted::Unproven);
+            } else if id.node == self.me.node || !self.book.is_full() || self.book.get(id.node).is_some() {
+                packet.updates.push(update);
+            }
+        }
+        let bytes = packet.encode_for_foca(self.me);
         let taken = self.with_foca(Teller::Member(from.node), |foca, out| foca.handle_data(&bytes, out), now);
         for item in after {
             self.take_item(&item, now);
+        }
+        self.note_incarnation(from, packet.src_incarnation, now);
+        for update in packet.updates.iter().filter(|update| update.state() == Swim::Alive) {
+            self.note_incarnation(*update.id(), update.incarnation(), now);
         }
         self.settle(now);
         taken.map_err(|_| Dropped::Malformed)
@@ -59,21 +71,40 @@ impl Core {
 
     /// Whether the packet is for this life of this agent. One for an earlier life of the same run is: its sender has not heard of
     /// the renewal yet, and would find a deaf agent.
-    fn address(&mut self, packet: &mut Packet, now: Instant) -> Result<(), Dropped> {
-        let (from, to) = (packet.header.src, packet.header.dst);
+    fn address(&mut self, packet: &Packet, now: Instant) -> Result<(), Dropped> {
+        let (from, to) = (packet.src, packet.to);
         if from.node == self.me.node {
             self.rival_seen(from, true, now);
             return Err(Dropped::NotForUs);
         }
-        if to != self.me {
-            let same_run =
-                to.node == self.me.node && to.addr == self.me.addr && (self.admitted..self.me.epoch).contains(&to.epoch);
-            if !same_run || packet.header.message == Message::TurnUndead {
+        if to != Target::of(&self.me) {
+            let same_run = to.hash == Target::hash_of(&self.me) && (self.admitted..self.me.epoch).contains(&to.epoch);
+            // What an earlier life is told about its death, or its suspicion, is not for this one.
+            if !same_run || packet.message == Message::TurnUndead || packet.note.suspected.is_some() {
                 return Err(Dropped::NotForUs);
             }
-            packet.header.dst = self.me;
         }
         Ok(())
+    }
+
+    /// Whether word of a death is believed. If it is not, the member is asked itself: the word alone changes nothing.
+    fn believes_dead(&mut self, update: &Member<Identity>, by: Uuid, now: Instant) -> bool {
+        let id = *update.id();
+        let Some(entry) = self.book.get(id.node).filter(|entry| entry.is_alive()) else { return true };
+        let (known, incarnation) = (entry.identity, entry.incarnation);
+        let decided = entry.departed.is_some_and(|departed| departed.epoch >= id.epoch);
+        let earlier = foca::Identity::win_addr_conflict(&known, &id);
+        if decided || earlier {
+            return true; // foca leaves an earlier life alone
+        }
+        if known == id && update.incarnation() < incarnation {
+            return false;
+        }
+        if known == id && self.is_ripe(id, now) {
+            return true;
+        }
+        self.doubt_death(known, by, now);
+        false
     }
 
     /// Takes an item, and passes it on if it is news.
@@ -85,7 +116,8 @@ impl Core {
             Item::Departed { node, epoch, kind, by } => {
                 self.take_departure(*node, Departed { epoch: *epoch, kind: *kind, by: *by }, now)
             }
-            Item::Verdict { node, epoch, by } => self.take_verdict(*node, *epoch, *by),
+            Item::Verdict { node, epoch, by, charges } => self.take_verdict(*node, *epoch, *by, charges, now),
+            Item::Accused { node, epoch, incarnation, charge } => self.take_accused(*node, *epoch, *incarnation, charge, now),
         };
         if news {
             self.tell(item);
@@ -135,17 +167,20 @@ impl Core {
         }
     }
 
-    /// Who buried a life of a node. True if that is news.
-    fn take_verdict(&mut self, node: Uuid, epoch: u64, by: Uuid) -> bool {
+    /// Who buried a life of a node, and why. True if that is news.
+    fn take_verdict(&mut self, node: Uuid, epoch: u64, by: Uuid, charges: &[Charge], now: Instant) -> bool {
         let Some(entry) = self.book.get_mut(node) else { return false };
-        if epoch < entry.identity.epoch || entry.verdict.is_some_and(|(known, _)| known >= epoch) {
+        if epoch < entry.identity.epoch || entry.verdict.as_ref().is_some_and(|known| known.epoch >= epoch) {
             return false;
         }
-        entry.verdict = Some((epoch, by));
+        let accusations = charges.iter().map(|charge| charge.accusation(now)).collect();
+        let verdict = Verdict { epoch, by, accusations };
         if entry.state == State::Failed && epoch == entry.identity.epoch && entry.cause.kind == Kind::Told {
-            entry.cause = Cause { kind: Kind::Silent, by: Some(by) };
+            entry.cause = verdict.cause();
+            entry.accused = verdict.accusations.clone();
             self.effects.changed = true;
         }
+        entry.verdict = Some(verdict);
         true
     }
 }

@@ -182,6 +182,7 @@ impl Core {
     pub(super) fn go_quiet(&mut self, why: Quiet, now: Instant) {
         self.standing = Standing::Quiet(why.clone());
         self.wheel.clear();
+        self.detect.clear();
         self.event(Event::Quiet(why));
         self.settle(now);
     }

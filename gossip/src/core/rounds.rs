@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foca::{State as Swim, Timer};
+use foca::Timer;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 use tracing::debug;
@@ -12,8 +12,7 @@ use uuid::Uuid;
 use super::{Core, Dial, Due, Standing, Teller};
 use crate::book::Entry;
 use crate::identity::Identity;
-use crate::item::Item;
-use crate::member::{Cause, Event, Peer, State};
+use crate::member::{Cause, Event, Peer};
 
 /// First wait of an agent that is alone, before it dials again.
 pub(super) const LONELY_MIN: Duration = Duration::from_millis(500);
@@ -25,10 +24,6 @@ const LONELY_DIALS: usize = 4;
 const RECONNECT_EVERY: Duration = Duration::from_secs(30);
 /// How often tables are compared in a cluster of up to 32; larger ones do it less often, so that the load stays the same.
 const EXCHANGE_EVERY: Duration = Duration::from_secs(30);
-/// A timer so late tells that this agent was asleep: stopped, suspended, or starved of CPU.
-const ASLEEP: Duration = Duration::from_secs(1);
-/// How long after a change tables are compared: when gossip should have done, as simulated (three seconds).
-const EXCHANGE_SOON: Duration = Duration::from_secs(3);
 /// How often agents without a cluster ask each other for one, in their first seconds.
 const FORM_EVERY: Duration = Duration::from_millis(250);
 /// How often they do later: somebody is missing, and may be for long.
@@ -58,15 +53,17 @@ impl Core {
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
-        while let Some((due, late)) = self.wheel.take(now) {
+        self.wake(now);
+        while let Some(due) = self.wheel.take(now) {
             match due {
-                Due::Foca(timer) => self.foca_timer(timer, late, now),
+                Due::Foca(timer) => self.foca_timer(timer, now),
                 Due::Fetch(node, tries) => self.fetch(node, tries, now),
                 Due::Exchange => self.exchange_due(now),
-                Due::ExchangeSoon => {
-                    self.exchange_planned = false;
-                    self.exchange();
-                }
+                Due::Nack(asked) => self.nack_due(asked),
+                Due::Look(node, serial) => self.look_due(node, serial, now),
+                Due::Suspect(node, serial) => self.suspicion_due(node, serial, now),
+                Due::LastLook(node, serial) => self.last_look_due(node, serial, now),
+                Due::Trial(node, serial) => self.trial_due(node, serial, now),
                 Due::Reconnect => self.reconnect_due(now),
                 Due::Lonely => self.lonely_due(now),
                 Due::Reap => self.reap_due(now),
@@ -78,35 +75,19 @@ impl Core {
         self.settle(now);
     }
 
-    fn foca_timer(&mut self, timer: Timer<Identity>, late: Duration, now: Instant) {
-        let mut buried = None;
-        if matches!(timer, Timer::PeriodicGossip(_)) {
-            self.gossiped = Some(now);
-        }
-        if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
-            // foca 2.0 tells a member that it is dead whenever this timer finds it, also when it has refuted meanwhile: 20 to 40
-            // needless rejoins a minute in a cluster of 1,000 with 5 % loss. So it finds only who is still suspected.
-            let suspected = self.foca.iter_membership_state().any(|member| {
-                member.id() == member_id && member.incarnation() == *incarnation && member.state() == Swim::Suspect
-            });
-            if !suspected {
-                return;
-            }
-            if late > ASLEEP {
-                // This agent slept while the suspected might have refuted: it gets its time again.
-                let patience = self.config.timing.foca(self.sized_for, Duration::ZERO).suspect_to_down_after;
-                self.wheel.set(Due::Foca(timer), now, patience);
-                return;
-            }
-            buried = Some(*member_id);
+    fn foca_timer(&mut self, timer: Timer<Identity>, now: Instant) {
+        let mut probed = None;
+        match &timer {
+            Timer::PeriodicGossip(_) => self.gossiped = Some(now),
+            Timer::ProbeRandomMember(_) => self.probe_over(now),
+            Timer::SendIndirectProbe { probed_id, .. } => probed = Some(*probed_id),
+            _ => {}
         }
         if let Err(error) = self.with_foca(Teller::Own, |foca, out| foca.handle_timer(timer, out), now) {
             debug!(%error, "foca");
         }
-        if let Some(identity) = buried
-            && self.book.get(identity.node).is_some_and(|entry| entry.identity == identity && entry.state == State::Failed)
-        {
-            self.tell(&Item::Verdict { node: identity.node, epoch: identity.epoch, by: self.me.node });
+        if let Some(target) = probed {
+            self.probe_indirect(target);
         }
     }
 
@@ -123,21 +104,11 @@ impl Core {
         self.exchange();
     }
 
-    fn exchange(&mut self) {
+    pub(super) fn exchange(&mut self) {
         if self.is_inside()
             && let Some(addr) = self.book.alive().map(|entry| entry.identity.addr).choose(&mut self.rng)
         {
             self.effects.dials.push(Dial::Exchange(addr));
-        }
-    }
-
-    /// A member came or went: a moment later, tables are compared with somebody. Gossip alone leaves one or the other without
-    /// the news for half a minute.
-    pub(super) fn exchange_soon(&mut self, now: Instant) {
-        if !self.exchange_planned {
-            self.exchange_planned = true;
-            let after = EXCHANGE_SOON.mul_f64(self.rng.random_range(0.5..1.5));
-            self.wheel.set(Due::ExchangeSoon, now, after);
         }
     }
 

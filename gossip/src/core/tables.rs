@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foca::{Member, State as Swim};
-use tracing::debug;
 use uuid::Uuid;
 
-use super::{Core, Dial, Done, Heard, Step, Teller};
+use super::{Core, Done, Step, Teller};
 use crate::book::{Departed, Entry, digest_of};
-use crate::identity::Identity;
 use crate::item::Item;
 use crate::member::{Cause, Kind, State};
 use crate::message::{Badge, Gone, Request, Response, Seen};
@@ -63,11 +61,14 @@ impl Core {
             }
             match (seen.swim, seen.gone) {
                 (Swim::Down, gone) => self.import_dead(from, &seen, gone.unwrap_or(UNSAID), now),
-                (Swim::Alive | Swim::Suspect, _) => {
+                (Swim::Alive, _) => {
                     let update = Member::new(seen.identity, seen.incarnation, seen.swim);
                     let told = Teller::Member(from);
                     let _ = self.with_foca(told, |foca, out| foca.apply_many(std::iter::once(update), true, out), now);
+                    self.note_incarnation(seen.identity, seen.incarnation, now);
                 }
+                // Who is suspected is told by accusations alone.
+                (Swim::Suspect, _) => {}
             }
         }
         for (node, epoch, bytes) in records {
@@ -85,11 +86,7 @@ impl Core {
             return;
         }
         match (seen.swim, seen.gone) {
-            (Swim::Alive, _) => {}
-            (Swim::Suspect, _) => {
-                let update = Member::new(self.me, seen.incarnation, Swim::Suspect);
-                let _ = self.with_foca(Teller::Own, |foca, out| foca.apply_many(std::iter::once(update), false, out), now);
-            }
+            (Swim::Alive | Swim::Suspect, _) => {}
             (Swim::Down, Some(gone)) if gone.kind.is_departure() => {
                 self.told_departed(Departed { epoch: self.me.epoch, kind: gone.kind, by: gone.by.unwrap_or_default() }, now);
             }
@@ -130,11 +127,7 @@ impl Core {
                     self.tell(&Item::Departed { node, epoch: departed.epoch, kind: departed.kind, by: departed.by });
                 }
             }
-            Some(entry) if entry.identity == identity && entry.is_alive() => {
-                if self.summoned.insert(node) {
-                    self.effects.dials.push(Dial::Summon(identity, by));
-                }
-            }
+            Some(entry) if entry.identity == identity && entry.is_alive() => self.held_dead(identity, by, now),
             // A life of it that we have not seen, and that is over: so is the one before.
             Some(entry) if foca::Identity::win_addr_conflict(&identity, &entry.identity) => {
                 if state == State::Left
@@ -147,29 +140,6 @@ impl Core {
             }
             Some(_) => {}
         }
-    }
-
-    /// One that is told dead was asked itself.
-    pub(super) fn heard_summoned(&mut self, identity: Identity, by: Option<Uuid>, heard: &Heard, now: Instant) -> Step {
-        self.summoned.remove(&identity.node);
-        let lives = match heard {
-            Heard::Response(Response::Iam(iam)) => {
-                iam.identity.node == identity.node && !iam.quiet && iam.cluster == self.cluster
-            }
-            _ => false,
-        };
-        let held_alive = self.book.get(identity.node).is_some_and(|entry| entry.identity == identity && entry.is_alive());
-        if lives || !held_alive {
-            debug!(node = %identity.node, "told dead, and lives");
-            return Step::Done(Done::Well);
-        }
-        if let (Some(by), Some(entry)) = (by, self.book.get_mut(identity.node)) {
-            entry.verdict = Some((identity.epoch, by));
-        }
-        let teller = by.map_or(Teller::Own, Teller::Member);
-        let down = Member::down(identity);
-        let _ = self.with_foca(teller, |foca, out| foca.apply_many(std::iter::once(down), true, out), now);
-        Step::Done(Done::Well)
     }
 
     /// The other side's digest, as the accepting one.
@@ -193,6 +163,7 @@ impl Core {
             }
             Response::Table(table) => {
                 if let Some(from) = table.first().map(|seen| seen.identity.node) {
+                    self.compare(&table);
                     self.import(from, table, now);
                 }
                 Step::Done(Done::Well)

@@ -29,19 +29,24 @@ pub(crate) enum Dial {
     Summon(Identity, Option<Uuid>),
     /// Another was admitted in that one's place: it should know, if it lives.
     Replaced(Identity),
+    /// Does that member answer over TCP? It is suspected, in that incarnation.
+    Ping(Identity, Option<u16>),
+    /// How does the one there see that life? And, where its accuser is alone: it should look for itself.
+    Look(Identity, Identity, bool),
+    /// Does the first of them reach the second?
+    Witness(Identity, Identity),
 }
 
 impl Dial {
     pub(crate) fn addr(&self) -> SocketAddr {
         match self {
             Self::Join(addr) | Self::Exchange(addr) | Self::Rival(addr, _) | Self::Namesake(addr, _) => *addr,
-            Self::Summon(identity, _) | Self::Replaced(identity) => identity.addr,
+            Self::Summon(identity, _)
+            | Self::Replaced(identity)
+            | Self::Ping(identity, _)
+            | Self::Look(identity, ..)
+            | Self::Witness(identity, _) => identity.addr,
         }
-    }
-
-    /// Whether it only knocks: the answer is short, or there is none.
-    pub(crate) fn is_knock(&self) -> bool {
-        !matches!(self, Self::Join(_) | Self::Exchange(_))
     }
 }
 
@@ -106,6 +111,9 @@ impl Core {
             Dial::Summon(identity, _) => {
                 Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Told)) }
             }
+            Dial::Ping(_, suspected) => Request::Ping { badge: self.badge(), suspected: *suspected },
+            Dial::Look(_, of, verify) => Request::Look { badge: self.badge(), of: *of, verify: *verify },
+            Dial::Witness(_, of) => self.verify(of.addr),
             Dial::Replaced(identity) => {
                 Request::Who { asker: self.iam(now), over: Some((identity.node, identity.epoch, Kind::Replaced)) }
             }
@@ -134,15 +142,26 @@ impl Core {
 
     /// How a conversation goes on after something was heard.
     pub(crate) fn heard(&mut self, dial: &Dial, heard: Heard, now: Instant) -> Step {
+        self.wake(now);
         match (dial, heard) {
+            (Dial::Ping(of, _), heard) => self.noted_heard(|core| core.heard_ping(*of, &heard, now), now),
+            (Dial::Look(asked, of, _), heard) => self.noted_heard(|core| core.heard_look(*asked, *of, &heard, now), now),
+            (Dial::Witness(witness, of), heard) => self.noted_heard(|core| core.heard_witness(*witness, *of, &heard, now), now),
             (Dial::Rival(_, epoch), heard) => self.heard_rival(*epoch, heard, now),
             (Dial::Namesake(_, node), heard) => self.heard_namesake(*node, heard, now),
-            (Dial::Summon(identity, by), heard) => self.heard_summoned(*identity, *by, &heard, now),
+            (Dial::Summon(identity, _), heard) => self.noted_heard(|core| core.heard_summoned(*identity, &heard, now), now),
             (Dial::Replaced(_), _) => Step::Done(Done::Well),
             (_, Heard::Refused | Heard::Silent) => Step::Done(Done::Failed),
             (Dial::Join(addr), Heard::Response(response)) => self.heard_join(*addr, response, now),
             (Dial::Exchange(_), Heard::Response(response)) => self.heard_exchange(response, now),
         }
+    }
+
+    /// A conversation of one question.
+    fn noted_heard(&mut self, hear: impl FnOnce(&mut Self), now: Instant) -> Step {
+        hear(self);
+        self.settle(now);
+        Step::Done(Done::Well)
     }
 
     /// Answers what another agent asks.
@@ -158,6 +177,8 @@ impl Core {
             Request::Digest { badge, .. }
             | Request::Exchange { badge, .. }
             | Request::Verify { badge, .. }
+            | Request::Ping { badge, .. }
+            | Request::Look { badge, .. }
             | Request::Keys { badge, .. } => Some(badge),
         };
         if let Some(badge) = badge
@@ -173,6 +194,12 @@ impl Core {
             Request::Verify { addr, .. } if self.book.iter().any(|entry| entry.identity.addr == addr) => Reply::Verify(addr),
             // Nobody has other people's ports tried by us.
             Request::Verify { .. } => Reply::Now(Response::Refused(Refusal::new(Why::Other, "no member has that address"))),
+            Request::Ping { suspected, .. } => Reply::Now(self.asked_ping(suspected, now)),
+            Request::Look { of, verify, .. } => {
+                let response = self.asked_look(of, verify, now);
+                self.settle(now);
+                Reply::Now(response)
+            }
             Request::Keys { act, .. } => match self.keys_after(&act) {
                 Ok(ring) if ring == *self.ring() => Reply::Now(Response::Keys(texts(&ring))),
                 Ok(_) => Reply::Keys(act),

@@ -17,7 +17,7 @@ use crate::identity::Identity;
 use crate::key::Keyring;
 use crate::member::{Event, Member, Peer, Quiet, State};
 use crate::message::KeyAct;
-use crate::metrics::Dropped;
+use crate::metrics::{Doubted, Dropped};
 use crate::record::Record;
 
 /// How long a good-bye may take: five rounds of gossip are one second.
@@ -205,6 +205,30 @@ impl Handle {
     /// Members to find again after a restart, the living first: to be kept on disk now and then.
     pub fn kept_peers(&self) -> Vec<Peer> {
         self.shared.lock().kept_peers()
+    }
+
+    /// Looks for a member over TCP, from here and from two others: a feed of it closed without a good-bye, say. What comes of it is
+    /// an [`Event::Checked`]; one that refuses is buried at once, one that is silent is looked at further. False: no living member
+    /// has that UUID.
+    pub fn check(&self, node: Uuid) -> bool {
+        self.shared.with(|core, now| core.check(node, now))
+    }
+
+    /// A member's feed has been silent for longer than its beats allow: it is looked at, and accused if it answers nobody. To be
+    /// called once per silence, and not while many feeds are silent: then it is this agent that hears nothing. False: no living
+    /// member has that UUID.
+    pub fn feed_silent(&self, node: Uuid) -> bool {
+        self.shared.with(|core, now| core.feed_silent(node, now))
+    }
+
+    /// How badly this agent fares as a member, 0 to 7: Lifeguard's local health.
+    pub fn health(&self) -> u8 {
+        self.shared.lock().health()
+    }
+
+    /// How many accusations and burials were not believed, by cause.
+    pub fn doubts(&self) -> BTreeMap<Doubted, u64> {
+        self.shared.lock().doubts()
     }
 
     /// How many packets were dropped, by cause.

@@ -18,11 +18,11 @@ use crate::stream::{self, ANSWER_BYTES, GREETING_BYTES, NONCE_BYTES, PIECE_BYTES
 use crate::wire::Reader;
 
 /// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a greeting may take.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long each message may take, memberlist's TCP timeout; an answer may wait for knocks of the one asked.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection after its greeting.
 pub(super) struct Line {
     stream: TcpStream,

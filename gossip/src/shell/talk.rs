@@ -16,9 +16,11 @@ use crate::identity::Identity;
 use crate::message::{KeyAct, Reached, Request, Response};
 
 /// How long a holder of a claimed UUID or name, or a rival, may take to answer a knock, connecting included.
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a suspected member may take to answer: less than the look takes that it is a part of.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long a witness may take: it knocks itself.
-const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
+pub(crate) const WITNESS_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Requests on one connection: joining takes two.
 const REQUESTS_MAX: usize = 8;
 
@@ -31,10 +33,23 @@ pub enum Joined {
     Waiting,
 }
 
+/// How long a conversation may take in all. None: each of its steps has a limit of its own.
+pub(crate) fn limit(dial: &Dial) -> Option<Duration> {
+    match dial {
+        Dial::Join(_) | Dial::Exchange(_) => None,
+        Dial::Ping(..) => Some(PING_TIMEOUT),
+        Dial::Witness(..) => Some(WITNESS_TIMEOUT),
+        _ => Some(KNOCK_TIMEOUT),
+    }
+}
+
 /// Leads one conversation to its end.
 pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined, JoinError> {
     let addr = dial.addr();
-    let talked = if dial.is_knock() { within(KNOCK_TIMEOUT, talk(shared, dial)).await } else { talk(shared, dial).await };
+    let talked = match limit(dial) {
+        Some(limit) => within(limit, talk(shared, dial)).await,
+        None => talk(shared, dial).await,
+    };
     let done = match talked {
         Ok(Ok(done)) => done,
         Ok(Err(own)) => return Err(JoinError::Own { addr, source: own }),
@@ -63,7 +78,7 @@ async fn talk(shared: &Arc<Shared>, dial: &Dial) -> io::Result<Result<Done, Erro
     let mut line = match connect(shared, dial.addr()).await? {
         Ok(line) => line,
         Err(refusal) => {
-            shared.with(|core, now| core.heard(dial, Heard::Refused, now));
+            shared.with(|core, now| core.heard(dial, unmet(&refusal), now));
             return Ok(Ok(Done::Refused(refusal)));
         }
     };
@@ -94,19 +109,30 @@ pub(super) async fn kept(keep: impl FnOnce() -> io::Result<()> + Send + 'static)
     tokio::task::spawn_blocking(keep).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
+/// Nobody listens there. What breaks off may be an agent that is overloaded, or stops: that is no proof of a death.
 fn is_refusal(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof | InvalidData | BrokenPipe | Other)
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+/// What it says that the greeting there was none of ours: something else listens, or an agent of another version.
+pub(crate) fn unmet(refusal: &Refusal) -> Heard {
+    if refusal.why == Why::Malformed { Heard::Refused } else { Heard::Silent }
 }
 
 /// Asks who is at an address.
 async fn knock(shared: &Arc<Shared>, addr: SocketAddr) -> Reached {
     let answer = within(KNOCK_TIMEOUT, async {
-        let Ok(mut line) = connect(shared, addr).await? else { return Ok(Reached::Refused) };
+        let mut line = match connect(shared, addr).await? {
+            Ok(line) => line,
+            Err(refusal) => {
+                let heard = unmet(&refusal);
+                return Ok(if matches!(heard, Heard::Refused) { Reached::Refused } else { Reached::Silent });
+            }
+        };
         let request = shared.with(|core, now| core.knock(now));
         match line.ask(&request).await? {
             Response::Iam(iam) => Ok(Reached::Answered(iam)),
-            _ => Ok(Reached::Refused),
+            _ => Ok(Reached::Silent),
         }
     });
     answer.await.unwrap_or_else(|error| if is_refusal(&error) { Reached::Refused } else { Reached::Silent })

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use foca::{Member, State as Swim, Timer};
 use uuid::Uuid;
 
 use super::net::{CLUSTER, Net, addr, config, secs};
 use crate::config::Config;
-use crate::core::{Done, Due, Standing, Teller};
+use crate::core::{Done, Standing};
 use crate::member::{Event, Quiet, State};
 
 /// Agents 0..4 on one side of a cut, 5..9 on the other.
@@ -114,38 +113,4 @@ fn renewals_are_paced() {
     assert!((1..=3).contains(&renewals), "{renewals} renewals in ten seconds");
     net.run(secs(30));
     assert!(net.all_see(4));
-}
-
-/// foca 2.0 answers its suspicion timer with "you are dead" also when the suspected has refuted: the member then rejoins for
-/// nothing. See `core::rounds`.
-#[test]
-fn a_refuted_suspicion_does_not_evict_the_member() {
-    for refuted in [true, false] {
-        let mut net = Net::cluster(45, 3);
-        let suspect = net.core(addr(2)).identity();
-        let now = net.now;
-        let core = net.core(addr(0));
-        let mut change = |incarnation, state| {
-            let update = Member::new(suspect, incarnation, state);
-            core.with_foca(Teller::Own, |foca, out| foca.apply_many(std::iter::once(update), false, out), now)
-                .expect("a good update");
-        };
-        change(0, Swim::Suspect);
-        if refuted {
-            change(1, Swim::Alive);
-        }
-        core.effects();
-        // foca's token is the one of its running timers: one became due for it, no other has been since.
-        for token in 0..=3 {
-            core.wheel.set(
-                Due::Foca(Timer::ChangeSuspectToDown { member_id: suspect, incarnation: 0, token }),
-                now,
-                Duration::ZERO,
-            );
-        }
-        core.tick(now);
-        let told = core.effects().packets.iter().filter(|(to, _)| *to == addr(2)).count();
-        assert_eq!(told == 0, refuted, "it is told that it is dead only if it is");
-        assert_eq!(net.seen(addr(0), "node-2"), Some(if refuted { State::Alive } else { State::Failed }));
-    }
 }

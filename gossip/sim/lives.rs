@@ -1,0 +1,45 @@
+//! Who lives and who does not, found out under virtual time, on networks that are whole.
+
+mod proof;
+
+use muster_gossip::sim::{Fault, Scenario, Start, Who};
+use proof::{prove, secs, seeds};
+
+#[test]
+fn a_silent_host_is_known_dead_by_all() {
+    for seed in seeds(20) {
+        let report = prove(Scenario::new(20, seed).at(secs(5), Fault::Silence(Who::Any(1))).until(secs(40)));
+        let all = report.detections[0].all.expect("all know");
+        assert!(all < secs(16), "seed {seed}: {all:?}\n{report}");
+    }
+}
+
+#[test]
+fn a_cluster_that_joins_agrees() {
+    for seed in seeds(3) {
+        let report = prove(Scenario { start: Start::Joined, ..Scenario::new(30, seed) }.until(secs(5)).heal(secs(5)));
+        assert!(report.quiet == 0 && report.buried.is_empty(), "{report}");
+    }
+}
+
+#[test]
+fn equal_scenarios_give_equal_runs() {
+    let scenario = |seed| Scenario::new(20, seed).at(secs(3), Fault::Kill(Who::Any(2))).at(secs(9), Fault::Restart(Who::Dead));
+    let (first, second, other) = (prove(scenario(1)), prove(scenario(1)), prove(scenario(2)));
+    assert_eq!(first, second);
+    assert_ne!(first.trace, other.trace);
+}
+
+#[test]
+fn who_is_killed_and_comes_back_is_agreed_on() {
+    for seed in seeds(5) {
+        let scenario = Scenario::new(20, seed)
+            .at(secs(2), Fault::Kill(Who::Any(3)))
+            .at(secs(4), Fault::Restart(Who::Same))
+            .at(secs(20), Fault::Kill(Who::Any(2)))
+            .at(secs(60), Fault::Wipe(Who::Same))
+            .at(secs(61), Fault::Join(3))
+            .at(secs(70), Fault::Leave(Who::Any(1)));
+        prove(scenario.until(secs(80)));
+    }
+}
