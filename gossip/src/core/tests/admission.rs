@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::net::{CLUSTER, Net, addr, config, secs};
 use crate::config::Config;
-use crate::core::Done;
+use crate::core::{Dial, Done};
 use crate::error::Why;
 use crate::member::{Event, Kind, Quiet, State};
 
@@ -31,6 +31,20 @@ fn a_copied_data_directory_is_refused_and_the_first_is_unharmed() {
     assert!(net.all_see(6));
     assert_eq!(net.events(addr(3), |event| matches!(event, Event::Epoch(_) | Event::Quiet(_))), 0);
     assert_eq!(net.events(addr(1), |event| matches!(event, Event::Refused { .. })), 1, "said on both sides");
+}
+
+#[test]
+fn a_copy_that_was_refused_does_not_enter_by_itself() {
+    let mut net = Net::cluster(28, 6);
+    net.start(copy(30));
+    let Done::Refused(refusal) = net.join(addr(30), addr(1)) else { panic!("the original lives") };
+    let entered = net.with(addr(30), |core, now| {
+        core.was_refused(&Dial::Join(addr(1)), &refusal, now);
+        core.found(CLUSTER, now)
+    });
+    assert!(!entered, "it belongs to the cluster, and another stands in its place there");
+    net.kill(addr(3));
+    assert_eq!(net.join(addr(30), addr(1)), Done::Well, "the original is gone: a member lets it in");
 }
 
 #[test]
