@@ -71,6 +71,9 @@ fn a_node_moves_to_another_address_once_the_old_one_is_gone() {
         net.until(secs(5), |net| net.all_see(6)).expect("it is there");
         net.run(secs(60));
         assert!(net.all_see(6));
+        for n in [0, 1, 2, 4, 5] {
+            assert_eq!(net.events(addr(n), |event| matches!(event, Event::Left(_))), 0, "it has moved, and not left");
+        }
     }
 }
 
