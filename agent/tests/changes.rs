@@ -274,12 +274,6 @@ impl Cluster {
             ledger.settle("kv", &keys(&Self::read(agent, "/v1/kv/w?recurse")));
             judge.read(&Self::read(agent, "/v1/kv/counter"), least);
             ledger.settle("catalog", &foreign(&Self::read(agent, "/v1/catalog/service/ext")));
-            // What was acknowledged was in the catalog then, so a default read has it.
-            let now = own_in_catalog(&Self::read(agent, "/v1/health/service/own"));
-            for (what, may_be) in ledger.may_be.iter().filter(|(what, may_be)| what.starts_with("agent") && may_be.len() == 1) {
-                let is = now.get(what).cloned();
-                assert!(may_be.contains(&is), "{}: {what} is {is:?}, and was acknowledged as {may_be:?}", agent.name);
-            }
         }
         let mut all = BTreeMap::new();
         for client in &self.clients {
@@ -384,16 +378,37 @@ fn judge_woken(questions: Vec<(String, u64, std::net::TcpStream)>, judge: &Judge
     current
 }
 
+/// Looks a service up at this agent all the time: it is always there. Gives how often.
+fn look_always(dns: SocketAddr, over: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+    thread::spawn(move || {
+        let mut looks = 0;
+        while !over.load(Ordering::Relaxed) {
+            assert_eq!(support::dns_count(dns, "steady.service.consul", 1), 1);
+            looks += 1;
+            thread::sleep(Duration::from_millis(10));
+        }
+        looks
+    })
+}
+
 #[test]
 fn leaders_are_lost_and_nothing_that_was_acknowledged() {
     let rounds = from_env("MUSTER_CHANGES", 4);
     let seed = from_env("MUSTER_SEED", std::process::id() as usize) as u64;
     println!("{rounds} changes, MUSTER_SEED={seed}");
+    let frozen = Duration::from_secs(from_env("MUSTER_FROZEN", 0) as u64);
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut cluster = Cluster::new();
     let judge = Arc::new(Judge::default());
     let mut next = [0; WRITERS];
     let mut took: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    let steady = json!({ "Node": "steady", "Address": "10.0.0.8", "Service": { "Service": "steady", "Port": 80 } });
+    cluster.clients[0].done("/v1/catalog/register", steady.to_string());
+    for client in &mut cluster.clients {
+        client.eventually("it is found everywhere", |client| client.addresses("steady.service.consul") == 1);
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let lookers: Vec<_> = cluster.clients.iter().map(|client| look_always(client.dns(), over.clone())).collect();
     let doors: Vec<SocketAddr> = cluster.clients.iter().map(Agent::http).collect();
     for round in 0..rounds {
         let way = WAYS[round % WAYS.len()];
@@ -422,6 +437,7 @@ fn leaders_are_lost_and_nothing_that_was_acknowledged() {
         thread::sleep(Duration::from_micros(rng.random_range(100_000..600_000)));
         let mut woken = None;
         if way == "STOP" {
+            thread::sleep(frozen);
             let questions = ask_frozen(&cluster.servers[leader], &judge);
             cluster.servers[leader].signal("CONT");
             woken = Some(judge_woken(questions, &judge, round));
@@ -451,6 +467,8 @@ fn leaders_are_lost_and_nothing_that_was_acknowledged() {
             woken.map(|current| format!(", {current} of 5 questions answered as current by the woken")).unwrap_or_default()
         );
     }
+    over.store(true, Ordering::Relaxed);
+    let looks: u64 = lookers.into_iter().map(|looker| looker.join().expect("each look found it")).sum();
     let changed = cluster.changed_at();
     let until = *changed.last().unwrap();
     let mut logs = Logs::default();
@@ -471,7 +489,7 @@ fn leaders_are_lost_and_nothing_that_was_acknowledged() {
     let ledger = judge.ledger.lock().unwrap();
     println!(
         "{rounds} changes: {} acknowledged writes are there; the counter went to {} by steps of one, {} refused and {} lost; {} other \
-         answers lost; {} entries, of which {} repeat a request and changed nothing; a write again after {took:.0?}",
+         answers lost; {} entries, of which {} repeat a request and changed nothing; {looks} look-ups over DNS, each found; a write again after {took:.0?}",
         ledger.writes,
         last.0,
         chain.refused.len(),

@@ -24,6 +24,11 @@ pub(crate) struct LogsConfig {
 /// everything is asked for.
 const QUIET: [&str; 8] = ["openraft", "redb", "hyper", "hyper_util", "h2", "rustls", "hickory_proto", "mio"];
 
+/// Parts of raft that warn of each message that did not arrive, ten times a second for each peer that is out of reach. Which
+/// servers are missing, and since when, is told once elsewhere; these are heard from `debug` on.
+const REPEATING: [&str; 3] =
+    ["openraft::core::heartbeat", "openraft::replication", "openraft::engine::handler::replication_handler"];
+
 /// The installed log.
 #[derive(Debug)]
 pub(crate) struct Logs {
@@ -70,7 +75,9 @@ fn targets(level: &str) -> Result<Targets, TelemetryError> {
         _ => return Err(TelemetryError::UnknownLevel(level.to_owned())),
     };
     let quiet = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    Ok(Targets::new().with_default(level).with_targets(QUIET.map(|target| (target, quiet))))
+    let calm = if level >= LevelFilter::DEBUG { quiet } else { level.min(LevelFilter::ERROR) };
+    let targets = Targets::new().with_default(level).with_targets(QUIET.map(|target| (target, quiet)));
+    Ok(targets.with_targets(REPEATING.map(|target| (target, calm))))
 }
 
 #[cfg(test)]
@@ -134,6 +141,13 @@ mod tests {
         assert!(!text.contains("vote") && text.contains("lost") && text.contains("ours"), "{text}");
         assert!(logged("trace", false, speak).contains("vote"));
         assert_eq!(logged("error", false, speak), "");
+    }
+
+    #[test]
+    fn a_peer_out_of_reach_fills_no_log() {
+        let speak = |_: &Logs| tracing::warn!(target: "openraft::core::heartbeat::worker", "no answer");
+        assert_eq!(logged("info", false, speak), "");
+        assert!(logged("debug", false, speak).contains("no answer"));
     }
 
     #[test]

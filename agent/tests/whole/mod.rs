@@ -277,7 +277,7 @@ impl Drop for Agent {
         }
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            let tail: Vec<&str> = log.lines().rev().filter(|line| !line.contains("while requesting pre-vote")).take(60).collect();
             eprintln!("--- end of the log of {}\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
     }

@@ -257,6 +257,9 @@ impl Core {
         let Some(cluster) = self.cluster else { return Response::Forming(Vec::new()) };
         let (claimed, by) = (claim.iam.identity, self.me.node);
         for holder in holders {
+            if holder.node == claimed.node && !claim.iam.replace {
+                continue; // nobody answers where it was: it has moved, and was never gone
+            }
             let departed = Departed { epoch: holder.epoch, kind: Kind::Replaced, by };
             if self.take_departure(holder.node, departed, now) {
                 self.tell(&Item::Departed { node: holder.node, epoch: holder.epoch, kind: Kind::Replaced, by });

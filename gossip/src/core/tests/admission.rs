@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::net::{CLUSTER, Net, addr, config, secs};
 use crate::config::Config;
-use crate::core::Done;
+use crate::core::{Dial, Done};
 use crate::error::Why;
 use crate::member::{Event, Kind, Quiet, State};
 
@@ -34,6 +34,20 @@ fn a_copied_data_directory_is_refused_and_the_first_is_unharmed() {
 }
 
 #[test]
+fn a_copy_that_was_refused_does_not_enter_by_itself() {
+    let mut net = Net::cluster(28, 6);
+    net.start(copy(30));
+    let Done::Refused(refusal) = net.join(addr(30), addr(1)) else { panic!("the original lives") };
+    let entered = net.with(addr(30), |core, now| {
+        core.was_refused(&Dial::Join(addr(1)), &refusal, now);
+        core.found(CLUSTER, now)
+    });
+    assert!(!entered, "it belongs to the cluster, and another stands in its place there");
+    net.kill(addr(3));
+    assert_eq!(net.join(addr(30), addr(1)), Done::Well, "the original is gone: a member lets it in");
+}
+
+#[test]
 fn a_copy_takes_the_place_at_the_operators_word() {
     let mut net = Net::cluster(22, 6);
     net.start(Config { replace: true, ..copy(30) });
@@ -57,6 +71,9 @@ fn a_node_moves_to_another_address_once_the_old_one_is_gone() {
         net.until(secs(5), |net| net.all_see(6)).expect("it is there");
         net.run(secs(60));
         assert!(net.all_see(6));
+        for n in [0, 1, 2, 4, 5] {
+            assert_eq!(net.events(addr(n), |event| matches!(event, Event::Left(_))), 0, "it has moved, and not left");
+        }
     }
 }
 
