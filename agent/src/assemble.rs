@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -84,6 +84,12 @@ pub(crate) fn validate(paths: &[PathBuf], format: Option<&str>) -> Result<Vec<St
         Err(_) => return Err(format!("-config-format must be hcl, json or toml, not {:?}", format.unwrap_or_default())),
     };
     config::validate(paths, format, &Host::this()).map_err(|faults| faults.to_string())
+}
+
+/// Reads how fast gossip goes from configuration, for `muster simulate`.
+pub(crate) fn timing(path: &Path) -> Result<muster_gossip::Timing, String> {
+    let config = config::understood(&[path.to_owned()], None, &Host::this()).map_err(|faults| faults.to_string())?;
+    Ok(cluster::timing(&config))
 }
 
 /// Threads for HTTP and loops, and as many for DNS.

@@ -14,5 +14,5 @@ mod telemetry;
 
 /// Runs what the process' arguments ask for.
 pub fn main() -> ExitCode {
-    cli::main(&cli::Rooms { agent: assemble::agent, validate: assemble::validate })
+    cli::main(&cli::Rooms { agent: assemble::agent, validate: assemble::validate, simulate: assemble::timing })
 }

@@ -488,6 +488,41 @@ fn a_new_key_is_32_bytes_and_never_the_same() {
 }
 
 #[test]
+fn a_cluster_is_simulated_with_two_configurations() {
+    let folder = tempfile::tempdir().unwrap();
+    let fast = folder.path().join("fast.toml");
+    std::fs::write(&fast, "[gossip_lan]\nprobe_interval = \"250ms\"\nprobe_timeout = \"100ms\"\n").unwrap();
+    let args = ["simulate", "-nodes", "8", "-loss", "2%", "-kill", "1", "-seconds", "40", "-seeds", "2"];
+    let mut command = program();
+    let ended = run(command.args(args).arg("-beside").arg(&fast), b"").well();
+    let lines: Vec<&str> = ended.out().lines().collect();
+    assert_eq!(lines[0], "8 nodes, 2 % of UDP lost, 1 killed: 2 runs of 40 s, seeds 1 to 2");
+    let p50 = lines.iter().find(|line| line.contains("p50")).expect("a row of the median");
+    let seconds: Vec<f64> = p50.split_whitespace().filter_map(|cell| cell.parse().ok()).collect();
+    assert!(seconds[1] < seconds[0] && seconds[2] < 0.0, "four times as fast: {p50}");
+    assert!(ended.out().contains("False deaths a day"), "{}", ended.out());
+    let again = run(program().args(args).arg("-beside").arg(&fast), b"").well();
+    assert_eq!(again.out(), ended.out(), "equal seeds give equal runs");
+}
+
+#[test]
+fn what_cannot_be_simulated_is_refused() {
+    for (args, said) in [
+        (["-nodes", "0", "-seeds", "1"], "0 nodes"),
+        (["-nodes", "5", "-loss", "100%"], "100 %"),
+        (["-nodes", "5", "-loss", "-3%"], "-3 %"),
+        (["-nodes", "5", "-kill", "5"], "5 of 5 nodes end"),
+        (["-nodes", "5", "-silent", "7"], "7 of 5 nodes end"),
+        (["-nodes", "5", "-seeds", "0"], "at least 1"),
+        (["-nodes", "5", "-config-file", "/nowhere.toml"], "/nowhere.toml"),
+        (["-nodes", "99999", "-kill", "1"], "16384"),
+        (["-nodes", "5", "-pause", "6"], "6 of 5"),
+    ] {
+        run(program().arg("simulate").args(args), b"").failed(said);
+    }
+}
+
+#[test]
 fn key_rings_are_listed_and_changed() {
     let ring = r#"[{"WAN": true, "Datacenter": "dc1", "Segment": "", "Keys": {"k1=": 2}, "PrimaryKeys": {"k1=": 2}, "NumNodes": 2},
         {"WAN": false, "Datacenter": "dc1", "Segment": "", "Keys": {"k1=": 3, "k2=": 1}, "PrimaryKeys": {"k1=": 3}, "NumNodes": 3,
@@ -637,6 +672,7 @@ fn help_names_every_command_in_a_line_and_ends_as_consuls() {
         "reload",
         "leave",
         "validate",
+        "simulate",
         "version",
         "completions",
     ] {

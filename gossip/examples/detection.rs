@@ -1,7 +1,7 @@
 //! Prints how fast and how surely deaths are found out, row by row: `cargo run --release -p muster-gossip --example detection`.
 //!
 //! `-- WORDS` runs only the rows whose name and size (`n=20`) hold all of these words; `-- --share 0.1` runs a tenth of the seeds.
-#![allow(clippy::disallowed_methods)] // how long it took is told
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)] // a program: it tells what came out, and how long it took
 
 #[path = "../sim/proof/rows.rs"]
 mod rows;

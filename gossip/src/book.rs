@@ -137,6 +137,11 @@ impl Entry {
 }
 
 impl Book {
+    /// With these from the beginning: built at once it takes half the memory of one that grew.
+    pub(crate) fn filled(entries: impl Iterator<Item = Entry>) -> Self {
+        Self { entries: entries.map(|entry| (entry.identity.node, entry)).collect(), ..Self::default() }
+    }
+
     pub(crate) fn get(&self, node: Uuid) -> Option<&Entry> {
         self.entries.get(&node)
     }

@@ -67,6 +67,14 @@ pub enum Impossible {
         /// How many there are.
         nodes: usize,
     },
+    /// Something happens to more agents than there are.
+    #[error("{asked} of {nodes} nodes: there are not so many")]
+    NotSoMany {
+        /// To how many it would happen.
+        asked: usize,
+        /// How many there are.
+        nodes: usize,
+    },
     /// A share is none, or so much is lost that nothing gets through.
     #[error("a share of {} % is not between 0 % and {} %", share * 100.0, max * 100.0)]
     Share {

@@ -79,19 +79,25 @@ pub(super) async fn gossip(config: &Config, member: &Member, epoch: u64, pool: &
         meta,
         kept_peers: peers.kept().iter().map(|peer| peer.gossip).collect(),
         reconnect_timeout: settings.reconnect_timeout,
-        timing: Timing {
-            gossip_interval: settings.gossip_interval,
-            gossip_nodes: settings.gossip_nodes.clamp(1, 255) as u8,
-            probe_interval: settings.probe_interval,
-            probe_timeout: settings.probe_timeout,
-            retransmit_mult: settings.retransmit_mult.clamp(1, 255) as u8,
-            suspicion_mult: settings.suspicion_mult.clamp(1, 255) as u8,
-        },
+        timing: timing(config),
         keep: keep(config, pool),
         ..muster_gossip::Config::new(member.id, member.name.as_str(), advertise)
     };
     let (handle, driver) = muster_gossip::new(gossip, member.id.as_u64_pair().1 ^ epoch)?;
     Ok(Gossip { handle, driver, sockets })
+}
+
+/// How fast gossip goes.
+pub(super) fn timing(config: &Config) -> Timing {
+    let settings = &config.cluster.gossip;
+    Timing {
+        gossip_interval: settings.gossip_interval,
+        gossip_nodes: settings.gossip_nodes.clamp(1, 255) as u8,
+        probe_interval: settings.probe_interval,
+        probe_timeout: settings.probe_timeout,
+        retransmit_mult: settings.retransmit_mult.clamp(1, 255) as u8,
+        suspicion_mult: settings.suspicion_mult.clamp(1, 255) as u8,
+    }
 }
 
 /// Gossip, before it runs.

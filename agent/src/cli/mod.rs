@@ -35,6 +35,7 @@ mod print;
 mod process;
 mod remote;
 mod services;
+mod simulate;
 mod table;
 mod target;
 mod transfer;
@@ -48,6 +49,8 @@ pub(crate) struct Rooms {
     pub(crate) agent: fn(Vec<OsString>) -> ExitCode,
     /// Reads an agent's configuration for `validate`.
     pub(crate) validate: validate::Reads,
+    /// Reads the settings of gossip for `simulate`.
+    pub(crate) simulate: simulate::Reads,
 }
 
 const AFTER_HELP: &str = "Flags are written with one dash or two. Every command says more with -help.\n\
@@ -74,6 +77,8 @@ enum Command {
     Ask(Box<Ask>),
     /// Check configuration files without starting an agent
     Validate(validate::Validate),
+    /// Try the settings of gossip on a cluster that is made up
+    Simulate(simulate::Simulate),
     /// Make a key of gossip
     Keygen(keygen::Keygen),
     /// Print the version of this program
@@ -148,6 +153,7 @@ fn dispatch(command: Command, rooms: &Rooms, name: &str, shape: clap::Command) -
         }
         Command::Completions(completions) => completions.run(shape, name, &mut out),
         Command::Validate(validate) => validate.run(rooms.validate, &mut out),
+        Command::Simulate(simulate) => simulate.run(rooms.simulate, &mut out),
         Command::Keygen(keygen) => keygen.run(&mut out),
         Command::Version(version) => version.run(name, &mut out),
     };

@@ -36,7 +36,7 @@ pub(crate) use key::{GossipKey, NEW_KEY_BYTES};
 pub(crate) use merge::Format;
 pub(crate) use settled::{Addresses, AntiEntropy, Config, DefaultReads, UnixSockets};
 pub(crate) use tree::{Node, Value};
-pub(crate) use validate::validate;
+pub(crate) use validate::{understood, validate};
 pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
 
 /// A configuration that can be started.

@@ -11,6 +11,15 @@ use super::tree::At;
 /// Reads files and directories as `muster agent` would and says what is worth a warning, or all that is wrong. What may
 /// come from flags (the data directory, the role) is not missed, and neither are addresses of another host.
 pub(crate) fn validate(paths: &[PathBuf], format: Option<Format>, host: &Host) -> Result<Vec<String>, Faults> {
+    read(paths, format, host).map(|(_, warnings)| warnings)
+}
+
+/// What files and directories mean, by the same rules.
+pub(crate) fn understood(paths: &[PathBuf], format: Option<Format>, host: &Host) -> Result<Config, Faults> {
+    read(paths, format, host).map(|(config, _)| config)
+}
+
+fn read(paths: &[PathBuf], format: Option<Format>, host: &Host) -> Result<(Config, Vec<String>), Faults> {
     let mut written = Written::read(paths, format);
     if written.files.is_empty() && written.faults.is_empty() {
         written.faults.extend(paths.iter().map(|path| Fault {
@@ -21,5 +30,5 @@ pub(crate) fn validate(paths: &[PathBuf], format: Option<Format>, host: &Host) -
         }));
     }
     written.lenient = true;
-    Config::new(written, false, host).map(|(_, warnings)| warnings)
+    Config::new(written, false, host)
 }

@@ -6,7 +6,7 @@ use foca::Member;
 use uuid::Uuid;
 
 use super::Core;
-use crate::book::{Entry, Told};
+use crate::book::{Book, Entry, Told};
 use crate::identity::Identity;
 use crate::member::{Cause, Kind, State};
 
@@ -22,11 +22,10 @@ impl Core {
         self.enter();
         let me = self.me.node;
         let others = || members.iter().filter(|(identity, _)| identity.node != me);
-        for (identity, told) in others() {
+        self.book = Book::filled(others().map(|(identity, told)| {
             let cause = Cause { kind: Kind::Joined, by: Some(identity.node) };
-            let entry = Entry { told: Some(told.clone()), ..Entry::new(*identity, State::Alive, cause, now) };
-            self.book.insert(entry);
-        }
+            Entry { told: Some(told.clone()), ..Entry::new(*identity, State::Alive, cause, now) }
+        }));
         let alive = others().map(|(identity, _)| Member::alive(*identity));
         // They are other nodes than this one: foca has nothing to refuse.
         let _ = self.foca.apply_many(alive, false, &mut self.out);

@@ -105,7 +105,7 @@ impl Ground {
     pub(super) async fn connect(&self, own: Side, addr: std::net::SocketAddr) -> Result<Result<Line, Refusal>, Lost> {
         self.with(own, |core, _| core.meters().connected()).await?;
         let hosts = self.world().nodes.len();
-        let Some(peer) = index_of(addr).filter(|peer| *peer < hosts) else { return Err(Lost::Refused) };
+        let Some(peer) = index_of(addr).filter(|peer| *peer < hosts) else { return Err(Lost::Silent) };
         self.within(CONNECT_TIMEOUT, self.shake_hands(own.node, peer)).await?;
         let theirs = self.world().side(peer);
         let (place, greeting, key) = self.within(GREETING_TIMEOUT, self.greeted(own, theirs)).await?;
@@ -144,12 +144,12 @@ impl Line {
     /// Asks, and waits for the answer.
     pub(super) async fn ask(&mut self, request: &Request) -> Result<Response, Lost> {
         let ground = self.ground.clone();
-        let asked = self.sealed.seal(&request.encode()).ok_or(Lost::Refused)?;
+        let asked = self.sealed.seal(&request.encode()).ok_or(Lost::Broken)?;
         let answered = ground.within(MESSAGE_TIMEOUT, self.exchange(asked)).await?;
         match answered {
             Ok(bytes) => {
-                let bytes = open(&mut self.sealed, &bytes).ok_or(Lost::Refused)?;
-                Response::decode(&bytes).map_err(|_| Lost::Refused)
+                let bytes = open(&mut self.sealed, &bytes).ok_or(Lost::Broken)?;
+                Response::decode(&bytes).map_err(|_| Lost::Broken)
             }
             Err(refusal) => Ok(Response::Refused(refusal)),
         }
@@ -159,7 +159,7 @@ impl Line {
         let ground = &self.ground;
         ground.carry(self.own.node, self.theirs.node, asked.len()).await;
         if !ground.world().runs(self.theirs) {
-            return Err(Lost::Refused);
+            return Err(Lost::Broken);
         }
         let sealed = match &self.accepted {
             Ok(sealed) => sealed.clone(),
@@ -169,7 +169,7 @@ impl Line {
             }
         };
         let request =
-            open(&mut sealed.borrow_mut(), &asked).and_then(|bytes| Request::decode(&bytes).ok()).ok_or(Lost::Refused)?;
+            open(&mut sealed.borrow_mut(), &asked).and_then(|bytes| Request::decode(&bytes).ok()).ok_or(Lost::Broken)?;
         // The other side goes on with it, whether anybody waits or not.
         let (slot, theirs, peer) = (Slot::new(), self.theirs, addr_of(self.own.node));
         let (there, answer) = (ground.clone(), slot.clone());
@@ -178,7 +178,7 @@ impl Line {
             let bytes = response.ok().and_then(|response| sealed.borrow_mut().seal(&response.encode()));
             answer.fill(&there, bytes);
         });
-        let bytes = slot.value(ground).await.ok_or(Lost::Refused)?;
+        let bytes = slot.value(ground).await.ok_or(Lost::Broken)?;
         ground.carry(self.theirs.node, self.own.node, bytes.len()).await;
         Ok(Ok(bytes))
     }
@@ -197,5 +197,5 @@ fn open(sealed: &mut Sealed, bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// For the other side a process that ended is a broken connection.
 fn theirs_gone(lost: Lost) -> Lost {
-    if lost == Lost::Gone { Lost::Refused } else { lost }
+    if lost == Lost::Gone { Lost::Broken } else { lost }
 }

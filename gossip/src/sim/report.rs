@@ -1,7 +1,10 @@
 //! What came of a simulation: who found out what and when, what it cost, and what did not hold.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+use crate::metrics::Dropped;
 
 /// What came of one run. Equal scenarios give equal reports.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +29,8 @@ pub struct Report {
     pub renewals: usize,
     /// Agents that yielded to another holder of their name or UUID.
     pub quiet: usize,
+    /// Packets that those who ran at the end did not take, by cause.
+    pub drops: BTreeMap<Dropped, u64>,
     /// Things that happened.
     pub steps: u64,
     /// All packets in eight bytes.
@@ -106,6 +111,7 @@ impl Report {
             healed: None,
             renewals: 0,
             quiet: 0,
+            drops: BTreeMap::new(),
             steps: 0,
             trace: 0,
             failures: Vec::new(),

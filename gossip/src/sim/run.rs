@@ -61,6 +61,7 @@ impl Run {
         let mut world = self.ground.world();
         world.report.trace = world.watch.trace.value();
         world.report.detections = world.detections();
+        world.report.drops = world.drops();
         world.report.clone()
     }
 

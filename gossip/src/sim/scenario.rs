@@ -259,6 +259,9 @@ impl Scenario {
                     share(loss.udp, 1.0)?;
                     share(loss.all, 1.0)?;
                 }
+                Fault::Pause(Who::Any(count), _) if *count > self.nodes + joining => {
+                    return Err(Impossible::NotSoMany { asked: *count, nodes: self.nodes + joining });
+                }
                 Fault::CutPairs(cut) | Fault::Partition(cut) => share(*cut, 1.0)?,
                 Fault::Forge(_) if self.key.is_none() => return Err(Impossible::Unsealed),
                 Fault::Starve { every, runs, .. } if runs.is_zero() || runs > every => return Err(Impossible::Starved),

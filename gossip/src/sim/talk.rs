@@ -35,7 +35,7 @@ async fn lead(ground: &Ground, own: Side, dial: &Dial) {
         }
         Ok(_) | Err(Lost::Gone) => return,
         Err(Lost::Refused) => Heard::Refused,
-        Err(Lost::Silent) => Heard::Silent,
+        Err(Lost::Broken | Lost::Silent) => Heard::Silent,
     };
     let _ = ground.with(own, |core, now| core.heard(dial, heard, now)).await;
 }
@@ -91,7 +91,13 @@ pub(super) async fn enter(ground: Ground, own: Side) {
 /// Asks who is at an address.
 async fn knock(ground: &Ground, own: Side, addr: SocketAddr) -> Reached {
     let answer = ground.within(KNOCK_TIMEOUT, async {
-        let Ok(mut line) = ground.connect(own, addr).await? else { return Ok(Reached::Refused) };
+        let mut line = match ground.connect(own, addr).await? {
+            Ok(line) => line,
+            Err(refusal) => {
+                let heard = unmet(&refusal);
+                return Ok(if matches!(heard, Heard::Refused) { Reached::Refused } else { Reached::Silent });
+            }
+        };
         let request = ground.with(own, |core, now| core.knock(now)).await?;
         match line.ask(&request).await? {
             Response::Iam(iam) => Ok(Reached::Answered(iam)),

@@ -17,8 +17,10 @@ pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
 /// Why nothing came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// The other side refused, broke off, or did not make sense.
+    /// Nobody listens there.
     Refused,
+    /// The other side broke off, or did not make sense.
+    Broken,
     /// Nothing came in time.
     Silent,
     /// The process that asked has ended.

@@ -1,6 +1,6 @@
 //! What must hold, looked at after every step: on what a core tells, at once; on tables and memory, every 100 ms.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use super::{LOOK_EVERY, What, World};
 use crate::book::MEMBERS_MAX;
 use crate::core::Standing;
 use crate::member::{Cause, Event, Kind, Member, State};
+use crate::metrics::Dropped;
 
 /// Things that one core may hold beside its table, for each member and besides: each member has a timer or two, an update, a
 /// record and a verdict that are told.
@@ -199,17 +200,23 @@ impl World {
         }
         let by = member.cause.by.and_then(host_of);
         let excused = self.is_excused(host) || self.is_apart(viewer, host);
-        let buried = Buried { node: host, epoch: member.identity.epoch, at: self.now, by, excused };
-        let known = self.report.buried.iter_mut().find(|known| (known.node, known.epoch) == (host, buried.epoch));
-        match known {
-            // The news travels: what was excused at the first stays so.
-            Some(_) => {}
+        let epoch = member.identity.epoch;
+        let buried = Buried { node: host, epoch, at: self.now, by, excused };
+        let known = self.report.buried.iter_mut().find(|known| (known.node, known.epoch) == (host, epoch));
+        let news = match known {
+            // One that nobody could reach was taken for dead by others too, who can.
+            Some(known) if known.excused && !excused => {
+                *known = buried;
+                true
+            }
+            Some(_) => false,
             None => {
                 self.report.buried.push(buried);
-                if !excused && self.scenario.expect.no_false_death {
-                    self.fail(format!("node-{host} lives and can be reached, and node-{viewer} takes it for dead"));
-                }
+                !excused
             }
+        };
+        if news && self.scenario.expect.no_false_death {
+            self.fail(format!("node-{host} lives and can be reached, and node-{viewer} takes it for dead"));
         }
     }
 
@@ -223,9 +230,11 @@ impl World {
         paused || self.now < node.excused || node.input.all >= 1.0 || node.output.all >= 1.0
     }
 
+    /// Whether the one cannot find out whether the other lives. What it then thinks is its own; that others believe it is not.
     fn is_apart(&self, viewer: usize, host: usize) -> bool {
-        // Who hears nothing at all is apart from everybody.
-        self.nodes[viewer].group != self.nodes[host].group || self.nodes[viewer].input.all >= 1.0
+        let (viewer, host) = (&self.nodes[viewer], &self.nodes[host]);
+        let alone = viewer.input.all >= 1.0 || viewer.output.all >= 1.0 || self.now < viewer.excused;
+        alone || viewer.group != host.group
     }
 
     /// A member is dead, as one agent knows now.
@@ -324,6 +333,15 @@ impl World {
             all: since(death, death.all),
         })
         .collect()
+    }
+
+    /// What the living did not take.
+    pub(super) fn drops(&self) -> BTreeMap<Dropped, u64> {
+        let mut drops = BTreeMap::new();
+        for (cause, count) in self.nodes.iter().filter_map(|node| node.core.as_ref()).flat_map(|core| core.drops()) {
+            *drops.entry(cause).or_default() += count;
+        }
+        drops
     }
 
     pub(super) fn disagreement(&mut self, text: String) {

@@ -1,0 +1,30 @@
+//! Prints how fast the simulator runs, against real time: `cargo run --release -p muster-gossip --example sim_speed`.
+#![allow(clippy::disallowed_methods, clippy::print_stdout)] // a program: it tells how long it took
+
+use std::time::{Duration, Instant};
+
+use muster_gossip::sim::{Network, Run, Scenario};
+
+fn main() {
+    for (nodes, minutes, loss) in [(20, 60, 0.0), (100, 20, 0.0), (1000, 5, 0.0), (1000, 5, 0.05), (1000, 2, 0.2)] {
+        let time = Duration::from_secs(60 * minutes);
+        let scenario = Scenario::new(nodes, 1).on(Network::udp_loss(loss)).until(time).heal(Duration::ZERO);
+        let begun = Instant::now();
+        let mut run = Run::new(scenario).expect("it can be simulated");
+        let filled = begun.elapsed();
+        let begun = Instant::now();
+        while run.pass(Duration::from_secs(1)) {}
+        let took = begun.elapsed();
+        let report = run.to_the_end();
+        println!(
+            "{nodes:>6} nodes, {:>2.0} % of UDP lost: {:>6.0} x real time ({} s in {:.2} s, {:.1} steps a node and second, {:.0} B of UDP), filled in {:.2} s",
+            loss * 100.0,
+            time.as_secs_f64() / took.as_secs_f64(),
+            time.as_secs(),
+            took.as_secs_f64(),
+            report.steps as f64 / report.node_seconds,
+            report.udp_bytes(),
+            filled.as_secs_f64(),
+        );
+    }
+}

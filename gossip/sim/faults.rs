@@ -1,0 +1,102 @@
+//! What networks, hosts and strangers do, and nobody who lives is taken for dead for it; and that the watch sees it where it happens.
+
+mod proof;
+
+use std::time::Duration;
+
+use muster_gossip::sim::{Expect, Fault, Network, Scenario, Who};
+use muster_gossip::{Dropped, Impossible, Key};
+use proof::{prove, secs, seeds};
+
+#[test]
+fn packets_that_come_twice_late_and_out_of_order_bury_nobody() {
+    let network = Network {
+        latency: (Duration::from_millis(100), Duration::from_millis(300)),
+        duplicated: 0.1,
+        reordered: 0.2,
+        reordered_by: Duration::from_millis(200),
+        ..Network::default()
+    };
+    for seed in seeds(3) {
+        prove(Scenario::new(20, seed).on(network).until(secs(300)));
+    }
+}
+
+#[test]
+fn clocks_that_jump_and_hosts_without_cpu_bury_nobody() {
+    let every = secs(1);
+    for seed in seeds(3) {
+        let scenario = Scenario::new(20, seed)
+            .at(secs(10), Fault::Clock(Who::Any(1), secs(2)))
+            .at(secs(40), Fault::Clock(Who::Any(2), secs(3600)))
+            .at(secs(70), Fault::Starve { who: Who::Any(2), every, runs: every / 20 });
+        prove(scenario.until(secs(240)));
+    }
+}
+
+#[test]
+fn a_pause_that_is_borne_buries_nobody() {
+    for seed in seeds(10) {
+        let pause = Fault::Pause(Who::Any(1), Duration::from_millis(3500));
+        prove(Scenario::new(20, seed).at(secs(5), pause).until(secs(30)));
+    }
+}
+
+#[test]
+fn who_was_paused_for_long_buries_nobody_and_all_agree_soon() {
+    for seed in seeds(5) {
+        let report =
+            prove(Scenario::new(30, seed).at(secs(5), Fault::Pause(Who::Any(3), secs(20))).until(secs(25)).heal(secs(20)));
+        assert!(report.healed.is_some(), "{report}");
+    }
+}
+
+#[test]
+fn two_halves_come_together_again() {
+    for seed in seeds(3) {
+        prove(Scenario::new(24, seed).at(secs(5), Fault::Partition(0.5)).until(secs(120)));
+    }
+}
+
+#[test]
+fn what_is_forged_or_replayed_changes_nothing() {
+    let key = || Key::parse("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").expect("it has 32 bytes");
+    for seed in seeds(2) {
+        let mut scenario = Scenario { key: Some(key()), ..Scenario::new(12, seed) }.at(secs(4), Fault::Kill(Who::Any(1)));
+        for n in 0..20 {
+            scenario = scenario.at(secs(2 + n), Fault::Forge(100)).at(secs(2 + n), Fault::Replay(100));
+        }
+        let report = prove(scenario.until(secs(60)));
+        assert!(report.buried.is_empty() && report.quiet == 0 && report.renewals == 0, "{report}");
+        for cause in [Dropped::Truncated, Dropped::Plaintext, Dropped::Forged, Dropped::Replay, Dropped::WrongKey] {
+            assert!(report.drops.contains_key(&cause), "nothing was dropped as {cause:?}: {:?}", report.drops);
+        }
+    }
+}
+
+#[test]
+fn a_living_agent_that_is_taken_for_dead_is_seen_and_told_with_what_came_before() {
+    // A pause is not borne for half a minute; said to be borne, it is a false death.
+    let expect = Expect { pause: secs(60), ..Expect::default() };
+    let report = Scenario::new(10, 3).at(secs(5), Fault::Pause(Who::Node(4), secs(40))).expect(expect).run().expect("it can be");
+    assert!(report.failures[0].contains("node-4 lives"), "{report}");
+    assert!(report.last.iter().any(|line| line.contains("Pause")), "{report}");
+    assert_eq!(report.false_deaths(), 1);
+}
+
+#[test]
+fn who_does_not_come_to_agree_is_told() {
+    // A death takes seconds to be found out.
+    let scenario = Scenario::new(10, 1).at(secs(5), Fault::Silence(Who::Node(2))).until(secs(6)).heal(Duration::from_millis(200));
+    let report = scenario.run().expect("it can be");
+    assert!(report.failures[0].contains("not all agree: node-2 is dead"), "{report}");
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let refused = |scenario: Scenario| scenario.run().expect_err("it cannot be");
+    assert_eq!(refused(Scenario::new(0, 1)), Impossible::Nobody);
+    assert!(matches!(refused(Scenario::new(5, 1).on(Network::udp_loss(1.0))), Impossible::Share { .. }));
+    assert!(matches!(refused(Scenario::new(5, 1).at(secs(1), Fault::Forge(1))), Impossible::Unsealed));
+    assert!(matches!(refused(Scenario::new(5, 1).at(secs(1), Fault::Kill(Who::Any(5)))), Impossible::NobodyLeft { .. }));
+}
