@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{ClusterError, KeyChange, Keyring, Member, Membership, Standing};
 use crate::config::GossipKey;
+use crate::error::chain;
 
 /// Membership by gossip.
 pub(crate) struct Gossiping {
@@ -194,15 +195,4 @@ fn ring(answer: &KeyAnswer) -> Keyring {
         members: answer.nodes.iter().filter(|(_, keys)| keys.is_ok()).count(),
         messages: answer.errors().map(|(name, why)| (name.to_owned(), why.to_owned())).collect(),
     }
-}
-
-/// An error with what is behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text += &format!(": {inner}");
-        source = inner.source();
-    }
-    text
 }

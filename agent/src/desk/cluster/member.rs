@@ -81,6 +81,16 @@ impl Member {
 }
 
 impl Standing {
+    /// Consul's word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Standing::Alive => "alive",
+            Standing::Leaving => "leaving",
+            Standing::Left => "left",
+            Standing::Failed => "failed",
+        }
+    }
+
     /// Consul's number for it.
     pub(crate) fn number(self) -> u8 {
         match self {
