@@ -15,7 +15,7 @@ use crate::core::{Dial, Standing};
 use crate::error::{Error, JoinError};
 use crate::identity::Identity;
 use crate::key::Keyring;
-use crate::member::{Event, Member, Peer, Quiet, State};
+use crate::member::{Event, Member, Peer, Quiet, Reach, State};
 use crate::message::KeyAct;
 use crate::metrics::{Doubted, Dropped};
 use crate::record::Record;
@@ -219,6 +219,11 @@ impl Handle {
     /// member has that UUID.
     pub fn feed_silent(&self, node: Uuid) -> bool {
         self.shared.with(|core, now| core.feed_silent(node, now))
+    }
+
+    /// All living members, and how they are reached from here.
+    pub fn reach(&self) -> Vec<(Uuid, Reach)> {
+        self.shared.lock().reach()
     }
 
     /// How badly this agent fares as a member, 0 to 7: Lifeguard's local health.

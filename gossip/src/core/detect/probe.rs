@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::super::{Core, Due};
 use crate::identity::Identity;
+use crate::member::Port;
 use crate::packet::{Note, Packet, Target};
 
 /// Pings for others that are waited for at once; beyond them an asker hears no nack, as if it were lost.
@@ -62,7 +63,11 @@ impl Core {
     /// What a packet says about pings.
     pub(in crate::core) fn hear_answers(&mut self, packet: &Packet, now: Instant) {
         match &packet.message {
-            Message::Ack(number) => self.hear_ack(packet.src, *number),
+            Message::Ack(number) => {
+                // A late one says that it answers, too.
+                self.hear_ack(packet.src, *number);
+                self.reached(packet.src, Port::Udp, true, now);
+            }
             Message::ForwardedAck { origin, probe_number } => self.hear_ack(*origin, *probe_number),
             Message::PingReq { target, probe_number } if self.detect.asked.len() < ASKED_MAX => {
                 let asked = (packet.src.node, target.node, *probe_number);
@@ -114,8 +119,9 @@ impl Core {
     }
 
     /// The direct ping took too long: others were asked, and TCP is tried.
-    pub(in crate::core) fn probe_indirect(&mut self, target: Identity) {
+    pub(in crate::core) fn probe_indirect(&mut self, target: Identity, now: Instant) {
         if self.detect.probe.as_ref().is_some_and(|probe| probe.target == target && !probe.answered) {
+            self.reached(target, Port::Udp, false, now);
             self.dial_ping(target);
         }
     }

@@ -10,7 +10,7 @@ use crate::accusation::{Charge, Ground};
 use crate::identity::Identity;
 use crate::item::Item;
 use crate::key::Keyring;
-use crate::member::{Event, Kind, Member, Outcome, State};
+use crate::member::{Event, Kind, Member, Outcome, Port, State};
 use crate::metrics::Doubted;
 use crate::packet::{Note, Packet, Target};
 use crate::seal::Seal;
@@ -168,6 +168,21 @@ fn of_two_that_are_left_one_alone_decides_in_memberlists_time() {
     net.gone.insert(addr(1));
     let took = net.until(secs(20), |net| member(net, 0, 1).state == State::Failed).expect("it is buried");
     assert!(took >= secs(4) && took <= secs(8), "{took:?}");
+}
+
+#[test]
+fn a_member_whose_udp_is_deaf_is_alive_and_degraded() {
+    let mut net = Net::cluster(80, 6);
+    net.deaf.insert(addr(3));
+    net.run(secs(120));
+    nobody_was_buried(&net);
+    for n in (0..6).filter(|n| *n != 3) {
+        assert_eq!(member(&net, n, 3).degraded(), Some(Port::Udp), "at {n}");
+        assert_eq!(member(&net, n, (n + 1) % 3).degraded(), None, "at {n}");
+    }
+    net.deaf.clear();
+    net.run(secs(30));
+    assert_eq!(member(&net, 0, 3).degraded(), None, "and well again");
 }
 
 #[test]
