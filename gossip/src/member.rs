@@ -243,6 +243,8 @@ pub enum Event {
     },
     /// A member was looked for over TCP, from here and from others: because [`crate::Handle::check`] asked, or its port refused.
     Checked(Arc<Proof>),
+    /// Somebody fired a user event: [`crate::Handle::fire`].
+    Fired(Arc<Fired>),
     /// This agent and another do not come to agree on who lives, however often they compare. Told once, until they agree again.
     Disagreement {
         /// The other.
@@ -260,6 +262,19 @@ pub enum Event {
     Epoch(u64),
     /// This agent belongs to this cluster now.
     Cluster(Uuid),
+}
+
+/// A user event. Each is told once; in what order they come is chance, and in what order they are is their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// Lamport's time: of two events of which one led to the other, that one's is earlier.
+    pub time: u64,
+    /// Who fired it.
+    pub by: Uuid,
+    /// Its name.
+    pub name: String,
+    /// What it carries.
+    pub payload: bytes::Bytes,
 }
 
 /// What came of looking for a member over TCP.

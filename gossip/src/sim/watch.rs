@@ -176,7 +176,7 @@ impl World {
                 let with = host_of(with).unwrap_or(usize::MAX);
                 self.note(format!("node-{viewer} and node-{with} do not agree"));
             }
-            Event::Unreachable { .. } => {}
+            Event::Fired(_) | Event::Unreachable { .. } => {}
         }
     }
 
