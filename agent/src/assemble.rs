@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use muster_catalog::{AntiEntropy, Cause, CauseKind, Reader, Run, Store};
+use muster_catalog::{AntiEntropy, Autopilot, Cause, CauseKind, Reader, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,15 +19,15 @@ use uuid::Uuid;
 
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source};
+use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source, Wants};
 use crate::desk::{
     Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat,
     Setup,
 };
-use crate::door::{http, peer};
+use crate::door::{dns, http, peer};
 use crate::loops;
 use crate::raft::{self, Raft};
-use crate::rpc::{Pool, frame};
+use crate::rpc::{Pool, Rate, frame};
 use crate::telemetry::{self, Telemetry};
 
 mod cluster;
@@ -155,10 +155,9 @@ impl Agent {
         }
         let (bells, mut store) = (Bells::new(), Store::new());
         let reader = store.reader();
-        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader.clone())?;
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
-        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)?) } else { None };
+        let pool = if cluster::is_open(&config) { Some(cluster::pool(&config, id, &peers)) } else { None };
         let (disk, kept) = match dir {
             Some(dir) => {
                 let (disk, kept) = Disk::open(&dir.join("local.redb"))?;
@@ -169,7 +168,7 @@ impl Agent {
         let run = Run { agent: id, epoch: kept.starts << 16 };
         let seed = id.as_u64_pair().0 ^ kept.starts;
         let mut tasks = JoinSet::new();
-        let mut follower = None;
+        let (mut follower, mut wants) = (None, None);
         let (seat, raft) = if config.server {
             let (source, pulsing) = feed_source(&reader);
             let raft = Raft::start(raft_config(&config, id, pool.clone()), store, ringing(&bells, &source)).await?;
@@ -183,7 +182,20 @@ impl Agent {
                 }
                 None => (None, None),
             };
-            let (following, driver) = Follower::new(store, bells.clone(), copy, age, SmallRng::seed_from_u64(seed));
+            wants = match config.cluster.replica {
+                config::Replica::Full => None,
+                replica => {
+                    let kept = store.state().interest().cloned();
+                    if kept.is_none() {
+                        store.narrow();
+                        store.publish();
+                    }
+                    let grows = replica == config::Replica::Interest;
+                    Some(Wants::new(grows, &config.node_name, id, kept.as_ref()))
+                }
+            };
+            let rng = SmallRng::seed_from_u64(seed);
+            let (following, driver) = Follower::new(store, bells.clone(), copy, age, wants.clone(), rng);
             follower = Some(driver);
             (Seat::Client(following), None)
         };
@@ -210,8 +222,8 @@ impl Agent {
             name: config.node_name.clone(),
             id,
             run,
-            quorum: Quorum::new(seat, pool.clone()),
-            reader,
+            quorum: Quorum::new(seat, pool.clone()).bounded(rpc_rate(&config), config.cluster.rpc.client_timeout),
+            reader: reader.clone(),
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
             cluster: cluster.clone(),
@@ -220,9 +232,14 @@ impl Agent {
             default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
             max_stale: config.cluster.max_stale,
             server_address: server_address(&config),
+            wants: wants.clone(),
+            autopilot: autopilot(&config),
             stop: stopping,
             errands,
         });
+        let (beyond, dns_errands) = dns::beyond(&desk);
+        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader, beyond)?;
+        tasks.spawn(dns::run(desk.clone(), dns_errands));
         tell_files(&desk, &config, &remembered).await;
         tasks.spawn(driver.run(desk.stopping()));
         let dns_stop = desk.stopping();
@@ -236,11 +253,16 @@ impl Agent {
             tasks.spawn(cluster::watch(gossip.handle, desk.clone(), pool.clone()));
             if let (Some(raft), Some(address)) = (&raft, config.addresses.server) {
                 let listener = listen::tcp(address).with_context(|| format!("RPC cannot listen on {address}"))?;
-                let door = peer::Door::new(pool.identity().clone(), Some(raft.clone()), peer::DeskRooms::new(desk.clone()));
+                let door = peer::Door::new(
+                    pool.identity().clone(),
+                    Some(raft.clone()),
+                    peer::DeskRooms::new(desk.clone()),
+                    rpc_limits(&config),
+                );
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
             }
             if let Some(follower) = follower {
-                tasks.spawn(follower.run(feed::over(pool.clone(), SmallRng::seed_from_u64(seed)), desk.stopping()));
+                tasks.spawn(follower.run(feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed)), desk.stopping()));
             }
         }
         if let Some(source) = source {
@@ -257,7 +279,7 @@ impl Agent {
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone()));
-        tasks.spawn(loops::keep_servers(desk.clone(), server_upkeep(&config)));
+        tasks.spawn(loops::keep_servers(desk.clone()));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         let (give_up, gave_up) = mpsc::channel(1);
@@ -455,9 +477,27 @@ fn server_address(config: &Config) -> SocketAddr {
     (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
 }
 
-fn server_upkeep(config: &Config) -> loops::Upkeep {
-    let autopilot = &config.cluster.autopilot;
-    loops::Upkeep { cleanup_dead_servers: autopilot.cleanup_dead_servers, min_quorum: autopilot.min_quorum }
+fn rpc_rate(config: &Config) -> Option<Rate> {
+    config.cluster.rpc.rate.map(|rate| Rate::new(rate, config.cluster.rpc.burst))
+}
+
+fn rpc_limits(config: &Config) -> peer::Limits {
+    let rpc = &config.cluster.rpc;
+    peer::Limits {
+        handshake_timeout: rpc.handshake_timeout,
+        connections_per_client_max: if rpc.max_conns_per_client == 0 { usize::MAX } else { rpc.max_conns_per_client },
+    }
+}
+
+fn autopilot(config: &Config) -> Autopilot {
+    let config::AutopilotConfig {
+        cleanup_dead_servers,
+        last_contact_threshold,
+        max_trailing_logs,
+        min_quorum,
+        server_stabilization_time,
+    } = config.cluster.autopilot;
+    Autopilot { cleanup_dead_servers, last_contact_threshold, max_trailing_logs, min_quorum, server_stabilization_time }
 }
 
 fn raft_config(config: &Config, id: Uuid, peers: Option<Pool>) -> raft::Config {
@@ -526,6 +566,9 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         domain: dns.domain.clone(),
         alt_domain: dns.alt_domain.clone(),
         datacenter: config.datacenter.clone(),
+        allow_stale: dns.allow_stale,
+        max_stale: dns.max_stale,
+        max_stale_alone: config.cluster.max_stale,
         node_ttl: dns.node_ttl,
         service_ttl: dns.service_ttl.clone(),
         only_passing: dns.only_passing,

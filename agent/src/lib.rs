@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod desk;
 mod door;
+mod error;
 mod loops;
 mod raft;
 mod rpc;

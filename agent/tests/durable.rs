@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // tests read the clock
 
 mod durable_agent;
+mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -13,53 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use durable_agent::{Agent, Client, SOON, Start, eventually, first, from_env, muster};
+use ledger::{Ledger, foreign, keys, own, own_in_catalog, value};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 
 const WRITERS: usize = 16;
 /// Ids that one writer keeps at once; older ones it removes.
 const KEPT: u64 = 24;
-
-/// One thing that is written: a key, or a service by its node and id. Its value, or `None` where it is gone.
-type Fact = Option<String>;
-
-/// Everything that was written, and what each thing may be now: one value if its last change was acknowledged, more where
-/// the answer was lost.
-#[derive(Default)]
-struct Ledger {
-    may_be: BTreeMap<String, Vec<Fact>>,
-    /// Of the counter.
-    acknowledged: u64,
-    unknown: u64,
-    writes: u64,
-    lost_answers: u64,
-}
-
-impl Ledger {
-    fn begin(&mut self, what: &str, value: Fact) {
-        self.may_be.entry(what.to_owned()).or_insert_with(|| vec![None]).push(value);
-    }
-
-    fn acknowledge(&mut self, what: &str, value: Fact) {
-        self.may_be.insert(what.to_owned(), vec![value]);
-        self.writes += 1;
-    }
-
-    /// What is seen must be possible, and is then what is so.
-    fn settle(&mut self, kind: &str, seen: &BTreeMap<String, String>) {
-        for what in seen.keys() {
-            assert!(self.may_be.contains_key(what), "{what} was never written");
-        }
-        for (what, may_be) in self.may_be.iter_mut().filter(|(what, _)| what.starts_with(kind)) {
-            let now = seen.get(what).cloned();
-            assert!(may_be.contains(&now), "{what} is {now:?}, and can only be one of {may_be:?}");
-            *may_be = vec![now];
-        }
-        self.may_be.retain(|what, may_be| !what.starts_with(kind) || may_be != &[None]);
-    }
-}
 
 struct Writer {
     number: usize,
@@ -87,7 +49,7 @@ impl Writer {
     }
 
     /// One change; whether the agent still answers.
-    fn change(&mut self, what: &str, value: Fact, method: &str, path: &str, body: &[u8]) -> bool {
+    fn change(&mut self, what: &str, value: Option<String>, method: &str, path: &str, body: &[u8]) -> bool {
         self.ledger.lock().unwrap().begin(what, value.clone());
         match self.client.ask(method, path, body) {
             Ok(answer) if answer.status == 200 => {
@@ -112,7 +74,7 @@ impl Writer {
 
     fn key(&mut self) -> bool {
         let (writer, n) = (self.number, self.next);
-        let mut one = |n: u64, value: Fact| {
+        let mut one = |n: u64, value: Option<String>| {
             let path = format!("/v1/kv/w{writer}/{n}");
             let what = format!("kv w{writer}/{n}");
             match value {
@@ -181,47 +143,7 @@ impl Writer {
 }
 
 fn counter(answer: &Value) -> (u64, u64) {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(answer[0]["Value"].as_str().unwrap()).unwrap();
-    (String::from_utf8(bytes).unwrap().parse().unwrap(), answer[0]["ModifyIndex"].as_u64().unwrap())
-}
-
-fn keys(answer: &Value) -> BTreeMap<String, String> {
-    let decode = |value: &Value| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap();
-        String::from_utf8(bytes).unwrap()
-    };
-    let all = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-    all.iter().map(|entry| (format!("kv {}", entry["Key"].as_str().unwrap()), decode(&entry["Value"]))).collect()
-}
-
-fn foreign(answer: &Value) -> BTreeMap<String, String> {
-    let all = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-    let fact = |row: &Value| {
-        let what = format!("catalog {}/{}", row["Node"].as_str().unwrap(), row["ServiceID"].as_str().unwrap());
-        (what, row["ServicePort"].to_string())
-    };
-    all.iter().map(fact).collect()
-}
-
-/// The agent's services with the verdicts of their checks.
-fn own(services: &Value, checks: &Value) -> BTreeMap<String, String> {
-    let services = services.as_object().unwrap().iter();
-    let fact = |(id, service): (&String, &Value)| {
-        let status = checks[format!("c-{id}")]["Status"].as_str().unwrap_or("without a check");
-        (format!("agent {id}"), format!("{} {status}", service["Port"]))
-    };
-    services.map(fact).collect()
-}
-
-/// The same as the catalog has them.
-fn own_in_catalog(health: &Value) -> BTreeMap<String, String> {
-    let fact = |instance: &Value| {
-        let id = instance["Service"]["ID"].as_str().unwrap();
-        let check = instance["Checks"].as_array().unwrap().iter().find(|check| check["ServiceID"] == id);
-        let status = check.map_or("without a check", |check| check["Status"].as_str().unwrap());
-        (format!("agent {id}"), format!("{} {status}", instance["Service"]["Port"]))
-    };
-    health.as_array().unwrap().iter().map(fact).collect()
+    (value(&answer[0]).parse().unwrap(), answer[0]["ModifyIndex"].as_u64().unwrap())
 }
 
 /// The first answers after a start, each asked for at full speed, compared with what was acknowledged. Gives the time to the
@@ -257,8 +179,7 @@ fn settle(agent: &Agent, ledger: &mut Ledger) -> Duration {
         assert!(!certain || may_be.contains(&now), "{what} is {now:?} in the first answer, and was acknowledged as {may_be:?}");
     }
     ledger.settle("agent", &own(&services, &agent.get("/v1/agent/checks").json()));
-    let told = ledger.may_be.iter().filter(|(what, _)| what.starts_with("agent"));
-    let told: BTreeMap<String, String> = told.map(|(what, now)| (what.clone(), now[0].clone().unwrap())).collect();
+    let told = ledger.settled("agent");
     eventually("the catalog has what the agent has", || own_in_catalog(&agent.get("/v1/health/service/own").json()) == told);
     took
 }

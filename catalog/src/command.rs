@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use crate::autopilot::SetAutopilot;
 use crate::cause::Cause;
 use crate::error::DecodeError;
 use crate::name::{CheckId, NodeName, ServiceId};
@@ -60,6 +61,8 @@ pub enum Command {
     Kv(Kv),
     /// The owner has seen these removals and dropped its definitions.
     AcknowledgeRemovals(Vec<Removed>),
+    /// How servers come and go is set.
+    SetAutopilot(SetAutopilot),
 }
 
 /// A row that is offered, with the generation of the definition behind it (0 for rows without an owner).
@@ -171,7 +174,7 @@ pub enum Removed {
 pub enum Outcome {
     /// It is so now.
     Done,
-    /// A key was changed, or its condition did not hold.
+    /// A key (or a setting) was changed, or its condition did not hold.
     Kv(bool),
     /// Nothing was changed, because the client asked for what cannot be.
     Refused(Refusal),
@@ -227,6 +230,7 @@ impl Command {
             Command::Deregister(_) => "deregister",
             Command::Kv(_) => "kv",
             Command::AcknowledgeRemovals(_) => "acknowledge-removals",
+            Command::SetAutopilot(_) => "set-autopilot",
         }
     }
 
@@ -239,6 +243,7 @@ impl Command {
             Command::Deregister(_) => 4,
             Command::Kv(_) => 5,
             Command::AcknowledgeRemovals(_) => 6,
+            Command::SetAutopilot(_) => 7,
         }
     }
 }
@@ -281,6 +286,7 @@ impl Proposal {
             Command::Deregister(deregister) => pack(&mut bytes, deregister),
             Command::Kv(kv) => pack(&mut bytes, kv),
             Command::AcknowledgeRemovals(removed) => pack(&mut bytes, removed),
+            Command::SetAutopilot(set) => pack(&mut bytes, set),
         }
         bytes
     }
@@ -300,6 +306,7 @@ impl Proposal {
             4 => Command::Deregister(unpack(&mut rest)?),
             5 => Command::Kv(unpack(&mut rest)?),
             6 => Command::AcknowledgeRemovals(unpack(&mut rest)?),
+            7 => Command::SetAutopilot(unpack(&mut rest)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
         let Head { request, run, number, answered_below, time_ms, cause } = head;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::grave::Gone;
+use crate::interest::Interest;
 use crate::name::NodeName;
 use crate::rebuild::{NodeRecord, ServiceIndexes};
 use crate::removal::{MarkKey, RemovalMark};
@@ -16,6 +17,7 @@ use crate::row::{Check, Index, Row, Service};
 use crate::state::{State, TableIndexes};
 
 mod collect;
+mod narrow;
 mod wire;
 pub use wire::{FRAME_BYTES_MAX, Frames, Incoming, Intake};
 
@@ -66,6 +68,8 @@ pub(crate) struct Head {
     pub(crate) indexes: TableIndexes,
     /// Whether the marks are all there are.
     pub(crate) all_marks: bool,
+    /// Of a batch with everything: which rows that is; `None` is all there are.
+    pub(crate) interest: Option<Arc<Interest>>,
 }
 
 /// A node's topics' indexes.

@@ -3,12 +3,14 @@
 //! A [`Command`] enters at [`Store::apply`], the one place where anything changes; a [`Reader`] sees one consistent
 //! [`State`] for as long as it holds it. No clock, no socket, no randomness lives here.
 
+mod autopilot;
 mod cause;
 mod command;
 mod definition;
 mod error;
 mod feed;
 mod grave;
+mod interest;
 mod local;
 mod meta;
 mod name;
@@ -24,6 +26,7 @@ mod status;
 mod store;
 mod topic;
 
+pub use autopilot::{Autopilot, AutopilotRow, SetAutopilot};
 pub use cause::{Cause, CauseKind, REASON_BYTES_MAX};
 pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
@@ -35,6 +38,7 @@ pub use definition::{
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
 pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
+pub use interest::{Interest, Part};
 pub use local::{
     AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
     Source,
@@ -43,8 +47,8 @@ pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{
-    Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes, ServiceChecks,
-    ServiceTags, Services, StateChecks,
+    Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,
+    ServiceChecks, ServiceTags, Services, StateChecks,
 };
 pub use removal::RemovalMark;
 pub use row::{

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
+use crate::autopilot::AutopilotRow;
+use crate::interest::Part;
 use crate::meta::Meta;
 use crate::name::{NodeName, ServiceName};
 use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
@@ -22,6 +24,10 @@ pub trait Ask {
     fn topics(&self) -> SmallVec<[Topic; 1]>;
     /// The answer.
     fn look(&self, state: &State) -> Self::Answer;
+    /// What it looks at, so that it can be told whether a copy has that.
+    fn part(&self) -> Part {
+        Part::Catalog
+    }
     /// The index of the answer.
     fn index(&self, state: &State) -> Index {
         self.topics().iter().map(|topic| state.index(topic)).max().unwrap_or(0)
@@ -113,6 +119,9 @@ impl Ask for CatalogService {
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         smallvec![Topic::Service(self.name.clone())]
     }
+    fn part(&self) -> Part {
+        Part::Service(self.name.clone())
+    }
     fn look(&self, state: &State) -> Self::Answer {
         instances(state, &self.name, &self.tags, &self.node_meta)
     }
@@ -135,6 +144,9 @@ impl Ask for HealthService {
     type Answer = Vec<Arc<Instance>>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         smallvec![Topic::Health(self.name.clone())]
+    }
+    fn part(&self) -> Part {
+        Part::Service(self.name.clone())
     }
     fn look(&self, state: &State) -> Self::Answer {
         instances(state, &self.name, &self.tags, &self.node_meta)
@@ -167,6 +179,9 @@ impl Ask for NodeServices {
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         node_topic(&self.node, Topic::Node)
     }
+    fn part(&self) -> Part {
+        Part::Node(self.node.clone())
+    }
     fn look(&self, state: &State) -> Self::Answer {
         let node = state.node(&self.node)?;
         Some((node.clone(), state.services_of(&node.node.folded()).cloned().collect()))
@@ -184,6 +199,9 @@ impl Ask for NodeChecks {
     type Answer = Vec<Arc<Row<Check>>>;
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         node_topic(&self.node, Topic::NodeChecks)
+    }
+    fn part(&self) -> Part {
+        Part::Node(self.node.clone())
     }
     fn look(&self, state: &State) -> Self::Answer {
         let Some(node) = state.node(&self.node) else { return Vec::new() };
@@ -206,6 +224,9 @@ impl Ask for ServiceChecks {
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         let checks = Topic::ServiceChecks(self.name.clone());
         if self.node_meta.is_empty() { smallvec![checks] } else { smallvec![checks, Topic::Service(self.name.clone())] }
+    }
+    fn part(&self) -> Part {
+        Part::Service(self.name.clone())
     }
     fn look(&self, state: &State) -> Self::Answer {
         let Some(bucket) = state.service(self.name.as_str()) else { return Vec::new() };
@@ -254,6 +275,9 @@ impl Ask for KeyOne {
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         smallvec![Topic::Key(self.key.clone())]
     }
+    fn part(&self) -> Part {
+        Part::Keys
+    }
     fn look(&self, state: &State) -> Self::Answer {
         state.key(&self.key).cloned()
     }
@@ -271,7 +295,32 @@ impl Ask for KeysUnder {
     fn topics(&self) -> SmallVec<[Topic; 1]> {
         smallvec![Topic::Prefix(self.prefix.clone())]
     }
+    fn part(&self) -> Part {
+        Part::Keys
+    }
     fn look(&self, state: &State) -> Self::Answer {
         state.keys_under(&self.prefix).cloned().collect()
+    }
+}
+
+/// How it was set, if it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AutopilotSet {}
+
+impl Ask for AutopilotSet {
+    type Answer = Option<Arc<AutopilotRow>>;
+    /// Nobody waits for it.
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        SmallVec::new()
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        state.autopilot().cloned()
+    }
+    fn index(&self, state: &State) -> Index {
+        state.autopilot().map_or(0, |row| row.modify_index)
+    }
+    /// As with keys: no copy holds it.
+    fn part(&self) -> Part {
+        Part::Keys
     }
 }

@@ -37,6 +37,7 @@ mod tag {
     pub(super) const REMOVAL: u8 = 8;
     pub(super) const RUN: u8 = 9;
     pub(super) const CHANGE: u8 = 10;
+    pub(super) const AUTOPILOT: u8 = 11;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +102,9 @@ impl State {
             let record = ChangeRecord { node: node.clone(), subject: subject.clone(), change: change.clone() };
             out.record(tag::CHANGE, &record)?;
         }
+        if let Some(row) = &self.autopilot {
+            out.record(tag::AUTOPILOT, &**row)?;
+        }
         out.raw(&[tag::END])?;
         let crc = out.crc.finalize();
         out.to.write_all(&crc.to_be_bytes())?;
@@ -153,6 +157,7 @@ impl State {
                     let ChangeRecord { node, subject, change } = from.body()?;
                     state.past.restore((node, subject), change);
                 }
+                tag::AUTOPILOT => state.autopilot = Some(Arc::new(from.body()?)),
                 unknown => return Err(from.damaged(&format!("unknown record {unknown}"))),
             }
         }

@@ -7,7 +7,9 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use crate::autopilot::{AutopilotRow, SetAutopilot};
 use crate::grave::Graves;
+use crate::interest::{Interest, Part};
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName, fold};
 use crate::past::Past;
 use crate::removal::Removals;
@@ -37,6 +39,9 @@ pub struct State {
     pub(crate) removals: Removals,
     pub(crate) runs: Runs,
     pub(crate) past: Past,
+    pub(crate) autopilot: Option<Arc<AutopilotRow>>,
+    /// Which rows there are in a copy that does not have all.
+    pub(crate) interest: Option<Arc<Interest>>,
 }
 
 impl std::fmt::Debug for State {
@@ -256,6 +261,34 @@ impl State {
     /// The kept changes of a service or a check, oldest first, present or gone.
     pub fn past(&self, node: &NodeName, subject: &crate::past::Subject) -> &[crate::past::Change] {
         self.past.of(node, subject)
+    }
+
+    /// How servers come and go, if it was set.
+    pub fn autopilot(&self) -> Option<&Arc<AutopilotRow>> {
+        self.autopilot.as_ref()
+    }
+
+    pub(crate) fn set_autopilot(&mut self, set: SetAutopilot, index: Index) -> bool {
+        let old = self.autopilot.as_ref();
+        if set.cas.is_some_and(|expected| expected != old.map_or(0, |row| row.modify_index)) {
+            return false;
+        }
+        let create_index = old.map_or(index, |row| row.create_index);
+        self.autopilot = Some(Arc::new(AutopilotRow { settings: set.settings, create_index, modify_index: index }));
+        true
+    }
+
+    /// Whether this copy holds all that a question looks at.
+    pub fn covers(&self, part: &Part) -> bool {
+        match &self.interest {
+            None => *part != Part::Keys,
+            Some(interest) => interest.covers(part),
+        }
+    }
+
+    /// Which rows this copy is made of; `None` is all.
+    pub fn interest(&self) -> Option<&Interest> {
+        self.interest.as_deref()
     }
 
     /// A bucket's last change is at another index than it was; `None` where there is no bucket.

@@ -119,6 +119,7 @@ impl Store {
             Command::Deregister(deregister) => change.deregister(deregister),
             Command::Kv(kv) => change.key(kv),
             Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
+            Command::SetAutopilot(set) => Outcome::Kv(change.state.set_autopilot(set, index)),
         };
         change.settle();
         let touched = change.touched;

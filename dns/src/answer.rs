@@ -1,9 +1,9 @@
 //! The records that answer a question, out of one state of the catalog.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use muster_catalog::{Address, Health, Instance, Meta, State};
+use muster_catalog::{Address, Health, Instance, Meta, Part, ServiceName, State};
 
 use crate::bounds::{View, wants_addresses};
 use crate::config::{Settings, Soa, Zone};
@@ -40,6 +40,9 @@ pub(crate) struct Reply {
     /// Whether the answers are instances, of which some are as good as all.
     pub(crate) of_service: bool,
 }
+
+/// A reply, or what must be known for it and is not here.
+pub(crate) type Found = Result<Reply, BTreeSet<Part>>;
 
 impl Default for Reply {
     fn default() -> Self {
@@ -100,24 +103,41 @@ impl Data {
 }
 
 /// Answers a question for IN. `edns` says whether the asker takes more than 512 bytes.
-pub(crate) fn look(target: Target<'_>, question: Question<'_>, edns: bool, view: View<'_>, draw: &mut Draw) -> Reply {
+pub(crate) fn look(target: Target<'_>, question: Question<'_>, edns: bool, view: View<'_>, draw: &mut Draw) -> Found {
     let owner = Name::from_wire(question.name());
-    let mut look = Look { view, zone: target.zone, edns, draw };
-    let ours = !matches!(target.asked, Asked::Outside | Asked::Reverse(_));
-    match question.kind {
-        kind::SOA if ours => return look.start_of_authority(),
-        kind::NS if ours => return look.name_servers(),
-        _ => {}
+    let mut look = Look { view, zone: target.zone, edns, draw, missing: BTreeSet::new() };
+    let reply = look.reply(&target, owner, question);
+    if look.missing.is_empty() { Ok(reply) } else { Err(look.missing) }
+}
+
+impl Look<'_> {
+    fn reply(&mut self, target: &Target<'_>, owner: Name, question: Question<'_>) -> Reply {
+        let ours = !matches!(target.asked, Asked::Outside | Asked::Reverse(_));
+        match question.kind {
+            kind::SOA if ours => return self.start_of_authority(),
+            kind::NS if ours => return self.name_servers(),
+            _ => {}
+        }
+        match target.asked {
+            Asked::Outside => Reply::bare(Rcode::Refused),
+            Asked::Apex => self.negative(Rcode::NoError),
+            Asked::Nothing => self.negative(Rcode::NxDomain),
+            Asked::Node(name) => self.node(name, owner, question.kind, CHASE_DEPTH_MAX),
+            Asked::Service { name, tag } => self.service(name, tag, owner, question.kind, CHASE_DEPTH_MAX),
+            Asked::Address(address) => self.address(address, &owner, question.kind),
+            Asked::Reverse(Some(address)) => self.reverse(address, owner, question.kind),
+            Asked::Reverse(None) => Reply::bare(Rcode::NxDomain),
+        }
     }
-    match target.asked {
-        Asked::Outside => Reply::bare(Rcode::Refused),
-        Asked::Apex => look.negative(Rcode::NoError),
-        Asked::Nothing => look.negative(Rcode::NxDomain),
-        Asked::Node(name) => look.node(name, owner, question.kind, CHASE_DEPTH_MAX),
-        Asked::Service { name, tag } => look.service(name, tag, owner, question.kind, CHASE_DEPTH_MAX),
-        Asked::Address(address) => look.address(address, &owner, question.kind),
-        Asked::Reverse(Some(address)) => look.reverse(address, owner, question.kind),
-        Asked::Reverse(None) => Reply::bare(Rcode::NxDomain),
+
+    /// Notes what is looked at and not here.
+    fn need(&mut self, part: impl FnOnce() -> Option<Part>) {
+        if self.view.state.interest().is_some()
+            && let Some(part) = part()
+            && !self.view.state.covers(&part)
+        {
+            self.missing.insert(part);
+        }
     }
 }
 
@@ -128,6 +148,7 @@ struct Look<'a> {
     zone: usize,
     edns: bool,
     draw: &'a mut Draw,
+    missing: BTreeSet<Part>,
 }
 
 impl<'a> Look<'a> {
@@ -164,6 +185,7 @@ impl<'a> Look<'a> {
     }
 
     fn node(&mut self, name: &str, owner: Name, asked_kind: u16, depth: usize) -> Reply {
+        self.need(|| Some(Part::Node(name.into())));
         let Some(node) = self.state().node(name) else { return self.negative(Rcode::NxDomain) };
         let ttl = self.settings().node_ttl;
         let mut answers = Vec::new();
@@ -244,6 +266,7 @@ impl<'a> Look<'a> {
 
     /// The instances that can be told, in random order.
     fn instances(&mut self, name: &str, tag: Option<&str>) -> Vec<&'a Instance> {
+        self.need(|| ServiceName::new(name).ok().map(Part::Service));
         let Some(bucket) = self.state().service(name) else { return Vec::new() };
         let all = bucket.instances();
         self.draw.start(all.len());
@@ -310,7 +333,8 @@ impl<'a> Look<'a> {
     }
 
     /// Nodes first, then services by their own address. The names are those of our first domain.
-    fn reverse(&self, address: IpAddr, owner: Name, asked_kind: u16) -> Reply {
+    fn reverse(&mut self, address: IpAddr, owner: Name, asked_kind: u16) -> Reply {
+        self.need(|| Some(Part::Address(address)));
         let zone = &self.settings().zones[0];
         let wanted = match address {
             IpAddr::V4(address) => Address::V4(address.octets()),

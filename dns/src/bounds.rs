@@ -13,6 +13,11 @@ pub(crate) const UDP_BYTES_MAX: usize = 65_467;
 /// The longest answer to addresses that may be forged from afar: what passes every path unfragmented (DNS flag day 2020).
 pub(crate) const UDP_BYTES_MAX_AFAR: usize = 1232;
 
+/// Extended error (RFC 8914): the answer is what was known when somebody could last be asked.
+const STALE_ANSWER: u16 = 3;
+/// The same of a name that did not exist then.
+const STALE_NXDOMAIN: u16 = 19;
+
 /// How a packet came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -53,6 +58,18 @@ pub(crate) struct View<'a> {
     pub(crate) settings: &'a Settings,
     /// Seconds since 1970, for the SOA's serial.
     pub(crate) now: u32,
+    /// Whether nobody vouches for the rows: answers say so to who uses EDNS.
+    pub(crate) stale: bool,
+    /// Whether the rows are too old to answer from.
+    pub(crate) too_old: bool,
+}
+
+impl View<'_> {
+    /// What an answer says of its age, as an extended error.
+    pub(crate) fn extended(&self, rcode: Rcode, authoritative: bool) -> Option<u16> {
+        let stale = if matches!(rcode, Rcode::NxDomain) { STALE_NXDOMAIN } else { STALE_ANSWER };
+        (self.stale && authoritative).then_some(stale)
+    }
 }
 
 /// What became of a packet.
@@ -79,6 +96,8 @@ pub(crate) enum Tally {
     Trimmed(u16),
     /// No query, or a broken one.
     Malformed,
+    /// Not answered: it needs rows that are not here.
+    Beyond,
 }
 
 /// The flags of an answer.

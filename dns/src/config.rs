@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use muster_catalog::fold;
 
+use crate::beyond::Age;
 use crate::error::Error;
 use crate::wire::Name;
 
 /// No answer lives longer in caches, whatever is configured: a wrong TTL must not pin an address for years (CVE-2025-58063).
 pub const TTL_MAX: Duration = Duration::from_secs(86_400);
+
+/// Consul's default for rows that may be old: ten years.
+const MAX_STALE: Duration = Duration::from_secs(87_600 * 3600);
 
 /// Consul's bound on [`Config::udp_answer_limit`]: what surely fits 512 bytes.
 const UDP_ANSWERS_MAX: usize = 8;
@@ -23,6 +27,12 @@ pub struct Config {
     pub alt_domain: Option<String>,
     /// Ours: names in another one do not exist.
     pub datacenter: String,
+    /// Whether answers may come out of rows that are not known to be the newest.
+    pub allow_stale: bool,
+    /// How old such rows may be.
+    pub max_stale: Duration,
+    /// How old they may be while no leader is known.
+    pub max_stale_alone: Duration,
     /// How long answers on nodes may be kept.
     pub node_ttl: Duration,
     /// How long answers on services may be kept: by a service's name, or by the beginning of it and `*`; the longest counts.
@@ -68,6 +78,9 @@ impl Default for Config {
             domain: "consul.".to_owned(),
             alt_domain: None,
             datacenter: "dc1".to_owned(),
+            allow_stale: true,
+            max_stale: MAX_STALE,
+            max_stale_alone: MAX_STALE,
             node_ttl: Duration::ZERO,
             service_ttl: BTreeMap::new(),
             only_passing: false,
@@ -88,6 +101,9 @@ pub(crate) struct Settings {
     pub(crate) zones: Vec<Zone>,
     /// Folded.
     pub(crate) datacenter: String,
+    /// `None`: rows are asked for anew each time.
+    max_stale: Option<Duration>,
+    max_stale_alone: Duration,
     pub(crate) node_ttl: u32,
     pub(crate) only_passing: bool,
     pub(crate) enable_truncate: bool,
@@ -137,6 +153,8 @@ impl Settings {
         Ok(Self {
             zones,
             datacenter: fold(&config.datacenter).into_owned(),
+            max_stale: config.allow_stale.then_some(config.max_stale),
+            max_stale_alone: config.max_stale_alone,
             node_ttl: seconds(config.node_ttl),
             only_passing: config.only_passing,
             enable_truncate: config.enable_truncate,
@@ -148,6 +166,12 @@ impl Settings {
             service_ttl: exact,
             service_ttl_by_prefix: by_prefix,
         })
+    }
+
+    /// Whether rows of this age are too old to answer from.
+    pub(crate) fn is_too_old(&self, age: Age) -> bool {
+        let alone = !age.known_leader && age.last_contact > self.max_stale_alone;
+        alone || self.max_stale.is_none_or(|most| age.last_contact > most)
     }
 
     /// Which of our domains a folded name is in; the longest one if it is in both.
@@ -211,6 +235,18 @@ mod tests {
             let config = Config { domain: domain.to_owned(), ..Config::default() };
             assert!(matches!(Settings::new(config), Err(Error::Domain(_))), "{domain}");
         }
+    }
+
+    #[test]
+    fn rows_are_too_old_by_either_bound_and_always_where_none_may_be_old() {
+        let [short, long] = [1, 60].map(Duration::from_secs);
+        let config = Config { max_stale: long, max_stale_alone: short, ..Config::default() };
+        let settings = Settings::new(config.clone()).expect("a good configuration");
+        let age = |known_leader, seconds| Age { known_leader, last_contact: Duration::from_secs(seconds) };
+        assert!(!settings.is_too_old(age(true, 60)) && !settings.is_too_old(age(false, 1)));
+        assert!(settings.is_too_old(age(true, 61)) && settings.is_too_old(age(false, 2)));
+        let settings = Settings::new(Config { allow_stale: false, ..config }).expect("a good configuration");
+        assert!(settings.is_too_old(Age::NONE));
     }
 
     #[test]

@@ -3,18 +3,19 @@
 
 mod negative;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_catalog::{Address, Bucket, Instance};
+use muster_catalog::{Address, Bucket, Instance, Part};
 
 use self::negative::negative;
 use crate::answer::{append_text, is_told, port};
 use crate::bounds::{Answered, Bounds, View, flags};
 use crate::config::Zone;
 use crate::draw::Draw;
-use crate::question::{Query, Question};
+use crate::question::{EXTENDED_ERROR, Query, Question};
 use crate::wire::{
-    Full, HEADER, IN, LABEL_BYTES_MAX, NAME_BYTES_MAX, OPT, POINTER_MAX, Rcode, TO_QUESTION, Writer, kind, text_len,
+    EXTENDED, Full, HEADER, IN, LABEL_BYTES_MAX, NAME_BYTES_MAX, OPT, POINTER_MAX, Rcode, TO_QUESTION, Writer, kind, text_len,
 };
 
 /// Answers that are written here. Each is compared with those before it; with more, a table is better.
@@ -26,11 +27,13 @@ pub(crate) struct Scratch {
     pub(crate) draw: Draw,
     picks: Vec<Pick>,
     text: Vec<u8>,
+    /// What the last query needs and was not here.
+    pub(crate) missing: BTreeSet<Part>,
 }
 
 impl Scratch {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new() }
+        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new(), missing: BTreeSet::new() }
     }
 }
 
@@ -64,10 +67,12 @@ pub(crate) fn service(
     out: &mut [u8],
 ) -> Option<Answered> {
     let known = matches!(question.kind, kind::A | kind::AAAA | kind::ANY | kind::SRV);
-    if !known || !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
+    let held = view.state.interest().is_none_or(|held| held.services.contains(wanted.name));
+    if !held || !known || !view.settings.compress || query.edns.is_some_and(|edns| edns.subnet.is_some()) {
         return None;
     }
-    let room = bounds.bytes.min(out.len()).checked_sub(if query.edns.is_some() { OPT } else { 0 })?;
+    let said = OPT + if view.stale { EXTENDED } else { 0 };
+    let room = bounds.bytes.min(out.len()).checked_sub(if query.edns.is_some() { said } else { 0 })?;
     let mut writer = Writer::new(&mut out[..room], 0);
     writer.bytes(&[0; HEADER]).ok()?;
     writer.bytes(question.wire).ok()?;
@@ -93,7 +98,12 @@ pub(crate) fn service(
     let mut writer = Writer::new(out, end);
     if let Some(edns) = query.edns {
         let [s0, s1] = edns.size.to_be_bytes();
-        writer.bytes(&[0, 0, kind::OPT as u8, s0, s1, 0, 0, 0, 0, 0, 0]).ok()?;
+        let extended = view.extended(written.rcode, true);
+        let options = extended.map_or(0, |_| EXTENDED as u8);
+        writer.bytes(&[0, 0, kind::OPT as u8, s0, s1, 0, 0, 0, 0, 0, options]).ok()?;
+        if let Some(extended) = extended {
+            [EXTENDED_ERROR, 2, extended].into_iter().try_for_each(|word| writer.u16(word)).ok()?;
+        }
     }
     let truncated = written.trimmed && view.settings.enable_truncate;
     let additional = written.additional + u16::from(query.edns.is_some());

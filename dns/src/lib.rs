@@ -5,6 +5,7 @@
 //! state, settings and randomness as arguments and gives a packet back; what touches the world is `shell`.
 
 mod answer;
+mod beyond;
 mod bounds;
 mod config;
 mod draw;
@@ -20,9 +21,11 @@ mod shell;
 mod testing;
 mod wire;
 
+pub use beyond::{Age, Beyond, Errand};
 pub use config::{Config, Soa, TTL_MAX};
 pub use error::Error;
 pub use metrics::describe;
 pub use shell::{
-    Driver, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX, new,
+    Driver, ERRAND_MAX, ERRANDS_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT,
+    TCP_QUERY_BYTES_MAX, new,
 };

@@ -13,6 +13,8 @@ const QUERY: &str = "dns.query";
 const MALFORMED: &str = "dns.malformed";
 /// Answers that hold less than there is.
 const TRUNCATED: &str = "dns.truncated";
+/// Answers out of rows that nobody vouched for.
+const STALE: &str = "dns.stale_queries";
 /// Answers that could not be sent.
 const UNSENT: &str = "dns.unsent";
 
@@ -25,6 +27,7 @@ pub fn describe() {
     );
     metrics::describe_counter!(MALFORMED, Unit::Count, "Packets that were no DNS query, or a broken one");
     metrics::describe_counter!(TRUNCATED, Unit::Count, "DNS answers shortened to what the asker takes");
+    metrics::describe_counter!(STALE, Unit::Count, "DNS answers out of rows that no server vouched for");
     metrics::describe_counter!(UNSENT, Unit::Count, "DNS answers that could not be sent");
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct Meters {
     told_malformed: Counter,
     told_trimmed: Counter,
     told_unsent: Counter,
+    told_stale: Counter,
 }
 
 impl Meters {
@@ -67,6 +71,7 @@ impl Meters {
             told_malformed: metrics::counter!(MALFORMED),
             told_trimmed: metrics::counter!(TRUNCATED),
             told_unsent: metrics::counter!(UNSENT),
+            told_stale: metrics::counter!(STALE),
         }
     }
 
@@ -79,6 +84,7 @@ impl Meters {
                 self.trimmed += 1;
             }
             Tally::Malformed => self.malformed += 1,
+            Tally::Beyond => {} // counted when it is answered
         }
     }
 
@@ -86,6 +92,13 @@ impl Meters {
     pub(crate) fn lost(&self, answers: usize) {
         if answers > 0 {
             self.told_unsent.increment(answers as u64);
+        }
+    }
+
+    /// Counts answers out of rows that nobody vouches for.
+    pub(crate) fn stale(&self, answers: usize) {
+        if answers > 0 {
+            self.told_stale.increment(answers as u64);
         }
     }
 

@@ -5,6 +5,9 @@ use crate::wire::{HEADER, LABEL_BYTES_MAX, NAME_BYTES_MAX, PLAIN_BYTES_MAX, flag
 /// EDNS option: the asker's network (RFC 7871).
 pub(crate) const CLIENT_SUBNET: u16 = 8;
 
+/// EDNS option: what else is to be said of an answer (RFC 8914).
+pub(crate) const EXTENDED_ERROR: u16 = 15;
+
 /// What was asked. Borrows from the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Query<'a> {

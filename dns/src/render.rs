@@ -1,10 +1,9 @@
 //! A reply as bytes, shortened until it fits.
 
 use crate::answer::{Data, Record, Reply};
-use crate::bounds::{Bounds, flags};
-use crate::config::Settings;
-use crate::question::{CLIENT_SUBNET, Query, Question};
-use crate::wire::{Compressor, Full, HEADER, OPT, Writer, kind};
+use crate::bounds::{Bounds, View, flags};
+use crate::question::{CLIENT_SUBNET, EXTENDED_ERROR, Query, Question};
+use crate::wire::{Compressor, EXTENDED, Full, HEADER, OPT, Writer, kind};
 
 /// How much of a reply is written.
 #[derive(Clone, Copy)]
@@ -26,9 +25,10 @@ pub(crate) fn render(
     question: Question<'_>,
     reply: &Reply,
     bounds: Bounds,
-    settings: &Settings,
+    view: View<'_>,
     out: &mut [u8],
 ) -> (usize, bool) {
+    let settings = view.settings;
     let room = bounds.bytes.min(out.len());
     let out = &mut out[..room];
     let plain = bounds.plain_answers.filter(|_| reply.of_service).unwrap_or(usize::MAX);
@@ -36,7 +36,7 @@ pub(crate) fn render(
     let cut = all < reply.answers.len();
     let mut write = |part: Part, truncated: bool| {
         let bits = flags(query.head, reply.rcode, reply.authoritative, truncated);
-        message(query, question, reply, part, bits, settings, out).ok()
+        message(query, question, reply, part, bits, view, out).ok()
     };
     let whole = Part { answers: all, authority: true, glue: true, extra: true };
     let told = cut && settings.enable_truncate;
@@ -67,14 +67,14 @@ fn message(
     reply: &Reply,
     part: Part,
     flags: u16,
-    settings: &Settings,
+    view: View<'_>,
     out: &mut [u8],
 ) -> Result<usize, Full> {
     let mut writer = Writer::new(out, 0);
     writer.bytes(&[0; HEADER])?;
     writer.bytes(question.wire)?;
-    let mut names = Compressor::new(settings.compress);
-    if settings.compress {
+    let mut names = Compressor::new(view.settings.compress);
+    if view.settings.compress {
         // The question's name is the owner of most records.
         names.note(writer.written(), HEADER, question.name());
     }
@@ -97,8 +97,10 @@ fn message(
     if let Some(edns) = query.edns {
         let [s0, s1] = edns.size.to_be_bytes();
         let high = (reply.rcode as u16 >> 4) as u8;
-        let option = edns.subnet.map_or(0, |subnet| 4 + subnet.len() as u8);
-        let opt: [u8; OPT] = [0, 0, kind::OPT as u8, s0, s1, high, 0, 0, 0, 0, option];
+        let extended = view.extended(reply.rcode, reply.authoritative);
+        let subnet = edns.subnet.map_or(0, |subnet| 4 + subnet.len());
+        let options = (subnet + extended.map_or(0, |_| EXTENDED)) as u8;
+        let opt: [u8; OPT] = [0, 0, kind::OPT as u8, s0, s1, high, 0, 0, 0, 0, options];
         writer.bytes(&opt)?;
         if let Some(subnet) = edns.subnet {
             // Our answers do not depend on where the asker is: scope 0.
@@ -107,6 +109,9 @@ fn message(
             writer.bytes(&subnet[..3])?;
             writer.bytes(&[0])?;
             writer.bytes(&subnet[4..])?;
+        }
+        if let Some(extended) = extended {
+            [EXTENDED_ERROR, 2, extended].into_iter().try_for_each(|word| writer.u16(word))?;
         }
         counts[3] += 1;
     }

@@ -26,17 +26,35 @@ pub(crate) fn respond(packet: &[u8], transport: Transport, view: View<'_>, scrat
         _ if query.edns.is_some_and(|edns| edns.version != 0) => Reply::bare(Rcode::BadVers),
         Some(name) if matches!(question.class, IN | CLASS_ANY) => {
             let target = parse(name.as_str(), question.kind, view.settings);
+            if view.too_old && !matches!(target.asked, Asked::Outside) {
+                return Answered { bytes: 0, tally: Tally::Beyond };
+            }
             if let Asked::Service { name, tag } = target.asked {
                 let wanted = fast::Wanted { name, tag, zone: target.zone };
                 if let Some(answered) = fast::service(wanted, &query, question, bounds, view, scratch, out) {
                     return answered;
                 }
             }
-            answer::look(target, question, query.edns.is_some(), view, &mut scratch.draw)
+            match answer::look(target, question, query.edns.is_some(), view, &mut scratch.draw) {
+                Ok(reply) => reply,
+                Err(missing) => {
+                    scratch.missing = missing;
+                    return Answered { bytes: 0, tally: Tally::Beyond };
+                }
+            }
         }
         _ => Reply::bare(Rcode::Refused),
     };
-    let (bytes, trimmed) = render::render(&query, question, &reply, bounds, view.settings, out);
+    let (bytes, trimmed) = render::render(&query, question, &reply, bounds, view, out);
+    Answered::new(bytes, question.kind, trimmed)
+}
+
+/// Says that the answer cannot be had at the moment.
+pub(crate) fn refuse(packet: &[u8], transport: Transport, view: View<'_>, out: &mut [u8]) -> Answered {
+    let Ok(query) = question::parse(packet) else { return Answered { bytes: 0, tally: Tally::Malformed } };
+    let Some(question) = query.question else { return Answered { bytes: 0, tally: Tally::Malformed } };
+    let bounds = Bounds::new(&query, transport, view.settings);
+    let (bytes, trimmed) = render::render(&query, question, &Reply::bare(Rcode::ServFail), bounds, view, out);
     Answered::new(bytes, question.kind, trimmed)
 }
 

@@ -1,6 +1,7 @@
 //! What touches the world: sockets, threads, clocks.
 
 mod driver;
+mod later;
 mod mmsg;
 mod shared;
 mod sockets;
@@ -8,5 +9,7 @@ mod tcp;
 mod udp;
 
 pub use driver::{Driver, Handle, new};
+pub use later::ERRANDS_MAX;
+pub use shared::ERRAND_MAX;
 pub use sockets::Sockets;
 pub use tcp::{TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX};

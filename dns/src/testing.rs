@@ -105,7 +105,7 @@ impl Catalog {
     pub(crate) fn respond(&self, packet: &[u8], transport: Transport, config: &Config, seed: u64) -> (Answered, Vec<u8>) {
         let settings = Settings::new(config.clone()).expect("a good configuration");
         let mut out = vec![0xaa; 65_535];
-        let view = View { state: self.store.state(), settings: &settings, now: 12_345 };
+        let view = View { state: self.store.state(), settings: &settings, now: 12_345, stale: false, too_old: false };
         let answered = respond(packet, transport, view, &mut Scratch::new(seed), &mut out);
         out.truncate(answered.bytes);
         (answered, out)

@@ -6,6 +6,8 @@ use smallvec::SmallVec;
 pub(crate) const HEADER: usize = 12;
 /// Bytes of an OPT record without options (RFC 6891).
 pub(crate) const OPT: usize = 11;
+/// Bytes of an extended error without a text (RFC 8914).
+pub(crate) const EXTENDED: usize = 6;
 /// What a client takes that does not say (RFC 1035).
 pub(crate) const PLAIN_BYTES_MAX: usize = 512;
 /// The longest name, as on the wire.
@@ -50,6 +52,8 @@ pub(crate) mod flag {
 pub(crate) enum Rcode {
     NoError = 0,
     FormErr = 1,
+    /// The answer cannot be had at the moment.
+    ServFail = 2,
     NxDomain = 3,
     NotImp = 4,
     Refused = 5,

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use common::{Catalog, PATIENCE, Server, ask, catalog, query};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use muster_dns::{Config, Error, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX};
+use muster_dns::{
+    Age, Beyond, Config, Error, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX,
+};
 
 fn send(stream: &mut TcpStream, packet: &[u8]) {
     let length = u16::try_from(packet.len()).expect("a short query").to_be_bytes();
@@ -256,4 +258,41 @@ async fn a_client_that_does_not_read_is_cut() {
     })
     .await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_are_too_old_are_asked_for_anew_and_refused_if_nobody_has_them() {
+    let (errands, mut inlet) = tokio::sync::mpsc::channel(8);
+    let age = || Age { known_leader: false, last_contact: Duration::MAX };
+    let beyond = Beyond { age: std::sync::Arc::new(age), errands };
+    let old = Catalog::new();
+    // A wildcard address: the answer must come from where the question went.
+    for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let server = Server::start_with(&old, listen, 1, beyond.clone());
+        let mut at = server.address;
+        at.set_ip([127, 0, 0, 1].into());
+        let asked = blocking(move || {
+            let question = query("web.service.consul.", RecordType::A, Some(1232));
+            let mut stream = connect(at);
+            send(&mut stream, &question);
+            [ask(at, &question).expect("an answer"), receive(&mut stream).expect("an answer")]
+        });
+        let new = catalog();
+        let serve = async {
+            for _ in 0..2 {
+                let errand: muster_dns::Errand = inlet.recv().await.expect("an errand");
+                errand.answer.send(new.store.reader().load().clone()).expect("it is waited for");
+            }
+        };
+        for answer in tokio::join!(asked, serve).0 {
+            assert_eq!((answer.response_code, answer.answers.len()), (ResponseCode::NoError, 3));
+        }
+        let asked = blocking(move || ask(at, &query("web.service.consul.", RecordType::A, None)).expect("an answer"));
+        let (answer, errand) = tokio::join!(asked, async { inlet.recv().await.map(drop) });
+        assert_eq!((answer.response_code, errand), (ResponseCode::ServFail, Some(())));
+        // What is not in the catalog needs no rows.
+        let asked = blocking(move || ask(at, &query("example.net.", RecordType::A, None)).expect("an answer"));
+        assert_eq!(asked.await.response_code, ResponseCode::Refused);
+        server.stop().await;
+    }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Core {
     reap_at: Option<Instant>,
     /// The last refusal that was told here.
     refused: Option<(Instant, IpAddr, Refusal)>,
+    /// A living member holds this agent's UUID or name: it was refused, and does not enter by itself.
+    held: bool,
     /// The last time this agent was refused.
     refused_by: Option<(Instant, SocketAddr, Why)>,
     /// Lives that this agent buried before it was alone: it was the one cut off, and its word on them does not count.
@@ -214,6 +216,7 @@ impl Core {
             lonely_planned: false,
             reap_at: None,
             refused: None,
+            held: false,
             refused_by: None,
             disowned: BTreeSet::new(),
             effects: Effects { changed: true, ..Effects::default() },

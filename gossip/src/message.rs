@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes};
 use foca::State as Swim;
 use uuid::Uuid;
 
+use crate::accusation::Charge;
 use crate::book::MEMBERS_MAX;
 use crate::error::{Refusal, Why};
 use crate::identity::Identity;
@@ -144,6 +145,8 @@ pub(crate) enum Response {
 pub(crate) struct Held {
     pub(crate) incarnation: u16,
     pub(crate) alive: bool,
+    /// The asked one's own accusation of it, which gossip may have lost.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// An agent that waits for a cluster to be founded.
@@ -312,6 +315,9 @@ impl Response {
                 to.push(10);
                 to.push(held.map_or(0, |held| 1 + u8::from(held.alive)));
                 to.put_u16(held.map_or(0, |held| held.incarnation));
+                if let Some(charge) = held.and_then(|held| held.charge) {
+                    charge.put(&mut to);
+                }
             }
         }
         to
@@ -349,9 +355,10 @@ impl Response {
             9 => Self::Pong { identity: Identity::read(&mut from)?, incarnation: from.u16()? },
             10 => {
                 let (tag, incarnation) = (from.u8()?, from.u16()?);
+                let charge = if from.is_empty() { None } else { Some(Charge::read(&mut from)?) };
                 Self::Held(match tag {
                     0 => None,
-                    1 | 2 => Some(Held { incarnation, alive: tag == 2 }),
+                    1 | 2 => Some(Held { incarnation, alive: tag == 2, charge }),
                     _ => return Err(Malformed),
                 })
             }
@@ -486,6 +493,7 @@ mod tests {
     #[test]
     fn what_is_asked_and_answered_comes_back() {
         let badge = Badge { cluster: Some(Uuid::from_u128(2)), datacenter: "dc1".into() };
+        let charge = Charge { by: Uuid::from_u128(5), ground: crate::accusation::Ground::Feed, health: 1, age: 900 };
         let claim = Claim { iam: iam(), protocol: (1, 1), record: Bytes::from_static(b"record") };
         for request in [
             Request::Who { asker: iam(), over: Some((Uuid::from_u128(9), 4, Kind::Replaced)) },
@@ -511,7 +519,8 @@ mod tests {
             Response::Refused(Refusal::new(Why::Name, "no")),
             Response::Pong { identity: iam().identity, incarnation: 7 },
             Response::Held(None),
-            Response::Held(Some(Held { incarnation: 7, alive: true })),
+            Response::Held(Some(Held { incarnation: 7, alive: true, charge: None })),
+            Response::Held(Some(Held { incarnation: 7, alive: true, charge: Some(charge) })),
         ] {
             assert_eq!(Response::decode(&response.encode()), Ok(response));
         }

@@ -9,6 +9,7 @@
 //! bounded). At the end all faults stop, and all must come to agree. The first that does not hold ends the run.
 
 mod fault;
+mod feed;
 mod line;
 mod node;
 mod report;
@@ -78,6 +79,8 @@ enum What {
     Enter(Side),
     /// The fault of that number.
     Fault(usize),
+    /// The other end of the feed of a process that ended in this way finds out.
+    Feed(usize, How),
     Look,
 }
 

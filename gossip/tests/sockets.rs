@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use muster_gossip::{Config, Event, Handle, JoinError, Joined, Key, KeyAct, Keyring, Kind, Sockets, State, Timing, Why, new};
+use muster_gossip::{
+    Config, Event, Ground, Handle, JoinError, Joined, Key, KeyAct, Keyring, Kind, Outcome, Sockets, State, Timing, Why, new,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
@@ -92,8 +94,12 @@ async fn three_join_one_is_killed_and_one_leaves() {
     c.kill().await;
     eventually("c has failed", || state(&a.handle, "c") == Some(State::Failed) && state(&b.handle, "c") == Some(State::Failed))
         .await;
-    let Ok(Event::Down(member)) = events.recv().await else { panic!("the first event is that c is down") };
-    assert_eq!((member.name(), member.cause.by.is_some()), ("c", true));
+    let down = loop {
+        if let Event::Down(member) = events.recv().await.expect("events go on") {
+            break member;
+        }
+    };
+    assert_eq!((down.name(), down.cause.kind, down.cause.by.is_some()), ("c", Kind::Refused, true));
     b.handle.leave(true).await;
     eventually("b has left", || state(&a.handle, "b") == Some(State::Left)).await;
     loop {
@@ -104,6 +110,26 @@ async fn three_join_one_is_killed_and_one_leaves() {
     }
     a.handle.force_leave("c").expect("it failed");
     assert_eq!(state(&a.handle, "c"), Some(State::Left));
+}
+
+#[tokio::test]
+async fn a_killed_agent_that_is_checked_is_known_dead_by_all_within_a_second() {
+    let [a, b, c] = three(|config| Config { timing: Timing::default(), ..config }).await;
+    let mut events = a.handle.subscribe();
+    let (living, dead) = (b.handle.identity().node, c.handle.identity().node);
+    assert!(a.handle.check(living));
+    let proof = loop {
+        if let Event::Checked(proof) = events.recv().await.expect("events go on") {
+            break proof;
+        }
+    };
+    assert_eq!((proof.identity.node, proof.outcome), (living, Outcome::Lives));
+    c.kill().await;
+    assert!(a.handle.check(dead));
+    let known = eventually("both know", || [&a, &b].iter().all(|agent| state(&agent.handle, "c") == Some(State::Failed)));
+    tokio::time::timeout(Duration::from_secs(1), known).await.expect("it takes no second");
+    let member = b.handle.members().iter().find(|member| member.node() == dead).cloned().expect("it is listed");
+    assert!(member.accusations.iter().all(|accusation| accusation.ground == Ground::Refused), "{:?}", member.accusations);
 }
 
 #[tokio::test]

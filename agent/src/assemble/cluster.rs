@@ -27,18 +27,16 @@ pub(super) fn is_open(config: &Config) -> bool {
     config.addresses.serf_lan.is_some() && (!config.server || config.addresses.server.is_some())
 }
 
-/// The pool of connections to other agents, and what this one says of itself.
-pub(super) fn pool(config: &Config, id: Uuid, peers: &Peers) -> Result<Pool> {
+/// The pool of connections to other agents, and what this one says of itself. It connects to nobody before this agent is admitted:
+/// it may be a copy of one that lives.
+pub(super) fn pool(config: &Config, id: Uuid, peers: &Peers) -> Pool {
     let part = if config.server { Part::Server } else { Part::Client };
     let identity = Identity::new(id, config.datacenter.clone(), part);
-    if let Some(cluster) = kept_cluster(config)? {
-        identity.set_cluster(cluster);
-    }
     let book = AddressBook::new();
     for (node, address) in peers.kept().iter().filter_map(|peer| Some((peer.id, peer.server?))) {
         book.set(node, address);
     }
-    Ok(Pool::new(identity, book))
+    Pool::new(identity, book)
 }
 
 /// The cluster that this agent belonged to when it last ran, unless it is to forget it.
@@ -71,7 +69,7 @@ pub(super) async fn gossip(config: &Config, member: &Member, epoch: u64, pool: &
     let gossip = muster_gossip::Config {
         datacenter: config.datacenter.clone(),
         epoch,
-        cluster: pool.identity().cluster(),
+        cluster: kept_cluster(config)?,
         keys: keys(config)?,
         replace: config.cluster.replace,
         rpc: config.addresses.server.filter(|_| config.server).map(|address| address.port()),
@@ -80,7 +78,7 @@ pub(super) async fn gossip(config: &Config, member: &Member, epoch: u64, pool: &
         kept_peers: peers.kept().iter().map(|peer| peer.gossip).collect(),
         reconnect_timeout: settings.reconnect_timeout,
         timing: timing(config),
-        keep: keep(config, pool),
+        keep: keep(config),
         ..muster_gossip::Config::new(member.id, member.name.as_str(), advertise)
     };
     let (handle, driver) = muster_gossip::new(gossip, member.id.as_u64_pair().1 ^ epoch)?;
@@ -108,17 +106,14 @@ pub(super) struct Gossip {
 }
 
 /// What must outlive this run is on disk before it is used.
-fn keep(config: &Config, pool: &Pool) -> Keep {
+fn keep(config: &Config) -> Keep {
     let dir: Option<PathBuf> = config.data_dir.clone();
-    let (cluster_dir, identity) = (dir.clone(), pool.identity().clone());
+    let cluster_dir = dir.clone();
     let keys_dir = dir.filter(|_| config.cluster.gossip.keep_keyring);
     Keep {
         cluster: Arc::new(move |cluster| {
-            if let Some(dir) = &cluster_dir {
-                home::write_durably(dir, CLUSTER_ID, cluster.to_string().as_bytes()).map_err(io::Error::other)?;
-            }
-            identity.set_cluster(cluster);
-            Ok(())
+            let Some(dir) = &cluster_dir else { return Ok(()) };
+            home::write_durably(dir, CLUSTER_ID, cluster.to_string().as_bytes()).map_err(io::Error::other)
         }),
         keys: Arc::new(move |ring| {
             let Some(dir) = &keys_dir else { return Ok(()) };
@@ -158,17 +153,23 @@ fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Says what gossip tells, keeps the address book, and brings a later epoch to the desk. Runs until the agent stops.
+/// Says what gossip tells, keeps the address book, connects to nobody but as a member, and brings a later epoch to the desk. Runs until the agent stops.
 pub(super) async fn watch(handle: Handle, desk: Desk, pool: Pool) {
     let mut events = handle.subscribe();
     let mut changes = handle.changes();
     let mut stop = std::pin::pin!(desk.stopping());
     loop {
+        note_standing(&handle, &pool);
         note_servers(&handle, &pool);
         tokio::select! {
             () = &mut stop => return,
             event = events.recv() => match event {
-                Ok(event) => tell(&event, &desk),
+                Ok(event) => {
+                    if let Event::Reaped(member) = &event {
+                        pool.book().forget(member.node());
+                    }
+                    tell(&event, &desk, &handle);
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "membership changes faster than it is told here");
                 }
@@ -176,6 +177,19 @@ pub(super) async fn watch(handle: Handle, desk: Desk, pool: Pool) {
             },
             changed = changes.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// A member talks to its cluster; one that went quiet does not.
+fn note_standing(handle: &Handle, pool: &Pool) {
+    let identity = pool.identity();
+    if handle.quiet().is_some() {
+        identity.leave_cluster();
+    } else if handle.is_inside()
+        && let Some(cluster) = handle.cluster()
+        && identity.cluster() != Some(cluster)
+    {
+        identity.set_cluster(cluster);
     }
 }
 
@@ -192,10 +206,14 @@ fn note_servers(handle: &Handle, pool: &Pool) {
     if servers != *book.all() {
         book.replace(servers);
     }
+    let left = |member: &&muster_gossip::Member| member.state == muster_gossip::State::Left;
+    handle.members().iter().filter(left).map(|member| member.node()).filter(|node| book.get(*node).is_some()).for_each(|node| {
+        book.forget(node); // It may be kept from an earlier run, too.
+    });
 }
 
-fn tell(event: &Event, desk: &Desk) {
-    let why = |member: &muster_gossip::Member| Member::from(member).why;
+fn tell(event: &Event, desk: &Desk, handle: &Handle) {
+    let why = |member: &muster_gossip::Member| Member::seen(member, &handle.members()).why;
     match event {
         Event::Up(member) => tracing::info!(node = member.name(), address = %member.identity.addr, "member is there"),
         Event::Down(member) => tracing::warn!(node = member.name(), why = %why(member), "member failed"),
@@ -207,6 +225,14 @@ fn tell(event: &Event, desk: &Desk) {
         Event::Unreachable { by, advertised } => tracing::error!(
             %by, %advertised,
             "the member that let this agent in cannot reach the address it advertises: set advertise_addr, and open the port"
+        ),
+        Event::Checked(proof) => tracing::debug!(
+            id = %proof.identity.node, outcome = ?proof.outcome, refused = proof.refused.len(), answered = ?proof.answered,
+            "a member was looked for"
+        ),
+        Event::Disagreement { with, only_here, only_there } => tracing::error!(
+            %with, ?only_here, ?only_there,
+            "this agent and another do not come to agree on who lives"
         ),
         Event::Quiet(why) => tracing::error!("{why}"),
         Event::Alone => tracing::warn!("every other member is lost: they are looked for"),

@@ -67,7 +67,7 @@ impl Founding {
 
     async fn turn(&self, begun: Instant, told: &mut Option<String>, is_begun: &mut bool) -> Result<(), DeskError> {
         if let Some(gossip) = &self.gossip {
-            self.enter(gossip, begun).await;
+            self.enter(gossip, begun, told).await;
             if let Some(raft) = self.desk.raft() {
                 self.make_voters(gossip, raft, told).await?;
                 mark_bootstrapped(gossip, raft);
@@ -84,7 +84,7 @@ impl Founding {
     }
 
     /// Into the cluster's gossip: a former member by itself after a while, a founder under a new id.
-    async fn enter(&self, gossip: &Handle, begun: Instant) {
+    async fn enter(&self, gossip: &Handle, begun: Instant, told: &mut Option<String>) {
         if gossip.is_inside() || gossip.quiet().is_some() {
             return;
         }
@@ -94,7 +94,11 @@ impl Founding {
                 let wait = if server { ENTER_ALONE } else { ENTER_ALONE_CLIENT };
                 Some(cluster).filter(|_| !self.knows_others || begun.elapsed() >= wait)
             }
-            None => Some(Uuid::new_v4()).filter(|_| server && self.is_to_found(gossip, begun)),
+            None if server => {
+                self.tell_odd(gossip.waiting().iter().map(|(_, record)| record), told);
+                Some(Uuid::new_v4()).filter(|_| self.is_to_found(gossip, begun))
+            }
+            None => None,
         };
         if let Some(cluster) = cluster
             && let Err(error) = gossip.found(cluster).await
@@ -123,6 +127,28 @@ impl Founding {
         record.tags.get(RAFT_TAG).filter(|_| same)?.parse().ok()
     }
 
+    /// Names the servers that expect another number than this one, once; says whether there are any.
+    fn tell_odd<'a>(&self, others: impl Iterator<Item = &'a Record>, told: &mut Option<String>) -> bool {
+        let expects = |record: &Record| record.tags.get("expect").or(record.tags.get("bootstrap")).cloned();
+        let odd: Vec<String> = others
+            .filter(|record| self.expect > 1 && record.tags.contains_key(RAFT_TAG) && self.expects_too(record).is_none())
+            .map(|record| format!("{} has {}", record.name, expects(record).as_deref().unwrap_or("none")))
+            .collect();
+        if odd.is_empty() {
+            return false;
+        }
+        let text = format!(
+            "bootstrap_expect is {} here, and {}: no cluster is made until all have the same",
+            self.expect,
+            odd.join(", ")
+        );
+        if told.as_ref() != Some(&text) {
+            tracing::error!("{text}");
+            *told = Some(text);
+        }
+        true
+    }
+
     /// Founds the log's cluster, once all that are expected are members and none of them has a log.
     async fn make_voters(&self, gossip: &Handle, raft: &Raft, told: &mut Option<String>) -> Result<(), DeskError> {
         if self.expect == 0 || !gossip.is_inside() || !raft.is_pristine() {
@@ -138,21 +164,7 @@ impl Founding {
             raft.initialize().await?;
             return Ok(());
         }
-        let odd: Vec<String> = servers
-            .iter()
-            .filter(|member| self.expects_too(&member.record).is_none())
-            .map(|member| format!("{} has {}", member.name(), member.tag("expect").or(member.tag("bootstrap")).unwrap_or("none")))
-            .collect();
-        if !odd.is_empty() {
-            let text = format!(
-                "bootstrap_expect is {} here, and {}: no cluster is made until all have the same",
-                self.expect,
-                odd.join(", ")
-            );
-            if told.as_ref() != Some(&text) {
-                tracing::error!("{text}");
-                *told = Some(text);
-            }
+        if self.tell_odd(servers.iter().map(|member| &*member.record), told) {
             return Ok(());
         }
         let mut voters: BTreeMap<RaftId, Uuid> =

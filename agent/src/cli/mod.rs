@@ -1,7 +1,6 @@
 //! The command line: reads what was typed, runs one command, and turns its end into an exit code.
 
 use std::env;
-use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use error::Error;
 use print::Out;
 
 use crate::config::go_style;
+use crate::error::chain;
 
 mod catalog;
 mod client;
@@ -223,13 +223,7 @@ fn names_a_command() -> bool {
 }
 
 fn report(error: &Error) {
-    let mut text = format!("Error! {error}");
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text.push_str(&format!(": {deeper}"));
-        cause = deeper.source();
-    }
-    print::note(text);
+    print::note(format!("Error! {}", chain(error)));
     if let Some(advice) = error.advice() {
         print::note(advice);
     }

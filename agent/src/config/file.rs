@@ -307,7 +307,7 @@ section! {
         txn_max_req_len: Given<i64>,
         request_limits: Anything,
     }
-    later { "https_handshake_timeout", "rpc_rate", "rpc_max_burst", "request_limits" }
+    later { "https_handshake_timeout", "request_limits" }
 }
 
 section! {

@@ -9,11 +9,13 @@ mod metrics;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wants;
 
-pub(crate) use dial::over;
+pub(crate) use dial::{FeedRequest, over};
 pub(crate) use disk::DiskCopy;
 pub(crate) use follow::{Age, Follower, Following};
 pub(crate) use source::{Pulse, Source};
+pub(crate) use wants::Wants;
 
 /// Rows above which work on them is not done between two answers of the same thread: some milliseconds.
 const ROWS_INLINE_MAX: usize = 500;

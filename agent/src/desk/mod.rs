@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use muster_catalog::{Command, NodeName, Reader, Run};
+use muster_catalog::{Autopilot, Command, NodeName, Reader, Run};
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
+mod autopilot;
 mod cluster;
 pub(crate) mod disk;
 pub(crate) mod feed;
@@ -29,19 +30,21 @@ mod write;
 
 use crate::raft::{Raft, WriteError};
 use crate::rpc::CallError;
+pub(crate) use autopilot::{Health, ServerHealth};
 #[cfg(test)]
 pub(crate) use cluster::testing;
 pub(crate) use cluster::{
     BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing,
     Unmet, carried,
 };
+use feed::Wants;
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
 pub(crate) use peers::{Peers, PeersError};
 pub(crate) use quorum::{Quorum, Seat};
 pub(crate) use read::{Consistency, Seen, Wait};
 pub(crate) use servers::ServerName;
-pub(crate) use travel::Travel;
+pub(crate) use travel::{Question, Rows, Travel};
 pub(crate) use watch::Bells;
 use write::Session;
 
@@ -173,6 +176,8 @@ struct Inner {
     /// In milliseconds.
     max_stale: AtomicU64,
     server_address: SocketAddr,
+    wants: Option<Wants>,
+    watched: autopilot::Watched,
     /// No leader can have been heard of for longer.
     begun: Instant,
     stop: channel::Receiver<bool>,
@@ -203,6 +208,10 @@ pub(crate) struct Setup {
     pub(crate) max_stale: Duration,
     /// Where others reach this agent's RPC, if it is a server.
     pub(crate) server_address: SocketAddr,
+    /// Which rows a client's copy is to hold; `None` is all.
+    pub(crate) wants: Option<Wants>,
+    /// How servers come and go, as this agent's configuration has it.
+    pub(crate) autopilot: Autopilot,
     /// Turns true when the agent stops.
     pub(crate) stop: channel::Receiver<bool>,
     /// To the assembly, which alone can reload and end.
@@ -225,6 +234,8 @@ impl Desk {
             default_reads_fail,
             max_stale,
             server_address,
+            wants,
+            autopilot,
             stop,
             errands,
         } = setup;
@@ -244,6 +255,8 @@ impl Desk {
             default_reads_fail,
             max_stale: AtomicU64::new(milliseconds(max_stale)),
             server_address,
+            wants,
+            watched: autopilot::Watched::new(autopilot),
             begun: Instant::now(),
             stop,
             errands,
@@ -269,6 +282,11 @@ impl Desk {
     /// Where servers and clients reach this server.
     fn server_address(&self) -> SocketAddr {
         self.0.server_address
+    }
+
+    /// Which rows this agent's copy is to hold; `None` is all.
+    pub(crate) fn wants(&self) -> Option<&Wants> {
+        self.0.wants.as_ref()
     }
 
     /// The way to the servers.
@@ -376,11 +394,11 @@ impl Desk {
     /// Returns once no answer from here is behind what was acknowledged before the call; at the latest after Consul's
     /// `rpc_hold_timeout`.
     pub(crate) async fn caught_up(&self) -> Result<(), DeskError> {
-        self.fresh(self.0.hold).await
+        self.fresh(self.0.hold, None).await
     }
 
-    /// As [`Desk::caught_up`]; tries for this long, and at least once.
-    async fn fresh(&self, patience: Duration) -> Result<(), DeskError> {
+    /// As [`Desk::caught_up`]; tries for this long, and at least once. `lag`: how long the copy may take to get there.
+    async fn fresh(&self, patience: Duration, lag: Option<Duration>) -> Result<(), DeskError> {
         if self.is_caught_up() {
             return Ok(());
         }
@@ -390,7 +408,7 @@ impl Desk {
             loop {
                 let tried = match self.raft() {
                     Some(raft) if raft.is_alone() => self.settled(raft, patience).await,
-                    _ => self.level(until).await,
+                    _ => self.level(until, lag).await,
                 };
                 match tried {
                     Err(DeskError::NoLeader) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
@@ -418,14 +436,14 @@ impl Desk {
     }
 
     /// Asks how far it must be, and waits until it is there.
-    async fn level(&self, until: Instant) -> Result<(), DeskError> {
+    async fn level(&self, until: Instant, lag: Option<Duration>) -> Result<(), DeskError> {
         let left = || until.saturating_duration_since(Instant::now());
         let index = match tokio::time::timeout(left().max(ROUND_MAX), self.quorum().read_index()).await {
             Ok(Ok(index)) => index,
             Ok(Err(WriteError::Busy)) => return Err(WriteError::Busy.into()),
             Ok(Err(_)) | Err(_) => return Err(DeskError::NoLeader),
         };
-        if self.quorum().sees(index, left().max(ROUND_MAX)).await { Ok(()) } else { Err(DeskError::Behind) }
+        if self.quorum().sees(index, lag.unwrap_or(left().max(ROUND_MAX))).await { Ok(()) } else { Err(DeskError::Behind) }
     }
 }
 

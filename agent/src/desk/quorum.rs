@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use muster_catalog::{Index, Outcome};
+use muster_catalog::{Index, Outcome, Refusal};
+use rand::seq::IteratorRandom as _;
 use uuid::Uuid;
 
 use super::DeskError;
@@ -13,7 +14,7 @@ use super::feed::{Age, Following, Source};
 use super::forward::{ForwardError, Forwarder};
 use super::rounds::{Rounds, any};
 use crate::raft::{Raft, WriteError};
-use crate::rpc::{Method, Pool};
+use crate::rpc::{Method, Pool, Rate};
 
 /// First pause before a command is tried again; a leader that was lost by evidence is replaced within some milliseconds.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -22,6 +23,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(25);
 /// Time for one attempt at one server: one that was stopped in its tracks must not take all the time there is. A disk that is slower
 /// gets the command again, under the same number.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+/// How long one that gave no answer is not asked first: another one leads within half a second of its silence.
+const SILENT_FOR: Duration = Duration::from_secs(1);
 
 /// Where this agent sits.
 pub(crate) enum Seat {
@@ -41,6 +44,10 @@ pub(crate) struct Quorum {
     seat: Seat,
     /// `None` for a server that can have no peers.
     away: Option<Away>,
+    /// Of a client's requests; `None` is no limit.
+    rate: Option<Rate>,
+    /// Time for a request that does not wait by itself.
+    patience: Duration,
 }
 
 /// How others are reached.
@@ -51,6 +58,8 @@ struct Away {
     rounds: Option<Rounds>,
     /// Who led when it was last heard of.
     leader: Mutex<Option<Uuid>>,
+    /// Who gave no answer, and when: others may take it for the leader a while longer.
+    silent: Mutex<Option<(Uuid, Instant)>>,
 }
 
 impl Quorum {
@@ -63,9 +72,24 @@ impl Quorum {
                 Seat::Server { .. } => None,
             },
             leader: Mutex::new(None),
+            silent: Mutex::new(None),
             pool,
         });
-        Self { seat, away }
+        Self { seat, away, rate: None, patience: Duration::MAX }
+    }
+
+    /// The same, with an operator's bounds (`limits.rpc_*`).
+    pub(crate) fn bounded(self, rate: Option<Rate>, patience: Duration) -> Self {
+        Self { rate: rate.filter(|_| self.raft().is_none()), patience, ..self }
+    }
+
+    /// Time for a request that does not wait by itself.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn admits(&self) -> Result<(), WriteError> {
+        if self.rate.as_ref().is_none_or(Rate::admits) { Ok(()) } else { Err(WriteError::Busy) }
     }
 
     /// A server on its own, without followers.
@@ -135,6 +159,7 @@ impl Quorum {
 
     /// Asks one server after the other, the one that served last first.
     pub(crate) async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
+        self.admits()?;
         let away = self.away.as_ref().ok_or(DeskError::NoLeader)?;
         away.ask(method, body, deadline).await
     }
@@ -142,12 +167,13 @@ impl Quorum {
     /// Has an encoded command written by the leader, whoever that is and becomes, within `hold`. It keeps its number in every
     /// attempt, so it is applied once.
     pub(crate) async fn write(&self, proposal: Bytes, hold: Duration) -> Result<(Index, Outcome), WriteError> {
+        self.admits()?;
         let until = Instant::now() + hold;
-        let (mut pause, mut undecided) = (PAUSE_MIN, false);
+        let (mut pause, mut undecided, mut asked) = (PAUSE_MIN, false, None);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.attempt(&proposal, left.min(ATTEMPT_MAX)).await {
-                Ok(written) => return Ok(written),
+            match self.attempt(&proposal, left.min(ATTEMPT_MAX), &mut asked).await {
+                Ok(written) => return first_of_all(undecided, written),
                 Err(ForwardError::Write(WriteError::NotLeader { leader })) => self.heard_of(leader.map(|(_, node)| node)),
                 Err(ForwardError::Write(WriteError::Undecided)) => undecided = true,
                 Err(ForwardError::Write(error)) if undecided => {
@@ -162,7 +188,7 @@ impl Quorum {
                 Err(ForwardError::Unknown(what)) => {
                     tracing::debug!(what, "a command got no answer: trying again under its number");
                     undecided = true;
-                    self.heard_of(None);
+                    self.is_lost(asked);
                 }
             }
             if Instant::now() + pause >= until {
@@ -173,7 +199,12 @@ impl Quorum {
         }
     }
 
-    async fn attempt(&self, proposal: &Bytes, most: Duration) -> Result<(Index, Outcome), ForwardError> {
+    async fn attempt(
+        &self,
+        proposal: &Bytes,
+        most: Duration,
+        asked: &mut Option<Uuid>,
+    ) -> Result<(Index, Outcome), ForwardError> {
         let nobody = || ForwardError::Write(WriteError::NotLeader { leader: None });
         let to = match &self.seat {
             Seat::Server { raft, .. } if raft.is_leader() => return Ok(raft.write_encoded(proposal.clone()).await?),
@@ -182,6 +213,7 @@ impl Quorum {
         };
         let away = self.away.as_ref().ok_or_else(nobody)?;
         let to = to.filter(|to| *to != away.pool.identity().node()).ok_or_else(nobody)?;
+        *asked = Some(to);
         let written = away.forwarder.write(to, proposal.clone(), most);
         let Seat::Server { raft, .. } = &self.seat else { return written.await };
         tokio::select! {
@@ -192,19 +224,45 @@ impl Quorum {
 
     fn heard_of(&self, leader: Option<Uuid>) {
         if let Some(away) = &self.away {
+            let leader = leader.filter(|node| !away.is_silent(*node));
             *away.leader.lock().expect("no holder panics: a number is stored") = leader;
+        }
+    }
+
+    /// Nothing came back from this one.
+    fn is_lost(&self, asked: Option<Uuid>) {
+        if let (Some(away), Some(node)) = (&self.away, asked) {
+            *away.silent.lock().expect("no holder panics: a number is stored") = Some((node, Instant::now()));
+            let mut leader = away.leader.lock().expect("no holder panics: a number is stored");
+            *leader = leader.filter(|leader| *leader != node);
         }
     }
 }
 
+/// What came of a command as a whole. A session that is gone refuses an attempt, and says nothing of the attempts before it: told
+/// again in a new session, the command might be applied twice.
+fn first_of_all(undecided: bool, (index, outcome): (Index, Outcome)) -> Result<(Index, Outcome), WriteError> {
+    match outcome {
+        Outcome::Refused(Refusal::UnknownRun | Refusal::OutsideWindow) if undecided => Err(WriteError::Undecided),
+        outcome => Ok((index, outcome)),
+    }
+}
+
 impl Away {
-    /// The leader as last heard of, else any server: that one says who leads.
+    /// The leader as last heard of, else any server that speaks: that one says who leads.
     fn likely(&self) -> Option<Uuid> {
         let mut leader = self.leader.lock().expect("no holder panics: a number is stored");
         if leader.is_none_or(|node| self.pool.book().get(node).is_none()) {
-            *leader = any(self.pool.book());
+            let all = self.pool.book().all();
+            let speaks = |node: &Uuid| !self.is_silent(*node);
+            *leader = all.keys().copied().filter(speaks).choose(&mut rand::rng()).or_else(|| any(self.pool.book()));
         }
         *leader
+    }
+
+    fn is_silent(&self, node: Uuid) -> bool {
+        let silent = *self.silent.lock().expect("no holder panics: a number is stored");
+        silent.is_some_and(|(silent, at)| silent == node && at.elapsed() < SILENT_FOR)
     }
 
     async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
@@ -228,5 +286,20 @@ impl Away {
             }
         }
         Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_may_have_been_written_is_not_told_again_in_a_new_session() {
+        for refusal in [Refusal::UnknownRun, Refusal::OutsideWindow] {
+            let refused = (7, Outcome::Refused(refusal));
+            assert_eq!(first_of_all(true, refused.clone()), Err(WriteError::Undecided));
+            assert_eq!(first_of_all(false, refused.clone()), Ok(refused), "nothing was written: it may be told again");
+        }
+        assert_eq!(first_of_all(true, (7, Outcome::Kv(true))), Ok((7, Outcome::Kv(true))));
     }
 }

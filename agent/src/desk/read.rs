@@ -6,11 +6,16 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use muster_catalog::{Ask, Index};
+use muster_catalog::{Ask, Index, Part, State};
 use smallvec::SmallVec;
+use uuid::Uuid;
 
 use super::watch::Bell;
 use super::{Act, Desk, DeskError, Travel, Who, allow};
+
+/// A client's copy that has not got there within this time lags: the question is asked of a server instead. A change is sent to who waits
+/// for it at once, so this is many times what it takes.
+const LAG_MAX: Duration = Duration::from_millis(200);
 
 /// How new an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,18 +59,25 @@ impl Desk {
     ) -> impl Future<Output = Result<Seen<A::Answer>, DeskError>> + Send + 'a {
         async move {
             allow(who, &Act::Read)?;
-            let question = if self.raft().is_none() { ask.question() } else { None };
-            if let Some(question) = question {
-                return Box::pin(self.carry(who, question, consistency, wait, A::read)).await;
+            let travel = || Box::pin(self.carry(who, ask.question(), consistency, wait, |bytes| ask.read(bytes)));
+            if let Some(wants) = self.wants() {
+                wants.note(&ask.part());
+            }
+            if !self.holds(&self.reader().load(), ask) {
+                return travel().await;
             }
             // The futures of short waits are on the heap, and gone when the long one begins.
             let fresh = consistency == Consistency::Stale
                 || (consistency == Consistency::Default && self.is_caught_up())
-                || Box::pin(self.freshen(ask, consistency)).await?;
+                || match Box::pin(self.freshen(ask, consistency)).await {
+                    Err(DeskError::Behind) if self.raft().is_none() => return travel().await,
+                    fresh => fresh?,
+                };
             if let Some(wait) = wait.filter(|wait| wait.seen > 0) {
                 self.wait_past(ask, wait).await;
             }
-            let mut seen = self.look(ask);
+            // A copy may have been narrowed meanwhile.
+            let Some(mut seen) = self.look(ask) else { return travel().await };
             seen.known_leader &= fresh;
             let (age, most) = (Duration::from_millis(seen.last_contact_ms), self.max_stale());
             if !seen.known_leader && age > most {
@@ -78,30 +90,47 @@ impl Desk {
     /// Whether the answer is as new as it was asked for; otherwise it is as old as this agent's rows are, and says so. Without a
     /// leader the catalog is told as far as it is known: a look-up must not need the quorum.
     async fn freshen<A: Travel>(&self, ask: &A, consistency: Consistency) -> Result<bool, DeskError> {
-        let content = consistency == Consistency::Default && ask.question().is_none() && !self.0.default_reads_fail;
+        let content = consistency == Consistency::Default && ask.part() != Part::Keys && !self.0.default_reads_fail;
         let patience = if content { Duration::ZERO } else { self.0.hold };
-        match self.fresh(patience).await {
+        match self.fresh(patience, self.lag_max()).await {
             Ok(()) => Ok(true),
             Err(DeskError::NoLeader) if content && self.reader().load().history().is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The answer as it stands.
-    pub(crate) fn look<A: Ask>(&self, ask: &A) -> Seen<A::Answer> {
+    /// Whether a leader is known, and how old what this agent has can be.
+    pub(crate) fn age(&self) -> (bool, Duration) {
         let age = self.quorum().age();
+        (age.known_leader, age.last_contact.unwrap_or_else(|| self.0.begun.elapsed()))
+    }
+
+    /// How long a question waits for what it must see: a client's goes to a server then.
+    fn lag_max(&self) -> Option<Duration> {
+        self.raft().is_none().then_some(LAG_MAX)
+    }
+
+    /// Whether all that the question looks at is in this agent's copy; a server has everything.
+    fn holds<A: Ask>(&self, state: &State, ask: &A) -> bool {
+        self.raft().is_some() || state.covers(&ask.part())
+    }
+
+    /// The answer as it stands; `None` if this agent's copy does not hold it.
+    fn look<A: Ask>(&self, ask: &A) -> Option<Seen<A::Answer>> {
+        let (known_leader, last_contact) = self.age();
         let state = self.reader().load();
-        Seen {
+        self.holds(&state, ask).then(|| Seen {
             index: ask.index(&state).max(1),
-            known_leader: age.known_leader,
-            last_contact_ms: age.last_contact.unwrap_or_else(|| self.0.begun.elapsed()).as_millis() as u64,
+            known_leader,
+            last_contact_ms: last_contact.as_millis() as u64,
             answer: ask.look(&state),
-        }
+        })
     }
 
     fn wait_past<'a, A: Ask + Sync>(&'a self, ask: &'a A, wait: &'a Wait) -> impl Future<Output = ()> + Send + 'a {
         async move {
-            if self.is_past(ask, wait.seen) {
+            let history = self.reader().load().history();
+            if self.is_past(ask, wait.seen, history) {
                 return;
             }
             let waiting = self.bells().wait();
@@ -112,7 +141,7 @@ impl Desk {
                 for ring in &mut rings {
                     ring.as_mut().enable();
                 }
-                if self.is_past(ask, wait.seen) || self.stops() {
+                if self.is_past(ask, wait.seen, history) || self.stops() {
                     return;
                 }
                 let rung = poll_fn(|context| {
@@ -133,10 +162,11 @@ impl Desk {
     }
 
     /// An in-memory agent's history is new at each start: an index from its future is one of a history that is gone,
-    /// and waiting for it would be waiting for nothing.
-    fn is_past<A: Ask>(&self, ask: &A, seen: Index) -> bool {
+    /// and waiting for it would be waiting for nothing. So it is when another history begins while somebody waits.
+    fn is_past<A: Ask>(&self, ask: &A, seen: Index, history: Option<Uuid>) -> bool {
         let state = self.reader().load();
-        ask.index(&state).max(1) > seen || (self.forgetful() && seen > state.last_applied())
+        let gone = state.history() != history || (self.forgetful() && seen > state.last_applied());
+        gone || ask.index(&state).max(1) > seen || !self.holds(&state, ask)
     }
 }
 

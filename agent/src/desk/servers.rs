@@ -62,6 +62,8 @@ enum Change {
     Remove(SmolStr),
     /// Let it lead, or whichever is best.
     Transfer(Option<SmolStr>),
+    /// Nothing: say how healthy all of them are.
+    Health,
 }
 
 impl Servers {
@@ -154,10 +156,23 @@ impl Desk {
         if leader == self.id() {
             return Ok(self.change_servers_here(change).await?);
         }
+        self.tell_leader(leader, change).await.map(drop)
+    }
+
+    /// Asks the leader, as far as one is known, how healthy the servers are.
+    pub(super) async fn ask_leader_for_health(&self, who: &Who) -> Result<Bytes, DeskError> {
+        let leader = self.servers(who).await?.leader().ok_or(DeskError::NoLeader)?.node;
+        if leader == self.id() {
+            return self.health_here().ok_or(DeskError::NoLeader);
+        }
+        self.tell_leader(leader, &Change::Health).await
+    }
+
+    async fn tell_leader(&self, leader: Uuid, change: &Change) -> Result<Bytes, DeskError> {
         let pool = self.quorum().pool().ok_or(DeskError::NoLeader)?;
         let body = rmp_serde::to_vec_named(change).expect("plain data can be written to memory");
         match pool.call(leader, Method::Order, body, CHANGE_MAX).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(answer),
             // The leader's own words are worth more than that it refused.
             Err(CallError::Refused { refusal: Refusal { code: Code::NotLeader, .. }, .. }) => Err(DeskError::NoLeader),
             Err(CallError::Refused { refusal, .. }) => Err(ClusterError::Raft(refusal.text).into()),
@@ -168,6 +183,9 @@ impl Desk {
     /// Does what another agent sent here because this one leads.
     pub(crate) async fn answer_order(&self, body: &[u8]) -> Result<Bytes, Refusal> {
         let change: Change = rmp_serde::from_slice(body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
+        if change == Change::Health {
+            return self.health_here().ok_or_else(|| Refusal::new(Code::NotLeader, "this server does not lead"));
+        }
         match self.change_servers_here(&change).await {
             Ok(()) => Ok(Bytes::new()),
             Err(ClusterError::NoLeader) => Err(Refusal::new(Code::NotLeader, "this server does not lead")),
@@ -185,6 +203,7 @@ impl Desk {
             Change::Remove(text) => told(raft.remove_servers(&BTreeSet::from([voter(text)?])).await),
             Change::Transfer(None) => hand_over(raft, None).await,
             Change::Transfer(Some(text)) => hand_over(raft, Some(voter(text)?)).await,
+            Change::Health => Ok(()),
         }
     }
 }

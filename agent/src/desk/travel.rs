@@ -1,33 +1,35 @@
-//! Questions about what only servers hold: they travel to one and enter the same desk there.
+//! Questions that this agent's copy cannot answer: they travel to a server and enter the same desk there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    Ask, CatalogService, HealthService, Index, KeyOne, KeysUnder, NodeChecks, NodeServices, Nodes, ServiceChecks, StateChecks,
+    Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder, NodeChecks,
+    NodeServices, Nodes, Part, ServiceChecks, Services, State, StateChecks, Topic,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::{Consistency, Desk, DeskError, Seen, Token, Wait, Who};
 use crate::rpc::{Code, Method, Refusal};
+
+/// Counter: questions that this agent's own copy could not answer.
+const TRAVELLED: &str = "feed.travelled";
 
 /// What is added to a question's own waiting time, for the way.
 const WAY: Duration = Duration::from_secs(5);
 
 /// A question that can be asked of an agent, be it a server or not.
 pub(crate) trait Travel: Ask {
-    /// How it travels; `None` if every agent has what it asks for.
-    fn question(&self) -> Option<Question> {
-        None
-    }
+    /// How it travels.
+    fn question(&self) -> Question;
 
     /// The answer as it came back.
-    fn read(_bytes: &[u8]) -> Option<Self::Answer> {
-        None
-    }
+    fn read(&self, bytes: &[u8]) -> Option<Self::Answer>;
 }
 
 /// A question on its way. The names are on the wire: an older server refuses one that it does not know.
@@ -39,35 +41,100 @@ pub(crate) enum Question {
     Keys(Arc<str>),
     /// Who leads, and who are the servers.
     Servers,
+    Nodes(Nodes),
+    Services(Services),
+    CatalogService(CatalogService),
+    HealthService(HealthService),
+    NodeServices(NodeServices),
+    NodeChecks(NodeChecks),
+    ServiceChecks(ServiceChecks),
+    StateChecks(StateChecks),
+    AutopilotSet(AutopilotSet),
+    /// Rows, for whoever looks among them by itself.
+    Rows(Rows),
 }
 
 impl Travel for KeyOne {
-    fn question(&self) -> Option<Question> {
-        Some(Question::Key(self.key.clone()))
+    fn question(&self) -> Question {
+        Question::Key(self.key.clone())
     }
 
-    fn read(bytes: &[u8]) -> Option<Self::Answer> {
+    fn read(&self, bytes: &[u8]) -> Option<Self::Answer> {
         read(bytes)
     }
 }
 
 impl Travel for KeysUnder {
-    fn question(&self) -> Option<Question> {
-        Some(Question::Keys(self.prefix.clone()))
+    fn question(&self) -> Question {
+        Question::Keys(self.prefix.clone())
     }
 
-    fn read(bytes: &[u8]) -> Option<Self::Answer> {
+    fn read(&self, bytes: &[u8]) -> Option<Self::Answer> {
         read(bytes)
     }
 }
 
-impl Travel for Nodes {}
-impl Travel for CatalogService {}
-impl Travel for HealthService {}
-impl Travel for NodeServices {}
-impl Travel for NodeChecks {}
-impl Travel for ServiceChecks {}
-impl Travel for StateChecks {}
+macro_rules! travels {
+    ($($ask:ident),*) => {
+        $(impl Travel for $ask {
+            fn question(&self) -> Question {
+                Question::$ask(self.clone())
+            }
+
+            fn read(&self, bytes: &[u8]) -> Option<Self::Answer> {
+                read(bytes)
+            }
+        })*
+    };
+}
+
+travels!(
+    Nodes,
+    Services,
+    CatalogService,
+    HealthService,
+    NodeServices,
+    NodeChecks,
+    ServiceChecks,
+    StateChecks,
+    AutopilotSet,
+    Rows
+);
+
+/// The rows of an interest, or all of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Rows {
+    pub(crate) of: Option<Interest>,
+}
+
+impl Ask for Rows {
+    /// A batch in its frames.
+    type Answer = Vec<Bytes>;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        SmallVec::from_iter([Topic::Services, Topic::Nodes])
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        let batch = self.of.as_ref().map_or_else(|| state.whole(), |interest| state.part(interest));
+        batch.frames().collect()
+    }
+}
+
+impl Rows {
+    /// What the frames amount to.
+    pub(crate) fn state(frames: &[Bytes]) -> Option<State> {
+        let mut intake = Intake::new();
+        let mut state = None;
+        for frame in frames {
+            for incoming in intake.take(frame).ok()? {
+                if let Incoming::Batch(batch) = incoming {
+                    state = Some(State::of(*batch));
+                }
+            }
+        }
+        state
+    }
+}
 
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     rmp_serde::from_slice(bytes).ok()
@@ -109,8 +176,9 @@ impl Desk {
         question: Question,
         consistency: Consistency,
         wait: Option<&Wait>,
-        read_answer: fn(&[u8]) -> Option<T>,
+        read_answer: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Seen<T>, DeskError> {
+        metrics::counter!(TRAVELLED).increment(1);
         let wait = wait.filter(|wait| wait.seen > 0);
         let letter = Letter {
             question,
@@ -122,7 +190,7 @@ impl Desk {
             from: who.from.clone(),
         };
         let body = rmp_serde::to_vec_named(&letter).expect("plain data can be written to memory");
-        let deadline = wait.map_or(Duration::ZERO, |wait| wait.timeout) + WAY;
+        let deadline = wait.map_or(Duration::ZERO, |wait| wait.timeout) + WAY.min(self.quorum().patience());
         let asked = self.quorum().ask(Method::Query, body.into(), deadline);
         let answer = tokio::select! {
             answer = asked => answer?,
@@ -133,6 +201,24 @@ impl Desk {
             Some(Seen { index, known_leader, last_contact_ms, answer: read_answer(&answer)? })
         });
         told.ok_or(DeskError::Foreign)
+    }
+
+    /// The rows of these parts, from a server; what this agent may be asked for again is wanted from now on.
+    pub(crate) async fn rows(&self, who: &Who, parts: &BTreeSet<Part>, fresh: bool) -> Result<Arc<State>, DeskError> {
+        let mut interest = Interest::default();
+        for part in parts {
+            interest.widen(part);
+        }
+        let rows = Rows { of: Some(interest) };
+        let consistency = if fresh { Consistency::Default } else { Consistency::Stale };
+        let seen = self.carry(who, rows.question(), consistency, None, |bytes| rows.read(bytes)).await?;
+        let state = Rows::state(&seen.answer).ok_or(DeskError::Foreign)?;
+        // Not names that nobody has: a search list asks for many of those.
+        let there = |part: &&Part| matches!(part, Part::Service(name) if state.service(name.as_str()).is_some());
+        if let Some(wants) = self.wants() {
+            parts.iter().filter(there).for_each(|part| wants.note(part));
+        }
+        Ok(Arc::new(state))
     }
 
     /// Answers a question that another agent could not.
@@ -146,12 +232,33 @@ impl Desk {
         let wait = (letter.seen > 0).then(|| Wait { seen: letter.seen, timeout: Duration::from_millis(letter.wait_ms) });
         let who = Who { token: letter.token.map(Token), from: letter.from };
         match letter.question {
-            Question::Key(key) => reply(self.read(&who, &KeyOne { key }, consistency, wait.as_ref()).await),
-            Question::Keys(prefix) => reply(self.read(&who, &KeysUnder { prefix }, consistency, wait.as_ref()).await),
+            Question::Key(key) => self.answer_ask(&who, &KeyOne { key }, consistency, wait).await,
+            Question::Keys(prefix) => self.answer_ask(&who, &KeysUnder { prefix }, consistency, wait).await,
+            Question::Nodes(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Services(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::CatalogService(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::HealthService(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::NodeServices(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::NodeChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::ServiceChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::StateChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::AutopilotSet(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))
             }
         }
+    }
+
+    /// A question ends its journey at a server.
+    async fn answer_ask<A>(&self, who: &Who, ask: &A, consistency: Consistency, wait: Option<Wait>) -> Result<Bytes, Refusal>
+    where
+        A: Travel<Answer: Serialize> + Sync,
+    {
+        if self.raft().is_none() {
+            return Err(Refusal::new(Code::Method, "this node is no server"));
+        }
+        reply(self.read(who, ask, consistency, wait.as_ref()).await)
     }
 }
 
@@ -167,23 +274,4 @@ fn reply<T: Serialize>(seen: Result<Seen<T>, DeskError>) -> Result<Bytes, Refusa
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_letter_is_read_as_it_was_written() {
-        let letter = Letter {
-            question: Question::Key("a/b".into()),
-            stale: false,
-            consistent: true,
-            seen: 7,
-            wait_ms: 1000,
-            token: Some("t".into()),
-            from: "127.0.0.1:9".into(),
-        };
-        let read: Letter = read(&rmp_serde::to_vec_named(&letter).unwrap()).unwrap();
-        assert!(matches!(read.question, Question::Key(key) if &*key == "a/b"));
-        assert!(read.consistent && !read.stale && read.seen == 7 && read.wait_ms == 1000);
-        assert!(super::read::<Letter>(&[0xc1]).is_none());
-    }
-}
+mod tests;

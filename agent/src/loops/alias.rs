@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use muster_catalog::{AliasProbe, NodeName, State, Status, Topic};
+use muster_catalog::{AliasProbe, NodeName, Part, State, Status, Topic};
 use muster_health::alias;
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::desk::Desk;
 
@@ -21,6 +22,9 @@ pub(crate) async fn judge_aliases(desk: Desk) {
         let mut targets: Vec<NodeName> = aliases.iter().map(|(_, _, alias)| target(&desk, alias)).collect();
         targets.sort();
         targets.dedup();
+        if let Some(wants) = desk.wants() {
+            wants.hold(targets.iter().map(|node| SmolStr::new(node.as_str())).collect());
+        }
         let bells: Vec<_> = targets
             .iter()
             .flat_map(|node| [Topic::NodeChecks(node.clone()), Topic::Node(node.clone())])
@@ -34,6 +38,9 @@ pub(crate) async fn judge_aliases(desk: Desk) {
             let state = desk.reader().load().clone();
             for (check, generation, probe) in aliases {
                 let node = target(&desk, &probe);
+                if !state.covers(&Part::Node(SmolStr::new(node.as_str()))) {
+                    continue; // It is on its way here.
+                }
                 let (status, output) = judge(&state, &node, &probe);
                 desk.local().apply_alias(desk.name(), desk.clock_ms(), check, generation, status, output);
             }

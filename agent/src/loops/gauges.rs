@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-
+use super::beat::Beat;
 use crate::desk::Desk;
 use crate::raft;
 use crate::telemetry::publish_catalog;
@@ -13,14 +12,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until the agent stops.
 pub(crate) async fn show_gauges(desk: Desk, datacenter: String) {
-    let mut beat = interval(INTERVAL);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stop = std::pin::pin!(desk.stopping());
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            _ = beat.tick() => {}
-        }
+    let mut beat = Beat::new(&desk, INTERVAL);
+    while beat.next().await {
         let state = desk.reader().load().clone();
         publish_catalog(&state, &datacenter);
         let Some(raft) = desk.raft() else { continue };
@@ -30,7 +23,9 @@ pub(crate) async fn show_gauges(desk: Desk, datacenter: String) {
         metrics::gauge!("raft.last_index").set(status.last_log_index as f64);
         metrics::gauge!("raft.is_leader").set(leads);
         metrics::gauge!("server.isLeader").set(leads);
-        metrics::gauge!("autopilot.healthy").set(f64::from(u8::from(status.leader.is_some())));
-        metrics::gauge!("autopilot.failure_tolerance").set(0.0);
+        if status.role != raft::Role::Leader {
+            // The leader alone hears all servers (`servers.rs`); the others can say whether there is one.
+            metrics::gauge!("autopilot.healthy").set(f64::from(u8::from(status.leader.is_some())));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What runs by itself: bringing this agent's services into the catalog, membership into the catalog, verdicts to the desk, numbers to metrics.
 
 mod alias;
+mod beat;
 mod gauges;
 mod join;
 mod reap;
@@ -14,6 +15,6 @@ pub(crate) use gauges::show_gauges;
 pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use reap::reap_critical;
 pub(crate) use reconcile::reconcile;
-pub(crate) use servers::{Upkeep, keep_servers};
+pub(crate) use servers::keep_servers;
 pub(crate) use sync::sync;
 pub(crate) use verdicts::take_verdicts;

@@ -1,34 +1,46 @@
 //! The leader lets servers in that gossip shows, and takes out those that left or died: never so many that no majority is left.
+#![allow(clippy::disallowed_methods)] // how long a server has been there is told by the clock
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use muster_catalog::Autopilot;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::desk::{Desk, Member, Standing};
+use crate::desk::{Desk, Health, Member, Standing};
 use crate::raft::{MemberError, Raft, RaftId};
 
 /// How often is looked, whatever was heard: Consul's autopilot looks every ten seconds, and a server that comes should not wait
 /// for that.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What decides about dead servers (Consul's `autopilot`).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Upkeep {
-    /// Whether servers that failed go when a new one has come.
-    pub(crate) cleanup_dead_servers: bool,
-    /// Voters that are left at least.
-    pub(crate) min_quorum: u32,
+/// A leader that is this much younger than a new server has to wait, times that, makes nobody wait: a cluster that begins, or
+/// has just lost its leader, needs its servers now (as Consul's autopilot).
+const YOUNG: f64 = 1.1;
+
+/// What is remembered from look to look.
+#[derive(Default)]
+struct Watch {
+    /// Since when this server leads.
+    leads: Option<Instant>,
+    /// Since when servers without a vote have been there.
+    there: BTreeMap<Uuid, Instant>,
 }
 
 /// Runs until the agent stops.
-pub(crate) async fn keep_servers(desk: Desk, upkeep: Upkeep) {
+pub(crate) async fn keep_servers(desk: Desk) {
     let mut stop = std::pin::pin!(desk.stopping());
     let mut version = desk.cluster().version();
+    let mut watch = Watch::default();
     loop {
         version.borrow_and_update();
-        if let Some(raft) = desk.raft().filter(|raft| raft.is_leader()) {
-            look(raft, &desk.cluster().members(), upkeep).await;
+        match desk.raft().filter(|raft| raft.is_leader()) {
+            Some(raft) => {
+                show(desk.judge_servers());
+                look(raft, &desk.cluster().members(), &desk.autopilot(), &mut watch).await;
+            }
+            None => watch = Watch::default(),
         }
         tokio::select! {
             () = &mut stop => return,
@@ -38,19 +50,47 @@ pub(crate) async fn keep_servers(desk: Desk, upkeep: Upkeep) {
     }
 }
 
-async fn look(raft: &Raft, members: &[Member], upkeep: Upkeep) {
+fn show(health: Option<Health>) {
+    if let Some(health) = health {
+        metrics::gauge!("autopilot.healthy").set(f64::from(u8::from(health.healthy)));
+        metrics::gauge!("autopilot.failure_tolerance").set(health.failure_tolerance as f64);
+    }
+}
+
+impl Watch {
+    /// Whether this server may have its vote: it has been there for long enough.
+    fn is_stable(&mut self, id: Uuid, wait: Duration) -> bool {
+        let now = Instant::now();
+        let there = *self.there.entry(id).or_insert(now);
+        let leads = *self.leads.get_or_insert(now);
+        now.duration_since(leads) < wait.mul_f64(YOUNG) || now.duration_since(there) >= wait
+    }
+
+    fn keep(&mut self, ids: &BTreeSet<Uuid>) {
+        self.leads.get_or_insert_with(Instant::now);
+        self.there.retain(|id, _| ids.contains(id));
+    }
+}
+
+async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut Watch) {
     let servers = raft.servers();
     let voter_of =
         |member: &Member| member.raft.and_then(|id| servers.iter().find(|server| server.id.uuid() == id && server.voter));
     let standing = |node: Uuid| members.iter().find(|member| member.id == node).map(|member| member.standing);
-    for member in members.iter().filter(|member| member.standing == Standing::Alive && member.is_server()) {
+    let alive = || members.iter().filter(|member| member.standing == Standing::Alive && member.is_server());
+    let without_vote = alive().filter(|member| voter_of(member).is_none());
+    watch.keep(&without_vote.filter_map(|member| member.raft).collect());
+    for member in alive() {
         let Some(id) = member.raft.filter(|_| voter_of(member).is_none()) else { continue };
+        if !watch.is_stable(id, settings.server_stabilization_time) {
+            continue;
+        }
         // A server of the same name that is dead makes room for it in the same change.
         let namesakes = members.iter().filter(|other| other.name == member.name && other.id != member.id);
         let dead = |server: &crate::raft::Server| standing(server.node).is_some_and(|standing| standing != Standing::Alive);
         let mut replaced: BTreeSet<RaftId> =
             namesakes.flat_map(|other| servers.iter().filter(|server| server.node == other.id)).map(|server| server.id).collect();
-        if upkeep.cleanup_dead_servers && replaced.is_empty() {
+        if settings.cleanup_dead_servers && replaced.is_empty() {
             replaced.extend(servers.iter().filter(|server| server.voter && dead(server)).map(|server| server.id).take(1));
         }
         match raft.add_server(RaftId::of(id), member.id, &replaced).await {
@@ -65,7 +105,7 @@ async fn look(raft: &Raft, members: &[Member], upkeep: Upkeep) {
         .map(|server| server.id)
         .collect();
     let voters = servers.iter().filter(|server| server.voter && !gone.contains(&server.id)).count();
-    if gone.is_empty() || voters < upkeep.min_quorum as usize {
+    if gone.is_empty() || voters < settings.min_quorum as usize {
         return;
     }
     match raft.remove_servers(&gone).await {

@@ -83,20 +83,6 @@ pub enum StartError {
     Engine(String),
 }
 
-impl Failure {
-    /// The failure with what is behind it, in one line.
-    pub(super) fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            source = error.source();
-        }
-        line
-    }
-}
-
 fn at(index: &Option<u64>) -> String {
     index.map(|index| format!(" at entry {index}")).unwrap_or_default()
 }

@@ -20,6 +20,7 @@ use super::error::Failure;
 use super::metrics;
 use super::snapshot::{Kept, Shelf, SnapshotData};
 use super::types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types};
+use crate::error::chain;
 
 /// The engine over this state machine.
 pub(super) type Engine = openraft::Raft<Types, Machine>;
@@ -154,8 +155,8 @@ impl Machine {
     }
 
     fn stop(&self, failure: Failure) -> io::Error {
-        tracing::error!(error = failure.chain(), "an entry cannot be applied: this server stops");
-        let error = io::Error::other(failure.chain());
+        tracing::error!(error = chain(&failure), "an entry cannot be applied: this server stops");
+        let error = io::Error::other(chain(&failure));
         self.alarm.raise(failure);
         error
     }

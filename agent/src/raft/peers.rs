@@ -72,6 +72,9 @@ impl Peers {
         if servers.is_empty() || servers == self.kept {
             return;
         }
+        // A server that was taken out is not looked for; if it is still there, gossip tells of it again.
+        let stays = |gone: &Kept| servers.iter().any(|server| server.node == gone.node);
+        self.kept.iter().filter(|server| !stays(server)).for_each(|server| book.forget(server.node));
         let (dir, body) = (self.dir.clone(), Body { version: 1, servers: servers.clone() });
         let written = tokio::task::spawn_blocking(move || write(&dir, &body)).await;
         if let Err(error) = written.map_err(io::Error::other).flatten() {
@@ -121,6 +124,9 @@ mod tests {
         later.set(node, moved);
         Peers::open(dir.path(), &later);
         assert_eq!(later.get(node), Some(moved), "what is known already is newer");
+        let other = Uuid::from_u128(9);
+        Peers::open(dir.path(), &later).keep([(&id, &other)].into_iter(), &later).await;
+        assert_eq!(later.get(node), None, "a server that was taken out is not looked for");
         fs::write(dir.path().join(FILE), b"{junk").unwrap();
         assert!(Peers::open(dir.path(), &AddressBook::new()).nodes().is_empty());
     }

@@ -24,6 +24,7 @@ use super::rounds::{READERS_MAX, Reader, serve_rounds};
 use super::seen::SeenLogs;
 use super::snapshot::Shelf;
 use super::types::RaftId;
+use crate::error::chain;
 
 /// What the handle needs of a raft that runs.
 pub(super) struct Running {
@@ -95,7 +96,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
         let engine = match engine {
             Ok(engine) => engine,
             Err(fatal) => {
-                let told = alarm.failure().map_or_else(|| fatal.to_string(), |failure| failure.chain());
+                let told = alarm.failure().map_or_else(|| fatal.to_string(), |failure| chain(&failure));
                 ready.send(Err(StartError::Engine(told))).ok();
                 return;
             }

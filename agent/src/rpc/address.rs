@@ -49,6 +49,14 @@ impl AddressBook {
         });
     }
 
+    /// The node is no server any more: it is neither told nor kept.
+    pub(crate) fn forget(&self, node: Uuid) {
+        self.change(|pages| {
+            pages.told.remove(&node);
+            pages.kept.remove(&node);
+        });
+    }
+
     /// All of it, of one moment.
     pub(crate) fn all(&self) -> Arc<BTreeMap<Uuid, SocketAddr>> {
         let pages = self.0.load();
@@ -81,5 +89,7 @@ mod tests {
         book.replace(BTreeMap::new());
         assert_eq!(book.get(node), Some(at(1)));
         assert_eq!(*book.all(), BTreeMap::from([(node, at(1)), (other, at(2))]));
+        book.forget(node);
+        assert_eq!((book.get(node), book.all().len()), (None, 1), "a server that was removed is not looked for");
     }
 }

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::dial::Sender;
 use super::error::CallError;
-use super::frames::chain;
 use super::method::{DEADLINE_HEADER, Method};
 use super::refusal::Refusal;
+use crate::error::chain;
 
 /// Longest answer in one piece: what a query may give; longer ones are streams.
 const ANSWER_BYTES_MAX: usize = 32 << 20;

@@ -12,12 +12,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
 
 use super::connect::{Stream, connect};
-use super::frames::chain;
 use super::hello::{HELLO_BYTES_MAX, Hello, meet};
 use super::identity::Identity;
 use super::method::{Class, Method};
 use super::refusal::{Code, Refusal};
 use super::target::Target;
+use crate::error::chain;
 
 /// Time for TCP alone: within a datacenter a lost SYN is sent again after one second, and more than that is no connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);

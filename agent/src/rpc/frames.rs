@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::error::CallError;
+use crate::error::chain;
 
 /// Longest piece. A feed cuts longer news; what is longer is not ours.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -71,18 +72,6 @@ fn cut(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
     }
     buffer.advance(LENGTH_BYTES);
     Ok(Some(buffer.split_to(length).freeze()))
-}
-
-/// An error with what is behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        source = error.source();
-    }
-    line
 }
 
 #[cfg(test)]

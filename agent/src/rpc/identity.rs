@@ -51,7 +51,7 @@ impl Identity {
         self.0.part
     }
 
-    /// Its cluster, once it has been admitted to one or has founded it.
+    /// Its cluster, once it was admitted to it in this run, or entered or founded it: without, it talks to nobody.
     pub(crate) fn cluster(&self) -> Option<Uuid> {
         self.0.cluster.load().as_deref().copied()
     }
@@ -59,6 +59,11 @@ impl Identity {
     /// It belongs to this cluster from now on.
     pub(crate) fn set_cluster(&self, cluster: Uuid) {
         self.0.cluster.store(Some(Arc::new(cluster)));
+    }
+
+    /// It takes no part any more: another stands in its place.
+    pub(crate) fn leave_cluster(&self) {
+        self.0.cluster.store(None);
     }
 
     /// Its voter of the log; none on clients.

@@ -8,6 +8,8 @@ use metrics::Counter;
 pub(crate) const CALL: &str = "client.rpc";
 /// Counter: calls that gave no answer.
 pub(crate) const CALL_FAILED: &str = "client.rpc.failed";
+/// Counter: calls that were not made because of this agent's own limit.
+pub(crate) const CALL_EXCEEDED: &str = "client.rpc.exceeded";
 /// Counter: connections that other agents made.
 pub(crate) const ACCEPTED: &str = "rpc.accept_conn";
 /// Counter: calls of other agents that were answered.
@@ -19,6 +21,7 @@ pub(crate) const REFUSED: &str = "rpc.request_error";
 pub(crate) struct Meters {
     pub(crate) call: Counter,
     pub(crate) call_failed: Counter,
+    pub(crate) call_exceeded: Counter,
     pub(crate) accepted: Counter,
     pub(crate) answered: Counter,
     pub(crate) refused: Counter,
@@ -28,6 +31,7 @@ pub(crate) struct Meters {
 pub(crate) static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
     call: metrics::counter!(CALL),
     call_failed: metrics::counter!(CALL_FAILED),
+    call_exceeded: metrics::counter!(CALL_EXCEEDED),
     accepted: metrics::counter!(ACCEPTED),
     answered: metrics::counter!(ANSWERED),
     refused: metrics::counter!(REFUSED),

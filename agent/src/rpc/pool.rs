@@ -144,6 +144,9 @@ impl Pool {
     ) -> Result<http::Response<hyper::body::Incoming>, CallError> {
         let (node, peer) = (to.node, self.peer(to, method.class()));
         let not_sent = |what: Arc<str>| CallError::NotSent { node, what };
+        if self.0.identity.cluster().is_none() {
+            return Err(not_sent("this agent is in no cluster".into()));
+        }
         let mut again = true;
         loop {
             let mut sender = self.sender(to, method.class(), &peer).await.map_err(not_sent)?;

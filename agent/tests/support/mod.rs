@@ -33,6 +33,8 @@ pub struct Around {
     pub env: Vec<(String, String)>,
     /// Most files it may open.
     pub descriptors: Option<u32>,
+    /// Whether it is one of several: what it is and who the others are is in its flags.
+    pub member: bool,
 }
 
 /// An answer over HTTP.
@@ -85,8 +87,13 @@ impl Agent {
         if let Some(flags) = flags {
             self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         }
-        self.child = spawn(&self.dir, self.http.port(), self.dns.port(), &self.flags, &self.around, &self.log);
+        self.restart();
         self.wait_for_leader();
+    }
+
+    /// Starts it again after its end, whether it finds a leader or not.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.dir, self.http.port(), self.dns.port(), &self.flags, &self.around, &self.log);
     }
 
     /// `kill -9`, then a start.
@@ -223,12 +230,16 @@ fn spawn(dir: &Path, http: u16, dns: u16, flags: &[String], around: &Around, log
             command
         }
     };
-    command.args(["agent", "-node=here", "-bind=127.0.0.1", "-log-level=debug"]);
-    if !flags.iter().any(|flag| flag == "-dev") {
+    command.args(["agent", "-bind=127.0.0.1", "-log-level=debug"]);
+    if around.member {
+        command.arg(format!("-data-dir={}", dir.join("data").display()));
+    } else {
+        command.arg("-node=here").args(["-hcl", "ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}"]);
+    }
+    if !around.member && !flags.iter().any(|flag| flag == "-dev") {
         command.args(["-server", "-bootstrap"]).arg(format!("-data-dir={}", dir.join("data").display()));
     }
     command.arg(format!("-http-port={http}")).arg(format!("-dns-port={dns}"));
-    command.args(["-hcl", "ports {\n server = -1\n serf_lan = -1\n serf_wan = -1\n}"]);
     command.args(flags).envs(around.env.iter().cloned()).env_remove("NOTIFY_SOCKET");
     command.envs(around.env.iter().cloned());
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -318,18 +329,24 @@ pub fn dns_question(name: &str, kind: u16) -> Vec<u8> {
 
 /// How many answers a question has over UDP.
 pub fn dns_count(to: SocketAddr, name: &str, kind: u16) -> usize {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let packet = dns_ask(to, &dns_question(name, kind));
+    u16::from_be_bytes([packet[6], packet[7]]).into()
+}
+
+/// What a question in bytes is answered over UDP.
+pub fn dns_ask(to: SocketAddr, question: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind(if to.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut packet = [0; 4096];
     for _ in 0..10 {
-        socket.send(&dns_question(name, kind)).unwrap();
+        socket.send(question).unwrap();
         if let Ok(length) = socket.recv(&mut packet) {
             assert!(length >= 12);
-            return u16::from_be_bytes([packet[6], packet[7]]).into();
+            return packet[..length].to_vec();
         }
     }
-    panic!("DNS does not answer for {name}");
+    panic!("DNS does not answer");
 }
 
 /// A backend for HTTP checks, whose answer can be changed.

@@ -32,7 +32,7 @@ impl State {
     /// All of it.
     pub fn whole(&self) -> Batch {
         let mut batch = self.after(0);
-        batch.head.from = None;
+        (batch.head.from, batch.head.interest) = (None, self.interest.clone());
         batch.gone.clear();
         batch
     }
@@ -63,7 +63,7 @@ impl State {
         self.graves.after(from).filter(|gone| !matches!(gone, Gone::Key(_))).cloned().collect()
     }
 
-    fn head(&self, from: Index) -> Head {
+    pub(super) fn head(&self, from: Index) -> Head {
         Head {
             from: Some(from),
             to: self.applied,
@@ -71,6 +71,7 @@ impl State {
             history: self.history,
             indexes: TableIndexes { keys: 0, ..self.indexes.clone() },
             all_marks: false,
+            interest: None,
         }
     }
 

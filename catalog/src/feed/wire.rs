@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{Batch, Beat, Head, HostIndexes};
 use crate::cause::Cause;
 use crate::error::FeedError;
+use crate::interest::Interest;
 use crate::row::Index;
 use crate::state::TableIndexes;
 
@@ -65,6 +66,8 @@ struct HeadRecord {
     indexes: Vec<Index>,
     #[serde(default)]
     all_marks: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interest: Option<Interest>,
 }
 
 impl From<&Head> for HeadRecord {
@@ -78,6 +81,7 @@ impl From<&Head> for HeadRecord {
             history: head.history,
             indexes: [nodes, nodes_removed, services, services_removed, checks, passing, warning, critical].into(),
             all_marks: head.all_marks,
+            interest: head.interest.as_deref().cloned(),
         }
     }
 }
@@ -96,8 +100,8 @@ impl From<HeadRecord> for Head {
             critical: at(7),
             keys: 0,
         };
-        let HeadRecord { from, to, time_ms, history, all_marks, .. } = record;
-        Self { from, to, time_ms, history, indexes, all_marks }
+        let HeadRecord { from, to, time_ms, history, all_marks, interest, .. } = record;
+        Self { from, to, time_ms, history, indexes, all_marks, interest: interest.map(Arc::new) }
     }
 }
 
@@ -422,7 +426,15 @@ mod tests {
             keys: 0,
         };
         Batch {
-            head: Head { from: Some(2), to: 6, time_ms: 70, history: Some(Uuid::from_u128(15)), indexes, all_marks: true },
+            head: Head {
+                from: Some(2),
+                to: 6,
+                time_ms: 70,
+                history: Some(Uuid::from_u128(15)),
+                indexes,
+                all_marks: true,
+                interest: None,
+            },
             nodes: vec![NodeRecord { row: Arc::new(row(about)), index: 5, checks_index: 6 }],
             hosts: vec![HostIndexes { name: name.clone(), index: 3, checks_index: 4 }],
             services: vec![Arc::new(row(service("s")))],

@@ -34,6 +34,11 @@ impl Touched {
 }
 
 impl Store {
+    /// Makes an empty store one of a copy that holds nothing yet: no question is answered from it.
+    pub fn narrow(&mut self) {
+        self.state.interest = Some(Arc::default());
+    }
+
     /// Enters a batch: all of it or, if it does not follow on what is there, nothing. One that was entered before changes nothing.
     /// Readers see it when it is published.
     pub fn enter(&mut self, batch: Batch) -> Result<Touched, EnterError> {
@@ -63,10 +68,10 @@ impl Store {
 
 impl State {
     /// What a batch with everything in it amounts to.
-    fn of(batch: Batch) -> Self {
+    pub fn of(batch: Batch) -> Self {
         let Batch { head, nodes, services, checks, buckets, marks, .. } = batch;
-        let Head { to, time_ms, history, indexes, .. } = head;
-        let mut state = State { applied: to, time_ms, history, indexes, ..State::default() };
+        let Head { to, time_ms, history, indexes, interest, .. } = head;
+        let mut state = State { applied: to, time_ms, history, indexes, interest, ..State::default() };
         nodes.into_iter().for_each(|node| state.add_node(node));
         services.into_iter().for_each(|row| state.add_service(row));
         checks.into_iter().for_each(|row| state.add_check(row));

@@ -2,6 +2,7 @@
 
 mod follow;
 mod model;
+mod narrow;
 mod questions;
 mod regressions;
 mod total;

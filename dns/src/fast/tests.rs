@@ -43,7 +43,7 @@ fn a_look_up_allocates_nothing() {
         }
     }
     let settings = Settings::new(Config::default()).expect("a good configuration");
-    let view = View { state: catalog.store.state(), settings: &settings, now: 1 };
+    let view = View { state: catalog.store.state(), settings: &settings, now: 1, stale: false, too_old: false };
     let (mut scratch, mut out) = (Scratch::new(1), vec![0; 65_535]);
     for name in
         ["WEB.service.Consul", "v1.web.service.dc1.consul", "_web._tcp.service.consul", "own.service.consul", "no.service.CONSUL"]

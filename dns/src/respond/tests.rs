@@ -537,3 +537,31 @@ fn answers_come_in_another_order_each_time() {
         (0..50).map(|seed| catalog.respond(&packet, Transport::UdpNear, &Config::default(), seed * 7919).1).collect();
     assert!(first.len() > 40, "{} different answers of 50", first.len());
 }
+
+#[test]
+fn an_answer_that_nobody_vouches_for_says_so_to_who_uses_edns() {
+    let (catalog, settings) = (web(), crate::config::Settings::new(Config::default()).expect("a good configuration"));
+    let view = View { state: catalog.store.state(), settings: &settings, now: 1, stale: true, too_old: false };
+    let said = |ask: Ask| {
+        let mut out = vec![0; 65_535];
+        let answered = respond(&ask.packet(), Transport::UdpNear, view, &mut crate::fast::Scratch::new(1), &mut out);
+        Answer::read(&out[..answered.bytes]);
+        out.truncate(answered.bytes);
+        out
+    };
+    // The hot path and the general one, answers and their absence, a full packet.
+    for (name, kind, code) in [
+        ("web.service.consul", A, 3),
+        ("web.service.consul", AAAA, 3),
+        ("web.service.consul", TXT, 3),
+        ("s1.node.consul", A, 3),
+        ("no.service.consul", A, 19),
+        ("no.node.consul", A, 19),
+    ] {
+        assert!(said(Ask::new(name, kind).edns(1232)).ends_with(&[0, 6, 0, 15, 0, 2, 0, code]), "{name} {kind}");
+        assert!(!said(Ask::new(name, kind)).ends_with(&[0, code]), "{name} {kind}");
+    }
+    assert!(!said(Ask::new("example.net", A).edns(1232)).ends_with(&[0, 3]));
+    let full = Ask { edns: Some(512), ..Ask::new("web.service.consul", SRV) };
+    assert!(said(full).len() <= 512);
+}

@@ -12,18 +12,22 @@ use arc_swap::ArcSwap;
 use muster_catalog::Reader;
 use socket2::Socket;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::later::{self, ERRANDS_MAX, Late};
 use super::shared::Shared;
 use super::sockets::Sockets;
 use super::{tcp, udp};
+use crate::beyond::Beyond;
 use crate::config::{Config, Settings};
 use crate::error::Error;
 
-/// DNS out of what `reader` sees: the newest published state, however old it is.
-pub fn new(config: Config, reader: Reader) -> Result<(Handle, Driver), Error> {
+/// DNS out of what `reader` sees: the newest published state.
+/// `beyond` tells how old it is, and brings newer rows where that is too old.
+pub fn new(config: Config, reader: Reader, beyond: Beyond) -> Result<(Handle, Driver), Error> {
     let settings = ArcSwap::from_pointee(Settings::new(config)?);
-    let shared = Arc::new(Shared { reader, settings, stopped: AtomicBool::new(false) });
+    let shared = Arc::new(Shared { reader, settings, stopped: AtomicBool::new(false), beyond });
     Ok((Handle { shared: shared.clone() }, Driver { shared }))
 }
 
@@ -52,11 +56,13 @@ impl Driver {
     /// this future.
     pub async fn run(self, sockets: Sockets, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let Sockets { udp, tcp, addresses } = sockets;
-        let mut threads = Threads { shared: self.shared.clone(), sockets: Vec::new(), threads: Vec::new() };
+        let (late, waiting) = mpsc::channel(ERRANDS_MAX);
+        let mut threads = Threads { shared: self.shared.clone(), late, sockets: Vec::new(), threads: Vec::new() };
         for socket in udp.into_iter().flatten() {
             threads.start(socket)?;
         }
         let mut listeners = JoinSet::new();
+        listeners.spawn(later::serve(self.shared.clone(), waiting));
         for (listener, address) in tcp.into_iter().zip(addresses) {
             let listener =
                 TcpListener::from_std(listener).map_err(|source| Error::Listen { transport: "TCP", address, source })?;
@@ -74,6 +80,7 @@ impl Driver {
 /// Threads that end when this does.
 struct Threads {
     shared: Arc<Shared>,
+    late: mpsc::Sender<Late>,
     sockets: Vec<Arc<Socket>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -82,9 +89,9 @@ impl Threads {
     fn start(&mut self, socket: Socket) -> Result<(), Error> {
         let socket = Arc::new(socket);
         self.sockets.push(socket.clone());
-        let (shared, seed) = (self.shared.clone(), rand::random());
+        let (shared, late, seed) = (self.shared.clone(), self.late.clone(), rand::random());
         let thread = std::thread::Builder::new().name("dns-udp".to_owned());
-        self.threads.push(thread.spawn(move || udp::serve(&socket, &shared, seed)).map_err(Error::Thread)?);
+        self.threads.push(thread.spawn(move || udp::serve(&socket, &shared, &late, seed)).map_err(Error::Thread)?);
         Ok(())
     }
 }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use socket2::Socket;
+use socket2::{SockAddr, SockAddrStorage, Socket};
 
+use super::later::Origin;
 use crate::bounds::UDP_BYTES_MAX;
 
 /// Datagrams taken at once: one pair of system calls for all that wait, while the last of them waits for 63 answers at most, which
@@ -106,6 +107,26 @@ impl Batch {
             }
             _ => None,
         }
+    }
+
+    /// Where a datagram's answer goes, later; `None` if the system did not say.
+    pub(super) fn origin(&self, at: usize) -> Option<Origin> {
+        self.peer(at)?;
+        let received = &self.received[..self.count][at].msg_hdr;
+        let mut control = self.controls[at];
+        #[allow(clippy::unnecessary_cast)] // another number with musl
+        let length = if received.msg_control.is_null() { 0 } else { (received.msg_controllen as usize).min(CONTROL_BYTES) };
+        if length > 0 {
+            answer_from_there(&mut control.0);
+        }
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: the storage is the system's own, of which any bytes are a value; the system filled it with an address of that
+        // length, as its family says.
+        let peer = unsafe {
+            *storage.view_as::<libc::sockaddr_storage>() = self.peers[at];
+            SockAddr::new(storage, received.msg_namelen)
+        };
+        Some(Origin { peer, control: control.0[..length].into() })
     }
 
     /// A query of the last [`Batch::receive`], empty if it was longer than any query, and where its answer is to be written.

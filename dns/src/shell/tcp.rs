@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::shared::{Shared, unix_seconds};
-use crate::bounds::{TCP_BYTES_MAX, Transport, View};
+use super::shared::Shared;
+use crate::bounds::{TCP_BYTES_MAX, Tally, Transport};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
 use crate::respond::respond;
@@ -77,7 +77,7 @@ async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, mu
             Ok(query)
         });
         let query = query.await??;
-        let answer = answer(&query, shared, &mut scratch, &mut meters);
+        let answer = answer(&query, shared, &mut scratch, &mut meters).await;
         if answer.len() <= 2 {
             return Ok(());
         }
@@ -99,15 +99,21 @@ async fn first_byte(stream: &mut TcpStream, byte: &mut [u8], places: &Semaphore)
 }
 
 /// The answer with its length in front.
-fn answer(query: &[u8], shared: &Shared, scratch: &mut Scratch, meters: &mut Meters) -> Vec<u8> {
+async fn answer(query: &[u8], shared: &Shared, scratch: &mut Scratch, meters: &mut Meters) -> Vec<u8> {
     let begun = Instant::now();
     let mut out = vec![0; 2 + TCP_BYTES_MAX];
-    let answered = {
+    let mut answered = {
         let state = shared.reader.load();
         let settings = shared.settings.load();
-        let view = View { state: &state, settings: &settings, now: unix_seconds() };
-        respond(query, Transport::Tcp, view, scratch, &mut out[2..])
+        let view = shared.view(&state, &settings);
+        let answered = respond(query, Transport::Tcp, view, scratch, &mut out[2..]);
+        meters.stale(usize::from(view.stale && answered.bytes > 0));
+        answered
     };
+    if answered.tally == Tally::Beyond {
+        let missing = std::mem::take(&mut scratch.missing);
+        answered = shared.answer_late(missing, query, Transport::Tcp, scratch, &mut out[2..]).await;
+    }
     meters.tally(answered.tally);
     meters.flush(begun.elapsed());
     let length = u16::try_from(answered.bytes).unwrap_or(0);

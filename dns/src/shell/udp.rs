@@ -3,17 +3,20 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
+use tokio::sync::mpsc;
 
+use super::later::Late;
 use super::mmsg::{Batch, tell_destinations};
-use super::shared::{Shared, unix_seconds};
-use crate::bounds::{Transport, View};
+use super::shared::Shared;
+use crate::bounds::{Tally, Transport};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
-use crate::respond::respond;
+use crate::respond::{refuse, respond};
 
 /// How long a thread waits before it looks whether it is to stop. It is woken then anyway; this is for when that fails.
 const WAIT: Duration = Duration::from_secs(1);
@@ -23,7 +26,7 @@ const SEND_WAIT: Duration = Duration::from_millis(200);
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Answers until told to stop.
-pub(super) fn serve(socket: &Socket, shared: &Shared, seed: u64) {
+pub(super) fn serve(socket: &Arc<Socket>, shared: &Shared, late: &mpsc::Sender<Late>, seed: u64) {
     if let Err(error) = prepare(socket) {
         tracing::warn!(%error, "DNS cannot set up a UDP socket as it should be");
     }
@@ -35,7 +38,7 @@ pub(super) fn serve(socket: &Socket, shared: &Shared, seed: u64) {
         match batch.receive(socket, wildcard) {
             Ok(0) => {}
             Ok(count) => {
-                answer(&mut batch, count, socket, shared, &mut scratch, &mut meters);
+                answer(&mut batch, count, socket, shared, late, &mut scratch, &mut meters);
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
@@ -48,12 +51,21 @@ pub(super) fn serve(socket: &Socket, shared: &Shared, seed: u64) {
     }
 }
 
-fn answer(batch: &mut Batch, count: usize, socket: &Socket, shared: &Shared, scratch: &mut Scratch, meters: &mut Meters) {
+fn answer(
+    batch: &mut Batch,
+    count: usize,
+    socket: &Arc<Socket>,
+    shared: &Shared,
+    late: &mpsc::Sender<Late>,
+    scratch: &mut Scratch,
+    meters: &mut Meters,
+) {
     let begun = Instant::now();
     {
         let state = shared.reader.load();
         let settings = shared.settings.load();
-        let view = View { state: &state, settings: &settings, now: unix_seconds() };
+        let view = shared.view(&state, &settings);
+        let mut stale = 0;
         for at in 0..count {
             if !batch.has_room() {
                 meters.lost(batch.send(socket));
@@ -63,12 +75,25 @@ fn answer(batch: &mut Batch, count: usize, socket: &Socket, shared: &Shared, scr
                 _ => Transport::UdpAfar,
             };
             let (query, out) = batch.slot(at);
-            let answered = respond(query, transport, view, scratch, out);
+            let mut answered = respond(query, transport, view, scratch, out);
+            if answered.tally == Tally::Beyond {
+                let (query, socket) = (Box::from(query), socket.clone());
+                let missing = std::mem::take(&mut scratch.missing);
+                let waiting = |origin| Late { query, missing, transport, origin, socket };
+                let waits = batch.origin(at).is_some_and(|origin| late.try_send(waiting(origin)).is_ok());
+                if waits {
+                    continue;
+                }
+                let (query, out) = batch.slot(at);
+                answered = refuse(query, transport, view, out);
+            }
             meters.tally(answered.tally);
             if answered.bytes > 0 {
                 batch.keep(at, answered.bytes);
+                stale += usize::from(view.stale);
             }
         }
+        meters.stale(stale);
     }
     meters.lost(batch.send(socket));
     meters.flush(begun.elapsed());

@@ -11,7 +11,7 @@ use muster_catalog::{
     Cause, CauseKind, Command, Meta, Node, NodeName, Offer, Outcome, Proposal, Register, Run, Service, ServiceId, ServiceName,
     Store, Weights,
 };
-use muster_dns::{Config, Error, Handle, Sockets};
+use muster_dns::{Beyond, Config, Error, Handle, Sockets};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -89,7 +89,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(catalog: &Catalog, listen: &str, threads: usize) -> Self {
-        let (handle, driver) = muster_dns::new(Config::default(), catalog.store.reader()).expect("a good configuration");
+        Self::start_with(catalog, listen, threads, Beyond::nobody())
+    }
+
+    pub(crate) fn start_with(catalog: &Catalog, listen: &str, threads: usize, beyond: Beyond) -> Self {
+        let (handle, driver) = muster_dns::new(Config::default(), catalog.store.reader(), beyond).expect("a good configuration");
         let listen = listen.parse().expect("an address");
         let sockets = Sockets::bind(&[listen], threads).expect("a free port");
         let address = sockets.addresses()[0];

@@ -98,12 +98,14 @@ impl Core {
 
     pub(super) fn enter(&mut self) {
         self.standing = Standing::Inside;
+        self.held = false;
         self.effects.changed = true;
     }
 
-    /// This agent founds the cluster: it is in it, alone at first. The id must be on disk.
+    /// This agent founds the cluster: it is in it, alone at first. The id must be on disk. One whose UUID or name a living member
+    /// holds is not in it before a member has let it in.
     pub(crate) fn found(&mut self, cluster: Uuid, now: Instant) -> bool {
-        if self.cluster.is_some_and(|ours| ours != cluster) || self.standing != Standing::Outside {
+        if self.cluster.is_some_and(|ours| ours != cluster) || self.standing != Standing::Outside || self.held {
             return self.cluster == Some(cluster) && self.is_inside();
         }
         if self.cluster.is_none() {

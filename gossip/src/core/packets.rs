@@ -103,7 +103,7 @@ impl Core {
         if known == id && self.is_ripe(id, now) {
             return true;
         }
-        self.told_dead(known, Some(by), now);
+        self.doubt_death(known, by, now);
         false
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use foca::Member;
 use rand::seq::IteratorRandom;
-use tracing::{info, warn};
+use tracing::info;
 use uuid::Uuid;
 
 use super::{Core, Dial, Done, Due, Heard, Standing, Step};
@@ -180,7 +180,6 @@ impl Core {
 
     /// Takes no part any more.
     pub(super) fn go_quiet(&mut self, why: Quiet, now: Instant) {
-        warn!("{why}");
         self.standing = Standing::Quiet(why.clone());
         self.wheel.clear();
         self.detect.clear();

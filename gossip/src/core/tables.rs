@@ -127,7 +127,7 @@ impl Core {
                     self.tell(&Item::Departed { node, epoch: departed.epoch, kind: departed.kind, by: departed.by });
                 }
             }
-            Some(entry) if entry.identity == identity && entry.is_alive() => self.told_dead(identity, by, now),
+            Some(entry) if entry.identity == identity && entry.is_alive() => self.held_dead(identity, by, now),
             // A life of it that we have not seen, and that is over: so is the one before.
             Some(entry) if foca::Identity::win_addr_conflict(&identity, &entry.identity) => {
                 if state == State::Left

@@ -225,7 +225,6 @@ impl Core {
         if again {
             debug!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
         } else {
-            warn!(%peer, why = refusal.why.as_str(), "refused: {refusal}");
             self.refused = Some((now, peer.ip(), refusal.clone()));
             self.effects.events.push(Event::Refused { peer, refusal: refusal.clone() });
         }
@@ -233,14 +232,15 @@ impl Core {
     }
 
     /// This agent asked, and was refused.
-    pub(crate) fn was_refused(&mut self, peer: SocketAddr, refusal: &Refusal, now: Instant) {
-        let why = refusal.why;
+    pub(crate) fn was_refused(&mut self, dial: &Dial, refusal: &Refusal, now: Instant) {
+        let (peer, why) = (dial.addr(), refusal.why);
+        self.held |= matches!(why, Why::Id | Why::Name) && self.standing == Standing::Outside;
         self.meters.refused(why);
         let again = self
             .refused_by
             .is_some_and(|(at, last, known)| (last, known) == (peer, why) && now.saturating_duration_since(at) < REFUSED_PAUSE);
-        if again {
-            debug!(%peer, why = why.as_str(), "this agent was refused: {refusal}");
+        if again || matches!(dial, Dial::Join(_)) {
+            debug!(%peer, why = why.as_str(), "this agent was refused: {refusal}"); // who wants to join is told by its join
         } else {
             self.refused_by = Some((now, peer, why));
             warn!(%peer, why = why.as_str(), "this agent was refused: {refusal}");

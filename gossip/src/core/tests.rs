@@ -1,6 +1,7 @@
 //! Whole clusters in virtual time: every agent a core, the network a queue.
 
 mod admission;
+mod detect;
 mod lives;
 mod net;
 mod noise;

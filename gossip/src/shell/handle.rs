@@ -112,7 +112,8 @@ impl Handle {
     }
 
     /// Founds a cluster under a new id, or enters the one this agent belonged to without asking anybody. The id is kept before it
-    /// is used. False: it belongs to another cluster already.
+    /// is used. False: it belongs to another cluster already, or a living
+    /// member holds its UUID or name.
     pub async fn found(&self, cluster: Uuid) -> Result<bool, Error> {
         talk::found(&self.shared, cluster).await
     }

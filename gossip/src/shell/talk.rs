@@ -67,7 +67,7 @@ pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined
         Done::Well => Ok(Joined::In),
         Done::Waiting => Ok(Joined::Waiting),
         Done::Refused(source) => {
-            shared.with(|core, now| core.was_refused(addr, &source, now));
+            shared.with(|core, now| core.was_refused(dial, &source, now));
             Err(JoinError::Refused { addr, source })
         }
         Done::Failed => Err(JoinError::Talk { addr, source: broken("an answer to another question") }),

@@ -84,6 +84,7 @@ impl World {
         node.disk.peers = core.kept_peers().into_iter().map(|peer| peer.addr).collect();
         node.forget();
         if *core.standing() == Standing::Inside {
+            self.feed_ended(host, how);
             self.died(host, how, core.identity().epoch);
         }
     }

@@ -91,6 +91,7 @@ impl Run {
                 What::Wake(task) => self.tasks.wake(task, &ground),
                 What::Enter(side) => ground.begin(talk::enter(ground.clone(), side)),
                 What::Fault(number) => ground.world().fault(number),
+                What::Feed(host, how) => ground.world().feed(host, how),
                 What::Look => ground.world().look(),
             }
             loop {

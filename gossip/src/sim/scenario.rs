@@ -27,6 +27,8 @@ pub const NODES_MAX: usize = crate::book::MEMBERS_MAX;
 pub struct Scenario {
     /// How many agents there are at first.
     pub nodes: usize,
+    /// How many of the first of them are servers: they have a feed with every agent, and notice when it ends. None: nobody does.
+    pub servers: usize,
     /// What all chance in this run comes from.
     pub seed: u64,
     /// How fast gossip goes.
@@ -192,6 +194,7 @@ impl Scenario {
     pub fn new(nodes: usize, seed: u64) -> Self {
         Self {
             nodes,
+            servers: 3,
             seed,
             timing: Timing::default(),
             key: None,

@@ -30,7 +30,7 @@ async fn lead(ground: &Ground, own: Side, dial: &Dial) {
     };
     let heard = match talked {
         Ok(Done::Refused(refusal)) => {
-            let _ = ground.with(own, |core, now| core.was_refused(dial.addr(), &refusal, now)).await;
+            let _ = ground.with(own, |core, now| core.was_refused(dial, &refusal, now)).await;
             return;
         }
         Ok(_) | Err(Lost::Gone) => return,

@@ -202,6 +202,9 @@ impl Meaning {
                 0..=i64::from(u32::MAX),
                 100,
             ),
+            // Consul's way to say that there is none is a negative number.
+            rate: limits.rpc_rate.as_ref().map(|given| given.value).filter(|rate| *rate >= 0.0),
+            burst: self.number("limits.rpc_max_burst", &limits.rpc_max_burst, 0..=i64::from(u32::MAX), 1000),
         }
     }
 
@@ -209,14 +212,6 @@ impl Meaning {
         let words = [("full", Replica::Full), ("interest", Replica::Interest), ("none", Replica::None)];
         let replica = self.word("replica", &file.replica, &words, Replica::Full);
         match &file.replica {
-            Some(given) if !server && replica != Replica::Full => {
-                self.bad_text(
-                    "replica",
-                    given,
-                    "this version keeps the whole catalog at each agent: remove it, or set it to \"full\"",
-                );
-                Replica::Full
-            }
             Some(given) if server && replica != Replica::Full => {
                 self.bad_text("replica", given, "a server holds the whole catalog: remove it, or set server = false");
                 Replica::Full

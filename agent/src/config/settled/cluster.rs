@@ -80,7 +80,7 @@ pub(crate) struct AutopilotConfig {
 }
 
 /// Requests between agents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RpcConfig {
     /// Time that a handshake has.
     pub(crate) handshake_timeout: Duration,
@@ -88,6 +88,10 @@ pub(crate) struct RpcConfig {
     pub(crate) client_timeout: Duration,
     /// Most connections from one address; 0 is no limit.
     pub(crate) max_conns_per_client: usize,
+    /// Requests of a client agent to servers each second; `None` is no limit.
+    pub(crate) rate: Option<f64>,
+    /// How many of them at once.
+    pub(crate) burst: u32,
 }
 
 /// What a client agent holds of the catalog.

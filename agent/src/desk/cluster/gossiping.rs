@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{ClusterError, KeyChange, Keyring, Member, Membership, Standing};
 use crate::config::GossipKey;
+use crate::error::chain;
 
 /// Membership by gossip.
 pub(crate) struct Gossiping {
@@ -42,13 +43,44 @@ pub(crate) fn carried(member: &Member, more: &[(&str, String)]) -> (BTreeMap<Str
     (tags, member.meta.iter().map(pair).collect())
 }
 
+/// Accusers that are named; how many more there are is told.
+const NAMED_MAX: usize = 3;
+
+/// Why a member stands as it does: whose word it is, and for one that is suspected or failed, what its accusers tried.
+fn why(member: &muster_gossip::Member, among: &[muster_gossip::Member]) -> SmolStr {
+    let name = |node: uuid::Uuid| {
+        let known = among.iter().find(|other| other.node() == node);
+        known.map_or_else(|| SmolStr::new(node.to_string()), |known| SmolStr::new(known.name()))
+    };
+    let kind = if member.is_suspect() { "suspected" } else { member.cause.kind.as_str() };
+    let accusers = &member.accusations;
+    if !accusers.is_empty() {
+        let named = accusers.iter().take(NAMED_MAX).map(|one| format!("{} ({})", name(one.by), one.ground.as_str()));
+        let more = match accusers.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        return format_smolstr!("{kind}, by the word of {}{more}", named.collect::<Vec<_>>().join(", "));
+    }
+    match member.cause.by.filter(|by| *by != member.node()) {
+        Some(by) => format_smolstr!("{kind}, by the word of {}", name(by)),
+        None => SmolStr::new_static(kind),
+    }
+}
+
 impl From<&muster_gossip::Member> for Member {
     fn from(member: &muster_gossip::Member) -> Self {
+        Self::seen(member, &[])
+    }
+}
+
+impl Member {
+    /// As gossip sees it; others are named as they are known among these.
+    pub(crate) fn seen(member: &muster_gossip::Member, among: &[muster_gossip::Member]) -> Self {
         let record = &member.record;
         let pair = |key: &str, value: &String| (SmolStr::new(key), SmolStr::new(value));
         let tags = record.tags.iter().filter(|(key, _)| !key.starts_with(OWN)).map(|(key, value)| pair(key, value));
         let addresses = record.tags.iter().filter_map(|(key, value)| Some(pair(key.strip_prefix(ADDRESS)?, value)));
-        let by = member.cause.by.filter(|by| *by != member.node());
         Self {
             name: SmolStr::new(member.name()),
             id: member.node(),
@@ -57,10 +89,8 @@ impl From<&muster_gossip::Member> for Member {
             tagged: addresses.collect(),
             meta: record.meta.iter().map(|(key, value)| pair(key, value)).collect(),
             raft: member.tag(RAFT_TAG).and_then(|id| id.parse().ok()),
-            why: match by {
-                Some(by) => format_smolstr!("{}, by the word of {by}", member.cause.kind.as_str()),
-                None => SmolStr::new_static(member.cause.kind.as_str()),
-            },
+            why: why(member, among),
+            suspect: member.is_suspect(),
             standing: match member.state {
                 State::Alive => Standing::Alive,
                 State::Left => Standing::Left,
@@ -72,7 +102,8 @@ impl From<&muster_gossip::Member> for Member {
 
 impl Membership for Gossiping {
     fn members(&self) -> Vec<Member> {
-        self.handle.members().iter().map(Member::from).collect()
+        let members = self.handle.members();
+        members.iter().map(|member| Member::seen(member, &members)).collect()
     }
 
     fn version(&self) -> watch::Receiver<u64> {
@@ -164,15 +195,4 @@ fn ring(answer: &KeyAnswer) -> Keyring {
         members: answer.nodes.iter().filter(|(_, keys)| keys.is_ok()).count(),
         messages: answer.errors().map(|(name, why)| (name.to_owned(), why.to_owned())).collect(),
     }
-}
-
-/// An error with what is behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text += &format!(": {inner}");
-        source = inner.source();
-    }
-    text
 }

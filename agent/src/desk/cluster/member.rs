@@ -28,6 +28,8 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// Why it stands so, in a few words.
     pub(crate) why: SmolStr,
+    /// It is alive, and others hold it silent.
+    pub(crate) suspect: bool,
 }
 
 /// How a member stands.
@@ -57,6 +59,7 @@ impl Member {
             raft: None,
             standing: Standing::Alive,
             why: SmolStr::default(),
+            suspect: false,
         }
     }
 
@@ -78,6 +81,16 @@ impl Member {
 }
 
 impl Standing {
+    /// Consul's word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Standing::Alive => "alive",
+            Standing::Leaving => "leaving",
+            Standing::Left => "left",
+            Standing::Failed => "failed",
+        }
+    }
+
     /// Consul's number for it.
     pub(crate) fn number(self) -> u8 {
         match self {

@@ -50,6 +50,7 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
         raft: None,
         standing: Standing::Alive,
         why: "".into(),
+        suspect: false,
     }
 }
 

@@ -7,15 +7,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, unfold};
-use muster_catalog::Position;
+use muster_catalog::{Index, Interest, Position};
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::follow::Feed;
+use super::wants::Wants;
 use crate::rpc::{Method, Pool};
 
 /// How long a server may take to begin; it begins at once, or looks through its tables first.
 const BEGIN_MAX: Duration = Duration::from_secs(4);
+
+/// From where on, and of what, a feed is asked for: a [`Position`] with an interest, which older agents leave out. It travels between
+/// agents: fields are only added.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct FeedRequest {
+    history: Option<Uuid>,
+    index: Index,
+    /// Only these rows; an older server sends all of them, which does no harm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interest: Option<Interest>,
+}
+
+impl FeedRequest {
+    pub(crate) fn at(&self) -> Position {
+        Position { history: self.history, index: self.index }
+    }
+}
 
 /// A feed over RPC.
 pub(crate) type Remote = Feed<BoxStream<'static, io::Result<Bytes>>>;
@@ -23,14 +43,17 @@ pub(crate) type Remote = Feed<BoxStream<'static, io::Result<Bytes>>>;
 /// What [`super::Follower::run`] connects with: a server at random, so that they share the followers, but not the last one again.
 pub(crate) fn over<R: Rng>(
     pool: Pool,
+    wants: Option<Wants>,
     mut rng: R,
 ) -> impl FnMut(Position) -> std::pin::Pin<Box<dyn Future<Output = io::Result<Remote>> + Send>> {
     let last = Arc::new(Mutex::new(None));
     move |at| {
         let (pool, last, turn) = (pool.clone(), last.clone(), rng.random_range(0..usize::MAX));
+        let interest = wants.as_ref().map(Wants::interest);
+        let request = FeedRequest { history: at.history, index: at.index, interest };
         Box::pin(async move {
             let node = next(&pool, &last, turn).ok_or_else(|| io::Error::other("no server is known"))?;
-            let body = rmp_serde::to_vec_named(&at).map_err(io::Error::other)?;
+            let body = rmp_serde::to_vec_named(&request).map_err(io::Error::other)?;
             let frames = pool.stream(node, Method::Feed, body, BEGIN_MAX).await.map_err(io::Error::other)?;
             let pieces = unfold(Some(frames), |frames| async move {
                 let mut frames = frames?;

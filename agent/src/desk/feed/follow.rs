@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use super::disk::DiskCopy;
 use super::source::BEAT;
+use super::wants::{GATHER, Wants};
 use super::{beside, metrics};
 use crate::desk::watch::Bells;
+use crate::error::chain;
 
 /// Beats that may be missing before the feed is given up.
 const BEATS_MISSED_MAX: u32 = 3;
@@ -62,6 +64,9 @@ pub(crate) enum FollowError {
     /// What came is no feed.
     #[error("the feed makes no sense")]
     Foreign(#[from] FeedError),
+    /// Other rows are wanted than those it tells of: it is begun anew.
+    #[error("other rows are wanted")]
+    Widened,
     /// What came does not follow on what is here.
     #[error("the feed does not go on from here")]
     Astray(#[from] EnterError),
@@ -132,6 +137,8 @@ pub(crate) struct Follower<R> {
     following: Following,
     /// The last beat, until everything before it is here.
     beat: Option<(Beat, Instant)>,
+    /// `None`: everything.
+    wants: Option<Wants>,
     rng: R,
 }
 
@@ -142,12 +149,13 @@ impl<R: Rng> Follower<R> {
         bells: Arc<Bells>,
         copy: Option<DiskCopy>,
         age: Option<Duration>,
+        wants: Option<Wants>,
         rng: R,
     ) -> (Following, Self) {
         let contact = Contact { heard: age.map(|age| (Instant::now(), age)), ..Contact::default() };
         let position = watch::Sender::new(store.state().position());
         let following = Following(Arc::new(Shared { position, contact: Mutex::new(contact) }));
-        (following.clone(), Self { store, bells, copy, following, beat: None, rng })
+        (following.clone(), Self { store, bells, copy, following, beat: None, wants, rng })
     }
 
     /// Follows one server after the other until the agent stops. `connect` takes any that answers, and each time another one, if
@@ -166,6 +174,10 @@ impl<R: Rng> Follower<R> {
                 () = &mut stop => break,
                 ended = self.follow_one(&mut connect, &mut heard) => ended,
             };
+            if matches!(ended, FollowError::Widened) {
+                tokio::time::sleep(GATHER).await;
+                continue;
+            }
             metrics::FOLLOW.connected.set(0.0);
             {
                 let mut contact = self.following.contact();
@@ -196,7 +208,8 @@ impl<R: Rng> Follower<R> {
         F: Future<Output = io::Result<Feed<S>>>,
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
-        let from = self.store.state().position();
+        let from = self.goes_on_from();
+        let wanted = self.wants.as_ref().map_or(0, Wants::version);
         self.beat = None;
         let Feed { server, mut frames } = match timeout(CONNECT_MAX, connect(from)).await {
             Ok(Ok(feed)) => feed,
@@ -206,7 +219,12 @@ impl<R: Rng> Follower<R> {
         let (mut intake, mut entered) = (Intake::new(), false);
         let mut good_at = Instant::now();
         loop {
-            let frame = match timeout(BEAT * BEATS_MISSED_MAX, frames.next()).await {
+            let frame = tokio::select! {
+                biased;
+                () = widened(self.wants.as_ref(), wanted) => return FollowError::Widened,
+                frame = timeout(BEAT * BEATS_MISSED_MAX, frames.next()) => frame,
+            };
+            let frame = match frame {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => return FollowError::Broken(error),
                 Ok(None) => return FollowError::Ended,
@@ -245,6 +263,12 @@ impl<R: Rng> Follower<R> {
                 }
             }
         }
+    }
+
+    /// A copy of some rows is no beginning for one of all.
+    fn goes_on_from(&self) -> Position {
+        let state = self.store.state();
+        if self.wants.is_none() && state.interest().is_some() { Position::default() } else { state.position() }
     }
 
     fn hear(&mut self, beat: Beat, entered: bool) {
@@ -305,7 +329,7 @@ impl<R: Rng> Follower<R> {
         meters.position.set(position.index as f64);
         if everything {
             meters.snapshots.increment(1);
-            tracing::info!(index = position.index, rows, "the whole catalog was taken over");
+            tracing::info!(index = position.index, rows, part = self.wants.is_some(), "the catalog was taken over");
         }
         if let Some(copy) = &self.copy {
             match kept.flatten() {
@@ -317,13 +341,9 @@ impl<R: Rng> Follower<R> {
     }
 }
 
-/// An error with what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text += &format!(": {inner}");
-        source = inner.source();
+async fn widened(wants: Option<&Wants>, from: u64) {
+    match wants {
+        Some(wants) => wants.changed(from).await,
+        None => std::future::pending().await,
     }
-    text
 }

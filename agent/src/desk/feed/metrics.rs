@@ -22,6 +22,10 @@ pub(super) const ENCODED: &str = "feed.encoded";
 pub(super) const ENCODED_BYTES: &str = "feed.encoded.bytes";
 /// Gauge: agents that follow this server.
 pub(super) const FOLLOWERS: &str = "feed.followers";
+/// Gauge: services that this agent's copy holds because they were asked for.
+pub(super) const INTEREST_SERVICES: &str = "feed.interest.services";
+/// Counter: services that left the copy because others were asked for since.
+pub(super) const INTEREST_DROPPED: &str = "feed.interest.dropped";
 /// Gauge: the last log index that this agent's catalog has.
 pub(super) const POSITION: &str = "feed.position";
 /// Counter: bytes that arrived on feeds.
@@ -42,6 +46,12 @@ pub(super) struct SourceMeters {
     pub(super) followers: Gauge,
     pub(super) scans: Counter,
     pub(super) sent_bytes: Counter,
+}
+
+/// Handles to what a copy records that does not hold everything.
+pub(super) struct InterestMeters {
+    pub(super) dropped: Counter,
+    pub(super) services: Gauge,
 }
 
 /// Handles to what a follower records.
@@ -65,6 +75,12 @@ pub(super) static SOURCE: LazyLock<SourceMeters> = LazyLock::new(|| SourceMeters
     followers: metrics::gauge!(FOLLOWERS),
     scans: metrics::counter!(SCANS),
     sent_bytes: metrics::counter!(SENT_BYTES),
+});
+
+/// First used where a copy does not hold everything.
+pub(super) static INTEREST: LazyLock<InterestMeters> = LazyLock::new(|| InterestMeters {
+    dropped: metrics::counter!(INTEREST_DROPPED),
+    services: metrics::gauge!(INTEREST_SERVICES),
 });
 
 /// First used when this agent begins to follow.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use muster_catalog::{Batch, Beat, Index, Position, Reader, Resume, State};
+use muster_catalog::{Batch, Beat, Index, Interest, Position, Reader, Resume, State};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
@@ -182,8 +182,15 @@ impl Source {
 
     /// The frames, ready to be sent, for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
     /// them slowly gets fewer and larger batches.
-    pub(crate) fn subscribe(&self, node: Uuid, at: Position) -> impl Stream<Item = Bytes> + Send + use<> {
-        futures_util::stream::unfold(Line::new(self.clone(), node, at), |mut line| async move {
+    ///
+    /// With an interest it begins with all that is of interest, and what follows is made for this follower alone.
+    pub(crate) fn subscribe(
+        &self,
+        node: Uuid,
+        at: Position,
+        interest: Option<Interest>,
+    ) -> impl Stream<Item = Bytes> + Send + use<> {
+        futures_util::stream::unfold(Line::new(self.clone(), node, at, interest), |mut line| async move {
             let frame = line.next().await?;
             metrics::SOURCE.sent_bytes.increment(frame.len() as u64);
             Some((frame, line))
@@ -424,10 +431,18 @@ struct Line {
     news: watch::Receiver<u64>,
     hurry: Arc<Hurry>,
     queue: VecDeque<Bytes>,
+    narrow: Option<Narrow>,
+}
+
+/// A follower that wants some of the rows.
+struct Narrow {
+    interest: Interest,
+    /// What it was told up to; `None` before the beginning.
+    told: Option<Arc<State>>,
 }
 
 impl Line {
-    fn new(source: Source, node: Uuid, at: Position) -> Self {
+    fn new(source: Source, node: Uuid, at: Position, interest: Option<Interest>) -> Self {
         let (hurry, news) = (Arc::new(Hurry::default()), source.0.news.subscribe());
         source.hurries().followers.insert(node, hurry.clone());
         let beats = {
@@ -438,7 +453,8 @@ impl Line {
         };
         let first = source.beat_frame(); // So that it knows at once with whom it speaks.
         metrics::SOURCE.followers.increment(1.0);
-        Self { source, node, at, beats, news, hurry, queue: [first].into() }
+        let narrow = interest.map(|interest| Narrow { interest, told: None });
+        Self { source, node, at, beats, news, hurry, queue: [first].into(), narrow }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -454,11 +470,12 @@ impl Line {
                 (ring.next(self.at), beat)
             };
             let made = match next {
+                Next::End => return None,
+                _ if self.narrow.is_some() => self.narrowed(beat.is_some()),
                 Next::Batch(made) => Some(made),
                 Next::Scan(base) => self.source.scan(self.at, base).await,
                 Next::Wait if self.at.index < self.hurry.to.load(Ordering::Relaxed) => self.source.ahead(self.at),
                 Next::Wait => None,
-                Next::End => return None,
             };
             if let Some(made) = made {
                 self.at = made.to;
@@ -472,6 +489,35 @@ impl Line {
                 }
             }
         }
+    }
+}
+
+impl Line {
+    /// What this follower is to be told next: everything of interest, then what changed of it. Where that is nothing, its position
+    /// moves with the beats, or when it is in a hurry.
+    fn narrowed(&mut self, beats: bool) -> Option<Made> {
+        let Narrow { interest, told } = self.narrow.as_mut()?;
+        let hurries = self.at.index < self.hurry.to.load(Ordering::Relaxed);
+        let now = match self.source.ring().base.clone() {
+            Some(base) if !hurries => base,
+            _ => self.source.published(),
+        };
+        let changes = match told {
+            Some(told) if told.history() == now.history() && told.last_applied() >= now.last_applied() => return None,
+            Some(told) => now.changes_of(interest, told),
+            None if now.history().is_none() => return None,
+            None if self.at.history == now.history() && self.at.index > now.last_applied() => return None,
+            None if self.at.history.is_some() && self.at.history != now.history() && !(self.source.0.pulse)().caught_up => {
+                return None; // It may be this server that has not heard of the newer history yet.
+            }
+            None => None,
+        };
+        if changes.as_ref().is_some_and(Batch::is_empty) && !beats && !hurries {
+            return None;
+        }
+        let batch = changes.unwrap_or_else(|| now.part(interest));
+        *told = Some(now);
+        Some(self.source.encode(&batch))
     }
 }
 

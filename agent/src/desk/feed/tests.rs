@@ -197,7 +197,7 @@ impl Agent {
             None => (None, None),
         };
         let (reader, bells) = (store.reader(), Bells::new());
-        let (following, follower) = Follower::new(store, bells.clone(), copy, age, SmallRng::seed_from_u64(id as u64));
+        let (following, follower) = Follower::new(store, bells.clone(), copy, age, None, SmallRng::seed_from_u64(id as u64));
         let servers = Arc::new(Mutex::new(servers.iter().cloned().collect::<VecDeque<_>>()));
         let (cuts, firsts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -208,7 +208,7 @@ impl Agent {
                 let feed = server.map(|server| {
                     let (cut, is_cut) = tokio::sync::oneshot::channel();
                     cuts.lock().expect("nobody panics").push(cut);
-                    let frames = watched(server.source.subscribe(Uuid::from_u128(id), at), firsts.clone());
+                    let frames = watched(server.source.subscribe(Uuid::from_u128(id), at, None), firsts.clone());
                     let frames: Frames = frames.map(Ok).take_until(is_cut).boxed();
                     Feed { server: Uuid::nil(), frames }
                 });
@@ -494,7 +494,7 @@ async fn who_reads_slowly_gets_less_and_misses_nothing() {
     let (mut tasks, log) = (JoinSet::new(), Log::new());
     let server = Server::new(&mut tasks);
     server.write(&log, registration(1, Status::Passing));
-    let mut slow = Box::pin(server.source.subscribe(Uuid::from_u128(1), Position::default()));
+    let mut slow = Box::pin(server.source.subscribe(Uuid::from_u128(1), Position::default(), None));
     let quick = Agent::start(&mut tasks, from_ref(&server), None, 2);
     let mut store = Store::new();
     let mut intake = Intake::new();
@@ -534,14 +534,14 @@ async fn a_silent_server_is_left_and_the_age_is_told() {
     let (mut tasks, log) = (JoinSet::new(), Log::new());
     let server = Server::new(&mut tasks);
     server.write(&log, registration(1, Status::Passing));
-    let (following, follower) = Follower::new(Store::new(), Bells::new(), None, None, SmallRng::seed_from_u64(1));
+    let (following, follower) = Follower::new(Store::new(), Bells::new(), None, None, None, SmallRng::seed_from_u64(1));
     assert_eq!(following.age(), Age { known_leader: false, last_contact: None });
     let connects = Arc::new(Mutex::new(0));
     let connect = {
         let (server, connects) = (server.clone(), connects.clone());
         move |at| {
             let first = std::mem::replace(&mut *connects.lock().expect("nobody panics"), 1) == 0;
-            let frames = server.source.subscribe(Uuid::from_u128(1), at).map(Ok);
+            let frames = server.source.subscribe(Uuid::from_u128(1), at, None).map(Ok);
             let frames: Frames = if first {
                 frames.take(2).chain(futures_util::stream::pending()).boxed()
             } else {

@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use uuid::Uuid;
 
 use super::json;
-use crate::desk::Travel;
+use crate::desk::{Question, Travel};
 
 /// Answers shorter than this are not compressed: it would cost more than it saves.
 pub(super) const GZIP_BYTES_MIN: usize = 1400;
@@ -171,7 +171,15 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Asks for all services, answered ready-made.
 pub(super) struct AllServices(pub(super) Arc<Answers>);
 
-impl Travel for AllServices {}
+impl Travel for AllServices {
+    fn question(&self) -> Question {
+        Services::default().question()
+    }
+
+    fn read(&self, bytes: &[u8]) -> Option<Self::Answer> {
+        Some(Arc::new(Rendered::new(render_services(&Services::default().read(bytes)?))))
+    }
+}
 
 impl Ask for AllServices {
     type Answer = Arc<Rendered>;

@@ -16,12 +16,12 @@ use super::answers::{AllServices, render_services};
 use super::call::{Answer, Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::fields::{NodeView, ServiceNodeView};
-use super::filter::{Filter, Rows};
+use super::filter::{self, Filter};
 use super::health::{mesh, service_name};
 use super::json;
 use super::options::{Family, ReadOptions, node_meta, read, tags};
 use super::reply::Reply;
-use crate::desk::Travel;
+use crate::desk::{Question, Rows, Travel};
 
 mod deregister;
 mod register;
@@ -52,7 +52,7 @@ fn nodes(door: Arc<Door>, call: Call) -> Answering {
     read(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         options.must_be_here()?;
-        let filter = Filter::read(call.query.get("filter"), Rows::Nodes)?;
+        let filter = Filter::read(call.query.get("filter"), filter::Rows::Nodes)?;
         let ask = Nodes { node_meta: node_meta(&call.query) };
         let render = move |door: &Door, nodes: Vec<Arc<Row<Node>>>| {
             let datacenter = door.datacenter();
@@ -74,7 +74,7 @@ fn services(door: Arc<Door>, call: Call) -> Answering {
     read(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         options.must_be_here()?;
-        let filter = Filter::read(call.query.get("filter"), Rows::ServiceNodes)?;
+        let filter = Filter::read(call.query.get("filter"), filter::Rows::ServiceNodes)?;
         let ask = ServicesWith { node_meta: node_meta(&call.query), filter, datacenter: SmolStr::new(door.datacenter()) };
         Ok((options, ask, |_: &Door, services: Vec<ServiceTags>| Reply::json(render_services(&services))))
     })
@@ -87,7 +87,17 @@ struct ServicesWith {
     datacenter: SmolStr,
 }
 
-impl Travel for ServicesWith {}
+impl Travel for ServicesWith {
+    /// A filter does not travel: all rows come here.
+    fn question(&self) -> Question {
+        Rows::default().question()
+    }
+
+    fn read(&self, bytes: &[u8]) -> Option<Self::Answer> {
+        let state = Rows::state(&Rows::default().read(bytes)?)?;
+        Some(self.look(&state))
+    }
+}
 
 impl Ask for ServicesWith {
     type Answer = Vec<ServiceTags>;
@@ -121,7 +131,7 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         let name = service_name(call)?;
         options.must_be_here()?;
-        let filter = Filter::read(call.query.get("filter"), Rows::ServiceNodes)?;
+        let filter = Filter::read(call.query.get("filter"), filter::Rows::ServiceNodes)?;
         let ask = CatalogService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
         let render = move |door: &Door, instances: Vec<Arc<Instance>>| {
             let datacenter = door.datacenter();
@@ -164,7 +174,7 @@ fn one_node(door: Arc<Door>, call: Call, render: fn(&OneNode, Option<&Filter>, &
             return Err(HttpError::BadRequest("Missing node name".into()));
         }
         options.must_be_here()?;
-        let filter = Filter::read(call.query.get("filter"), Rows::Services)?;
+        let filter = Filter::read(call.query.get("filter"), filter::Rows::Services)?;
         let ask = NodeServices { node: call.rest.clone() };
         Ok((options, ask, move |door: &Door, answer: OneNode| render(&answer, filter.as_ref(), door.datacenter())))
     })

@@ -324,6 +324,8 @@ pub(super) struct MemberView<'a> {
     pub(super) tags: &'a Meta,
     /// 1 alive, 2 leaving, 3 left, 4 failed.
     pub(super) status: u8,
+    /// Of one that is suspected, failed or left: why, and by whose word. An extra key, which Consul has not.
+    pub(super) cause: &'a str,
 }
 
 impl Fields for MemberView<'_> {
@@ -339,5 +341,6 @@ impl Fields for MemberView<'_> {
         to.field("DelegateMin", Value::Count(2), Shown::Always);
         to.field("DelegateMax", Value::Count(5), Shown::Always);
         to.field("DelegateCur", Value::Count(4), Shown::Always);
+        to.field("Cause", Value::Text(self.cause), Shown::Filled);
     }
 }

@@ -16,7 +16,7 @@ use super::filter::{Filter, Rows, parse_bool};
 use super::json;
 use super::options::{Family, ReadOptions, node_meta, read, tags};
 use super::reply::Reply;
-use crate::desk::Travel;
+use crate::desk::{Question, Travel};
 
 const fn get(path: &'static str, handler: &'static [(Method, Handler)]) -> Route {
     Route { path, methods: handler, namespaced: true }
@@ -114,7 +114,15 @@ fn state(door: Arc<Door>, call: Call) -> Answering {
 /// The checks of a status that no check can have; its index is that of all checks.
 struct NoChecks;
 
-impl Travel for NoChecks {}
+impl Travel for NoChecks {
+    fn question(&self) -> Question {
+        StateChecks { state: Some(Health::Critical), node_meta: Vec::new() }.question()
+    }
+
+    fn read(&self, _: &[u8]) -> Option<Self::Answer> {
+        Some(Vec::new())
+    }
+}
 
 impl Ask for NoChecks {
     type Answer = Vec<Arc<Row<Check>>>;

@@ -20,7 +20,12 @@ const fn route(path: &'static str, methods: &'static [(Method, Handler)]) -> Rou
     Route { path, methods, namespaced: false }
 }
 
+mod autopilot;
+
 pub(super) const ROUTES: &[Route] = &[
+    route("/v1/operator/autopilot/configuration", autopilot::CONFIGURATION),
+    route("/v1/operator/autopilot/health", autopilot::HEALTH),
+    route("/v1/operator/autopilot/state", autopilot::STATE),
     route("/v1/operator/raft/configuration", &[(Method::GET, Handler::Soon(servers))]),
     route("/v1/operator/raft/peer", &[(Method::DELETE, Handler::Soon(remove_server))]),
     route(

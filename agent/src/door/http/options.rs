@@ -6,8 +6,8 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use muster_catalog::{Index, MetaFilter};
 use rand::RngExt;
 use smol_str::SmolStr;
@@ -19,6 +19,9 @@ use super::query::Query;
 use super::reply::{Meta, Reply};
 use crate::config::duration;
 use crate::desk::{Consistency, Seen, Travel, Wait, Who};
+
+/// Ours: the answer is what was known so many milliseconds ago, when somebody could last be asked. Not sent with others.
+const STALE: HeaderName = HeaderName::from_static("x-muster-stale-ms");
 
 /// How a read is to be answered.
 #[derive(Debug, Clone)]
@@ -118,7 +121,10 @@ impl ReadOptions {
 
     /// The answer with what these options add to it.
     fn finish(&self, reply: Reply, meta: Meta) -> Reply {
-        let reply = reply.with_meta(meta);
+        let mut reply = reply.with_meta(meta);
+        if !meta.known_leader {
+            reply = reply.with_header(STALE, HeaderValue::from(meta.last_contact_ms));
+        }
         match self.family {
             Family::Catalog => {
                 reply.with_consistency(self.effective()).with_age(self.cached.then_some(meta.last_contact_ms / 1000))

@@ -64,6 +64,8 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         hold: Duration::from_secs(10),
         default_reads_fail: false,
         max_stale: Duration::MAX,
+        wants: None,
+        autopilot: muster_catalog::Autopilot::default(),
         server_address: ([127, 0, 0, 1], 8300).into(),
         stop: stopping,
         errands,

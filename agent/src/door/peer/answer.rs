@@ -97,6 +97,9 @@ async fn take(connection: &Connection, request: Request<Incoming>) -> Result<Ans
     let Some(caller) = connection.caller.get().copied() else {
         return Err(Refusal::new(Code::NoHello, "the first call on a connection is the hello"));
     };
+    if connection.door.identity.cluster().is_none() {
+        return Err(Refusal::new(Code::Cluster, "this node takes no part in its cluster any more"));
+    }
     if method.is_raft() && caller.part != Part::Server {
         return Err(Refusal::new(Code::Method, format!("{} is for servers", method.path())));
     }

@@ -15,8 +15,6 @@ use super::answer::{self, Connection};
 use super::door::Door;
 use crate::rpc::{Stream, metrics};
 
-/// Time until the hello: who connects has something to say.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for answers under way when a connection is to end.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
 /// Calls at once on one connection: what a caller may have unanswered (`rpc/pool.rs`).
@@ -42,7 +40,7 @@ pub(super) async fn run(
     place: OwnedSemaphorePermit,
     stranger: OwnedSemaphorePermit,
 ) {
-    let closing = door.shared.closing.clone();
+    let (closing, hello_timeout) = (door.shared.closing.clone(), door.limits.handshake_timeout);
     let connection = Arc::new(Connection {
         door,
         from,
@@ -71,7 +69,7 @@ pub(super) async fn run(
     let mut served = Box::pin(served);
     let no_hello = async {
         tokio::select! {
-            () = sleep(HELLO_TIMEOUT) => {}
+            () = sleep(hello_timeout) => {}
             () = connection.greeted.notified() => std::future::pending().await,
         }
     };
@@ -103,5 +101,6 @@ pub(super) async fn run(
             tracing::debug!(%from, error = ?ended.err(), "a connection ended that was not one of a peer");
         }
     }
+    connection.door.gone(from.ip());
     drop(place);
 }

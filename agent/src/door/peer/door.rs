@@ -1,7 +1,9 @@
 //! What the connections of peers share: who we are, what answers them, and how many they are.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,23 @@ use crate::rpc::{Identity, Told};
 const CONNECTIONS_MAX: usize = 16 << 10;
 /// Connections at once that have not said hello: strangers must not take the places of peers.
 const STRANGERS_MAX: usize = 256;
+
+/// What an operator may bound (`limits.rpc_*`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Time until the hello: who connects has something to say.
+    pub(crate) handshake_timeout: Duration,
+    /// Connections from one address; `usize::MAX` is no limit.
+    pub(crate) connections_per_client_max: usize,
+}
+
+impl Default for Limits {
+    /// Consul's.
+    fn default() -> Self {
+        Self { handshake_timeout: Duration::from_secs(5), connections_per_client_max: 100 }
+    }
+}
+
 /// What calls are answered with. Clones are the same door.
 #[derive(Clone)]
 pub(crate) struct Door {
@@ -23,6 +42,7 @@ pub(crate) struct Door {
     /// `None` on clients: they have no log.
     pub(super) raft: Option<Raft>,
     pub(super) rooms: Arc<dyn Rooms>,
+    pub(super) limits: Limits,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -33,22 +53,47 @@ pub(super) struct Shared {
     pub(super) told: Told,
     /// How many connections of each node stand.
     pub(super) open: Mutex<BTreeMap<Uuid, usize>>,
+    /// How many come from each address.
+    pub(super) from: Mutex<BTreeMap<IpAddr, usize>>,
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
 
 impl Door {
     /// A door of this agent's.
-    pub(crate) fn new(identity: Identity, raft: Option<Raft>, rooms: Arc<dyn Rooms>) -> Self {
+    pub(crate) fn new(identity: Identity, raft: Option<Raft>, rooms: Arc<dyn Rooms>, limits: Limits) -> Self {
         let shared = Shared {
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             told: Told::default(),
             open: Mutex::default(),
+            from: Mutex::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Self { identity, raft, rooms, shared: Arc::new(shared) }
+        Self { identity, raft, rooms, limits, shared: Arc::new(shared) }
+    }
+
+    /// Whether one more connection may come from there; it is counted until [`Door::gone`].
+    pub(super) fn admits(&self, from: IpAddr) -> bool {
+        let mut all = self.shared.from.lock().expect("no holder panics: a map of numbers");
+        let count = all.entry(from.to_canonical()).or_default();
+        let admitted = *count < self.limits.connections_per_client_max;
+        *count += usize::from(admitted);
+        admitted
+    }
+
+    /// A connection from there has ended.
+    pub(super) fn gone(&self, from: IpAddr) {
+        let mut all = self.shared.from.lock().expect("no holder panics: a map of numbers");
+        let from = from.to_canonical();
+        let left = all.get_mut(&from).map(|count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == Some(0) {
+            all.remove(&from);
+        }
     }
 
     /// One more connection of this node stands.

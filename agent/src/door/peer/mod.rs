@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::rpc::{Method, Part, Refusal};
 
-pub(crate) use door::Door;
+pub(crate) use door::{Door, Limits};
 pub(crate) use rooms::DeskRooms;
 pub(crate) use serve::serve;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use muster_catalog::Position;
 use tokio::sync::mpsc;
 
 use super::{Answer, Call, Rooms};
 use crate::desk::Desk;
+use crate::desk::feed::FeedRequest;
 use crate::raft::decode_read_index;
 use crate::rpc::{Code, Method, Refusal};
 
@@ -61,8 +61,8 @@ async fn read_index(desk: &Desk, call: &Call) -> Result<Bytes, Refusal> {
 #[allow(clippy::disallowed_methods)] // A feed is a task of its own; it ends with its reader or its source.
 fn feed(desk: &Desk, call: &Call) -> Result<mpsc::Receiver<Bytes>, Refusal> {
     let Some(source) = desk.quorum().source() else { return Err(no_server()) };
-    let at: Position = rmp_serde::from_slice(&call.body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
-    let mut frames = Box::pin(source.subscribe(call.caller.node, at));
+    let request: FeedRequest = rmp_serde::from_slice(&call.body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
+    let mut frames = Box::pin(source.subscribe(call.caller.node, request.at(), request.interest));
     let (pieces, reader) = mpsc::channel(PIECES_MAX);
     tokio::spawn(async move {
         loop {

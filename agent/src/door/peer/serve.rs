@@ -38,8 +38,9 @@ async fn listen(door: Door, listener: TcpListener) {
                 if std::mem::take(&mut troubled) {
                     tracing::info!("connections of peers are accepted again");
                 }
-                // no place for one more stranger: it is closed without a word
-                if let Ok(stranger) = shared.strangers.clone().try_acquire_owned() {
+                // no place for one more stranger, or from there: it is closed without a word
+                let stranger = shared.strangers.clone().try_acquire_owned().ok().filter(|_| door.admits(from.ip()));
+                if let Some(stranger) = stranger {
                     shared.tasks.spawn(super::connection::run(door.clone(), stream, from, place, stranger));
                 } else {
                     metrics::METERS.refused.increment(1);

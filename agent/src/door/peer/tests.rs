@@ -86,10 +86,14 @@ struct House {
 
 /// Node 1 behind its door.
 async fn house() -> House {
+    house_with(Limits { connections_per_client_max: usize::MAX, ..Limits::default() }).await
+}
+
+async fn house_with(limits: Limits) -> House {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let echo = Arc::new(Echo::default());
-    let door = Door::new(identity(1), None, echo.clone());
+    let door = Door::new(identity(1), None, echo.clone(), limits);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let served = tokio::spawn(serve(door.clone(), listener, async {
         stopped.await.ok();
@@ -208,7 +212,7 @@ async fn a_server_that_came_later_is_found_and_one_that_restarted_is_dialled_aga
             socket.bind(address).unwrap();
             socket.listen(16).unwrap()
         };
-        let door = Door::new(identity(1), None, Arc::new(Echo::default()));
+        let door = Door::new(identity(1), None, Arc::new(Echo::default()), Limits::default());
         let served = tokio::spawn(serve(door, listener, async {
             stopped.await.ok();
         }));
@@ -235,6 +239,24 @@ async fn bodies_beyond_their_bound_are_refused() {
     // raft's methods are for servers
     let refused = pool.call(Uuid::from_u128(1), Method::Append, "x", PATIENCE).await.unwrap_err();
     assert!(matches!(&refused, CallError::Refused { refusal, .. } if refusal.code == Code::Method), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_so_many_connections_and_strangers_so_much_time() {
+    let house = house_with(Limits { handshake_timeout: Duration::from_millis(300), connections_per_client_max: 2 }).await;
+    let pool = pool(identity(2), house.address);
+    assert_eq!(ask(&pool, "x").await.unwrap(), "x");
+    let begun = Instant::now();
+    let mut silent = TcpStream::connect(house.address).await.unwrap();
+    let mut beyond = TcpStream::connect(house.address).await.unwrap();
+    assert!(is_closed(&mut beyond).await);
+    assert!(begun.elapsed() < Duration::from_millis(300));
+    assert!(is_closed(&mut silent).await);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    // Its place is free again, and the one that talks was never touched.
+    eventually("the place is free", || house.door.shared.from.lock().unwrap().values().sum::<usize>() == 1).await;
+    assert_eq!(ask(&pool, "y").await.unwrap(), "y");
+    pool.call(Uuid::from_u128(1), Method::Ping, Bytes::new(), PATIENCE).await.unwrap();
 }
 
 /// Whether the other side has closed the connection.

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::desk::forward::{self, ForwardError, Forwarder};
-use crate::door::peer::{self, Answer, Call, Door, Rooms};
+use crate::door::peer::{self, Answer, Call, Door, Limits, Rooms};
 use crate::raft::types::RaftId;
 use crate::rpc::{AddressBook, Code, Identity, Method, Part, Pool, Refusal};
 
@@ -81,7 +81,7 @@ impl Member {
         socket.listen(64).unwrap();
         socket.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(socket.into()).unwrap();
-        let door = Door::new(identity, Some(raft.clone()), Arc::new(Writes(raft.clone())));
+        let door = Door::new(identity, Some(raft.clone()), Arc::new(Writes(raft.clone())), Limits::default());
         doors.spawn(peer::serve(door, listener, std::future::pending()));
         drop(inside);
         Self { raft, reader, pool, node, doors: Some(doors) }

@@ -68,7 +68,7 @@ struct Trail {
 }
 
 /// Over the wire, in frames.
-fn sent(batch: &Batch) -> Batch {
+pub(super) fn sent(batch: &Batch) -> Batch {
     let mut intake = Intake::new();
     let mut arrived = Vec::new();
     for frame in batch.frames() {

@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 
 use super::model::Model;
 use super::world::{IDS, KEYS, NODES, PREFIXES, SERVICES};
+use crate::interest::Part;
 use crate::name::{NodeName, ServiceId, ServiceName};
 use crate::query::{
     Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes, ServiceChecks, Services,
@@ -103,6 +104,21 @@ impl Question {
             Self::StateChecks(ask) => ask.topics().into_vec(),
             Self::KeyOne(ask) => ask.topics().into_vec(),
             Self::KeysUnder(ask) => ask.topics().into_vec(),
+        }
+    }
+
+    pub(super) fn part(&self) -> Part {
+        match self {
+            Self::Nodes(ask) => ask.part(),
+            Self::Services(ask) => ask.part(),
+            Self::CatalogService(ask) => ask.part(),
+            Self::HealthService(ask) => ask.part(),
+            Self::NodeServices(ask) => ask.part(),
+            Self::NodeChecks(ask) => ask.part(),
+            Self::ServiceChecks(ask) => ask.part(),
+            Self::StateChecks(ask) => ask.part(),
+            Self::KeyOne(ask) => ask.part(),
+            Self::KeysUnder(ask) => ask.part(),
         }
     }
 

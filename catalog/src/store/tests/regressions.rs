@@ -413,3 +413,22 @@ fn a_window_holds_256_numbers_and_moves_with_what_is_answered() {
     assert_eq!(send(&mut desk, 2, 0), Outcome::Refused(Refusal::UnknownRun));
     assert_eq!(desk.send(Command::OpenRun).outcome, Outcome::Refused(Refusal::UnknownRun));
 }
+
+#[test]
+fn autopilot_is_set_on_condition_and_survives_a_snapshot() {
+    let mut state = State::default();
+    let set = |quorum, cas| crate::autopilot::SetAutopilot {
+        settings: crate::autopilot::Autopilot { min_quorum: quorum, ..Default::default() },
+        cas,
+    };
+    assert!(!state.set_autopilot(set(1, Some(3)), 4));
+    assert_eq!(state.autopilot(), None);
+    assert!(state.set_autopilot(set(1, Some(0)), 4) && state.set_autopilot(set(2, None), 5));
+    assert!(!state.set_autopilot(set(3, Some(4)), 6) && state.set_autopilot(set(3, Some(5)), 7));
+    let mut bytes = Vec::new();
+    state.write_to(&mut bytes).expect("memory takes all");
+    let read = State::read_from(&*bytes).expect("it was just written");
+    let row = read.autopilot().expect("it was set");
+    assert_eq!((row.settings.min_quorum, row.create_index, row.modify_index), (3, 4, 7));
+    assert_eq!(crate::query::Ask::index(&crate::query::AutopilotSet {}, &read), 7);
+}

@@ -33,7 +33,7 @@ impl Core {
         self.book.living() ^ digest_of(self.me, State::Alive, (0, 0))
     }
 
-    pub(super) fn hear_digest(&mut self, from: Identity, digest: u64, now: Instant) {
+    pub(in crate::core) fn hear_digest(&mut self, from: Identity, digest: u64, now: Instant) {
         let (same, inside) = (digest == self.living_digest(), self.is_inside());
         let digests = &mut self.detect.digests;
         if same {

@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::super::{Core, Dial, Due, Heard};
 use super::suspicion::ACCUSERS_MIN;
-use crate::accusation::Accusation;
+use crate::accusation::{Accusation, Charge};
 use crate::identity::Identity;
+use crate::member::State;
 use crate::message::{Held, Response};
 
 /// How many members are asked.
@@ -57,8 +58,13 @@ impl Core {
         }
         let answered = match heard {
             Heard::Response(Response::Held(held)) => {
-                if let Some(Held { incarnation, alive: true }) = held {
+                if let Some(Held { incarnation, alive: true, .. }) = held {
                     self.hear_alive(of, *incarnation, now);
+                }
+                if let Some(Held { incarnation, charge: Some(charge), .. }) = held
+                    && charge.by == asked.node
+                {
+                    self.take_accused(of.node, of.epoch, *incarnation, charge, now);
                 }
                 true
             }
@@ -117,15 +123,20 @@ impl Core {
         if of.node == self.me.node {
             return self.asked_ping(None, now);
         }
+        if verify && self.living(of).is_some() {
+            self.look_privately(of, None, now);
+        }
         let Some(entry) = self.book.get(of.node) else { return Response::Held(None) };
         let (identity, incarnation, alive) = (entry.identity, entry.incarnation, entry.is_alive());
         if identity != of {
             let later = alive && foca::Identity::win_addr_conflict(&identity, &of);
             return if later { Response::Pong { identity, incarnation } } else { Response::Held(None) };
         }
-        if verify && alive {
-            self.look_privately(identity, None, now);
-        }
-        Response::Held(Some(Held { incarnation, alive }))
+        let (me, health) = (self.me.node, self.detect.health.score());
+        let said = entry.accused.iter().find(|accusation| accusation.by == me);
+        // Who has buried it holds it silent as well, whoever said so first.
+        let buried = entry.accused.first().filter(|_| entry.state == State::Failed);
+        let charge = said.map(|own| own.charge(now)).or(buried.map(|first| Charge { by: me, health, ..first.charge(now) }));
+        Response::Held(Some(Held { incarnation, alive, charge }))
     }
 }

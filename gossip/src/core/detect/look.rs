@@ -58,15 +58,32 @@ impl Core {
         }
     }
 
-    /// A member that lives as this agent sees it is held dead by another. If it lives, it hears that, and begins another life.
-    pub(in crate::core) fn told_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) {
-        self.begin_look(identity, now);
-        let me = self.me.node;
-        let Some(look) = self.detect.looks.get_mut(&identity.node) else { return };
-        if look.told.is_none() {
-            look.told = Some(by.unwrap_or(me));
+    /// A member that lives as this agent sees it is dead in another's table. If it lives, it hears that, and begins another life.
+    pub(in crate::core) fn held_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) {
+        if self.told_dead(identity, by, now) {
             self.effects.dials.push(Dial::Summon(identity, by));
         }
+    }
+
+    /// A packet tells of a death that nothing speaks for here. If the member lives, that is all.
+    pub(in crate::core) fn doubt_death(&mut self, identity: Identity, by: Uuid, now: Instant) {
+        if self.told_dead(identity, Some(by), now) {
+            self.dial_ping(identity);
+        }
+    }
+
+    /// False: that is looked at already.
+    fn told_dead(&mut self, identity: Identity, by: Option<Uuid>, now: Instant) -> bool {
+        self.begin_look(identity, now);
+        let (by, until) = (by.unwrap_or(self.me.node), now + self.interval());
+        let look = self.detect.looks.get_mut(&identity.node).filter(|look| look.identity == identity && look.told.is_none());
+        let Some(look) = look else { return false };
+        look.told = Some(by);
+        if look.accused {
+            // It has failed before: what is told now is worth another interval.
+            (look.accused, look.until) = (false, until);
+        }
+        true
     }
 
     /// False: there is one, or there can be none.
@@ -160,11 +177,10 @@ impl Core {
     /// One that is told dead was asked itself.
     pub(in crate::core) fn heard_summoned(&mut self, identity: Identity, heard: &Heard, now: Instant) {
         match heard {
-            Heard::Response(Response::Iam(iam)) if iam.identity.node == identity.node => {
-                if !iam.quiet && iam.cluster == self.cluster {
-                    self.look_answered(identity.node);
-                }
-            }
+            // It takes no part, or not in this cluster.
+            Heard::Response(Response::Iam(iam))
+                if iam.identity.node == identity.node && (iam.quiet || iam.cluster != self.cluster) => {}
+            Heard::Response(Response::Iam(iam)) if iam.identity.node == identity.node => self.look_answered(identity.node),
             Heard::Response(Response::Iam(_)) | Heard::Refused => self.look_refused(identity, now),
             _ => {}
         }

@@ -13,7 +13,7 @@ use super::super::json;
 use super::super::reply::Reply;
 use super::{TheDoor, filter, obey, soon};
 use crate::config::JoinAddress;
-use crate::desk::{ClusterError, ClusterOrder, DeskError, Member, Order, Unmet};
+use crate::desk::{ClusterError, ClusterOrder, DeskError, Member, Order, Standing, Unmet};
 
 /// Which of the two pools of members is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +47,14 @@ fn across(door: &Door, member: Member) -> Member {
 /// A member as clients see it.
 fn view<T>(member: &Member, look: impl FnOnce(&MemberView<'_>) -> T) -> T {
     let address = member.address.ip().to_string();
+    let well = member.standing == Standing::Alive && !member.suspect;
     look(&MemberView {
         name: &member.name,
         address: &address,
         port: member.address.port(),
         tags: &member.tags,
         status: member.standing.number(),
+        cause: if well { "" } else { &member.why },
     })
 }
 

@@ -96,6 +96,8 @@ impl House {
             hold: Duration::from_secs(5),
             default_reads_fail: false,
             max_stale: Duration::MAX,
+            wants: None,
+            autopilot: muster_catalog::Autopilot::default(),
             server_address: ([127, 0, 0, 1], 8300).into(),
             stop: stopping,
             errands,

@@ -1,0 +1,60 @@
+//! What DNS asks the desk: how old its rows are, and rows that are newer or not in this agent's copy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_catalog::{Part, State};
+use muster_dns::{Age, Beyond, Errand};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::desk::{Desk, DeskError, Who};
+
+/// Errands that wait to be looked at: a moment's worth, for each is begun at once.
+const ERRANDS_MAX: usize = 64;
+
+/// What DNS is given to ask with, and where what it asks arrives.
+pub(crate) fn beyond(desk: &Desk) -> (Beyond, mpsc::Receiver<Errand>) {
+    let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
+    let desk = desk.clone();
+    let age = move || {
+        let (known_leader, last_contact) = desk.age();
+        Age { known_leader, last_contact }
+    };
+    (Beyond { age: Arc::new(age), errands }, inlet)
+}
+
+/// Runs DNS' errands until the agent stops. DNS bounds how many there are at once.
+pub(crate) async fn run(desk: Desk, mut inlet: mpsc::Receiver<Errand>) {
+    let mut running = JoinSet::new();
+    let mut stop = std::pin::pin!(desk.stopping());
+    loop {
+        let errand = tokio::select! {
+            () = &mut stop => return,
+            errand = inlet.recv() => match errand {
+                Some(errand) => errand,
+                None => return,
+            },
+        };
+        while running.try_join_next().is_some() {}
+        running.spawn(fetch(desk.clone(), errand));
+    }
+}
+
+/// An errand that cannot be done is dropped, which says so.
+async fn fetch(desk: Desk, Errand { parts, fresh, mut answer }: Errand) {
+    tokio::select! {
+        fetched = rows(&desk, parts, fresh) => if let Ok(state) = fetched {
+            let _ = answer.send(state); // Who asked may have given up.
+        },
+        () = answer.closed() => {}
+    }
+}
+
+async fn rows(desk: &Desk, parts: BTreeSet<Part>, fresh: bool) -> Result<Arc<State>, DeskError> {
+    if parts.is_empty() {
+        desk.caught_up().await?;
+        return Ok(desk.reader().load().clone());
+    }
+    desk.rows(&Who::outside("dns", None), &parts, fresh).await
+}

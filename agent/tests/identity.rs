@@ -1,0 +1,391 @@
+//! Who an agent is: clones, namesakes, strangers and re-imaged hosts, as whole agents at addresses of their own.
+#![allow(clippy::disallowed_methods, clippy::print_stdout)] // tests read the clock and say what they saw
+#![allow(clippy::unwrap_used)] // the helpers of a test may fail as its tests do
+
+mod support;
+mod whole;
+
+use serde_json::{Value, json};
+use support::muster;
+use whole::{Agent, KEY, Net, copy};
+
+/// A server that is a cluster of its own.
+const LONE: [&str; 2] = ["-server", "-bootstrap-expect=1"];
+
+fn register(agent: &mut Agent, service: &str) {
+    agent.done("/v1/agent/service/register", json!({ "Name": service, "Port": 80 }).to_string());
+}
+
+fn rows(agent: &Agent, path: &str) -> Vec<Value> {
+    let answer = agent.get(path);
+    if answer.status == 200 { answer.json().as_array().cloned().unwrap_or_default() } else { Vec::new() }
+}
+
+fn node_id(agent: &Agent) -> String {
+    std::fs::read_to_string(agent.data().join("node-id")).unwrap().trim().to_owned()
+}
+
+fn cluster_id(agent: &Agent) -> String {
+    std::fs::read_to_string(agent.data().join("cluster-id")).unwrap().trim().to_owned()
+}
+
+/// The id that the catalog has for a node of that name.
+fn id_in_catalog(agent: &Agent, name: &str) -> Option<String> {
+    let all = rows(agent, "/v1/catalog/nodes");
+    all.iter().find(|row| row["Node"] == name).map(|row| row["ID"].as_str().unwrap().to_owned())
+}
+
+fn joins(agent: &Agent, ip: &str) -> (bool, String) {
+    let out = muster().args(["join", &format!("-http-addr={}", agent.http()), ip]).output().unwrap();
+    (out.status.success(), format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)))
+}
+
+#[test]
+fn two_clusters_pointed_at_each_other_never_merge() {
+    let net = Net::new();
+    let mut clusters: Vec<Vec<Agent>> = [(1, 2), (3, 4)]
+        .map(|(server, client)| {
+            let mut server = net.agent(&format!("server-{server}"), server, &LONE);
+            server.start_up();
+            let mut client = net.agent(&format!("client-{client}"), client, &[&format!("-retry-join={}", server.ip)]);
+            client.start_up();
+            register(&mut client, &format!("of-{}", server.name));
+            vec![server, client]
+        })
+        .into();
+    let ids: Vec<String> = clusters.iter().map(|cluster| cluster_id(&cluster[0])).collect();
+    assert_ne!(ids[0], ids[1]);
+    // every agent is told of the other cluster's server, by its configuration and by its operator
+    for (this, other) in [(0, 1), (1, 0)] {
+        let there = clusters[other][0].ip.clone();
+        for agent in &mut clusters[this] {
+            agent.kill();
+            agent.told(&[&format!("-retry-join={there}")]);
+            agent.start_up();
+            let (joined, text) = joins(agent, &there);
+            assert!(!joined && text.contains("clusters never merge"), "{text}");
+            assert!(text.contains(&ids[0]) && text.contains(&ids[1]) && text.contains("--forget-cluster"), "{text}");
+        }
+        clusters[other][0].eventually("it says whom it did not let in", |server| {
+            server.said("an agent was not let in").iter().any(|line| line.contains(&ids[0]) && line.contains(&ids[1]))
+        });
+    }
+    for (number, cluster) in clusters.iter_mut().enumerate() {
+        let names = [cluster[1].name.clone(), cluster[0].name.clone()];
+        for agent in cluster.iter_mut() {
+            agent.eventually("both are there", |agent| agent.alive() == names);
+            assert_eq!(agent.members().len(), 2, "{:?}", agent.members());
+            assert_eq!(cluster_id(agent), ids[number]);
+            agent.eventually("the own service is found", |agent| {
+                agent.addresses(&format!("of-server-{}.service.consul", 2 * number + 1)) == 1
+            });
+            assert_eq!(agent.addresses(&format!("of-server-{}.service.consul", 3 - 2 * number)), 0);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_is_imaged_anew_takes_its_place_without_an_operator() {
+    let net = Net::new();
+    let mut server = net.agent("server", 1, &LONE);
+    server.start_up();
+    let join = format!("-retry-join={}", server.ip);
+    let mut witness = net.agent("witness", 2, &[&join]);
+    witness.start_up();
+    let mut web = net.agent("web", 3, &[&join]);
+    web.start_up();
+    register(&mut web, "old");
+    server.eventually("it is found", |server| server.addresses("old.service.consul") == 1);
+    let mut old = node_id(&web);
+    // three times: at its address, at its address after it was declared dead, at another address
+    for (time, host) in [(0, 3), (1, 3), (2, 4)] {
+        web.kill();
+        if time == 1 {
+            server.eventually("it has failed", |server| server.members()["web"].0 == 4);
+        }
+        if host == 3 {
+            std::fs::remove_dir_all(web.data()).unwrap();
+        }
+        web = net.agent("web", host, &[&join]);
+        web.start_up();
+        let new = node_id(&web);
+        assert_ne!(new, old);
+        for agent in [&mut server, &mut witness] {
+            agent.eventually("the new one is a member", |agent| agent.members()["web"] == (1, net.ip(host)));
+            agent.eventually("the new one is the node", |agent| id_in_catalog(agent, "web").as_deref() == Some(&new));
+            agent.eventually("the old one's services are gone", |agent| rows(agent, "/v1/catalog/service/old").is_empty());
+        }
+        register(&mut web, "old");
+        server.eventually("it is found", |server| server.addresses("old.service.consul") == 1);
+        old = new;
+    }
+}
+
+#[test]
+fn a_copied_data_directory_is_refused_and_the_first_is_unharmed() {
+    let net = Net::new();
+    let mut server = net.agent("server", 1, &LONE);
+    server.start_up();
+    let join = format!("-retry-join={}", server.ip);
+    let mut first = net.agent("web", 2, &[&join]);
+    first.start_up();
+    register(&mut first, "of-first");
+    let mut clone = net.agent("web", 3, &[&join]);
+    copy(&first.data(), &clone.data());
+    clone.start();
+    let id = node_id(&first);
+    let told = format!("node id {id} is held by the living agent at {}:8301", first.ip);
+    clone.eventually("it is told why, and what to do", |clone| {
+        clone.said(&told).iter().any(|line| line.contains("remove its node id") && line.contains("--replace"))
+    });
+    server.eventually("the server says whom it did not let in", |server| {
+        server.said("an agent was not let in").iter().any(|line| line.contains(&told))
+    });
+    assert!(clone.runs(), "nobody exits by itself");
+    assert_eq!(server.members()["web"], (1, first.ip.clone()));
+    register(&mut first, "later");
+    assert_eq!(server.addresses("of-first.service.consul"), 1);
+    server.eventually("the first goes on", |server| server.addresses("later.service.consul") == 1);
+    assert!(first.said("quiet").is_empty() && first.said("another life").is_empty(), "{}", first.log());
+    // what the clone is told to run is nobody's: it is no member
+    clone.put("/v1/agent/service/register", json!({ "Name": "of-clone" }).to_string());
+    assert_eq!(server.addresses("of-clone.service.consul"), 0);
+    // the way out that needs nobody's word: a node id and a name of its own
+    clone.kill();
+    std::fs::remove_file(clone.data().join("node-id")).unwrap();
+    clone = net.agent("web-2", 3, &[&join]);
+    clone.start_up();
+    server.eventually("there are two", |server| server.alive() == ["server", "web", "web-2"]);
+    assert_eq!(id_in_catalog(&server, "web"), Some(id));
+    let first_has = rows(&server, "/v1/catalog/service/of-first").iter().any(|row| row["Node"] == "web");
+    assert!(first_has && rows(&server, "/v1/catalog/service/later")[0]["Node"] == "web");
+}
+
+#[test]
+fn a_name_of_a_living_node_is_refused_to_another_until_an_operator_says_so() {
+    let net = Net::new();
+    let mut server = net.agent("server", 1, &LONE);
+    server.start_up();
+    let join = format!("-retry-join={}", server.ip);
+    let mut holder = net.agent("web", 2, &[&join]);
+    holder.start_up();
+    let mut other = net.agent("web", 3, &[&join]);
+    other.start();
+    let told = format!("node name \"web\" is held by the living agent {} at {}:8301", node_id(&holder), holder.ip);
+    other.eventually("it is told why, and what to do", |other| {
+        other.said(&told).iter().any(|line| line.contains("another name") && line.contains("--replace"))
+    });
+    server.eventually("the server says whom it did not let in", |server| {
+        server.said("an agent was not let in").iter().any(|line| line.contains(&told))
+    });
+    assert_eq!(server.members()["web"], (1, holder.ip.clone()));
+    assert_eq!(id_in_catalog(&server, "web"), Some(node_id(&holder)));
+    assert!(other.runs() && holder.runs(), "nobody exits by itself");
+    other.kill();
+    other.told(&["-replace"]);
+    other.start_up();
+    server.eventually("the name has passed", |server| id_in_catalog(server, "web") == Some(node_id(&other)));
+    assert_eq!(server.members()["web"], (1, other.ip.clone()));
+    holder.eventually("the holder says that it was replaced", |holder| !holder.said("admitted in this one's place").is_empty());
+    assert!(holder.runs(), "nobody exits by itself");
+}
+
+#[test]
+fn another_key_or_datacenter_is_said_on_both_sides_and_has_no_effect() {
+    let net = Net::new();
+    let other_key = "4GdpRbWzpL9KmWvnNfeuH1lCz9x7ZWCLyHlBa7ECjvQ=";
+    let strangers: [(&str, &[&str], &str); 3] = [
+        ("other-key", &["-encrypt", other_key], "key"),
+        ("no-key", &[], "key"),
+        ("other-dc", &["-encrypt", KEY, "-datacenter=dc2"], "datacenter"),
+    ];
+    for (host, (name, flags, why)) in (1..).zip(strangers) {
+        let mut server = net.agent("server", host, &[LONE[0], LONE[1], "-encrypt", KEY]);
+        server.start_up();
+        let join = format!("-retry-join={}", server.ip);
+        let mut stranger = net.agent(name, 10 + host, flags);
+        stranger.told(&[&join]);
+        stranger.start();
+        stranger.eventually("it is told why", |stranger| {
+            stranger.said("nobody could be joined").iter().any(|line| line.to_lowercase().contains(why))
+        });
+        server.eventually("the server says whom it did not let in", |server| {
+            server.said("an agent was not let in").iter().any(|line| line.to_lowercase().contains(why))
+        });
+        println!("{name}: {}", stranger.said("nobody could be joined")[0]);
+        println!("server: {}", server.said("an agent was not let in")[0]);
+        assert_eq!(server.members().len(), 1);
+        assert_eq!(rows(&server, "/v1/catalog/nodes").len(), 1);
+        assert!(stranger.runs() && stranger.leader().is_empty());
+    }
+}
+
+#[test]
+fn servers_that_expect_different_numbers_make_no_cluster_and_name_the_odd_one() {
+    let net = Net::new();
+    let mut servers: Vec<Agent> = (1..=3).map(|host| net.server(host, 3, &[])).collect();
+    servers[2].untold("-bootstrap-expect");
+    servers[2].told(&["-bootstrap-expect=2"]);
+    servers.iter_mut().for_each(Agent::start);
+    for server in &mut servers[..2] {
+        server.eventually("it names the odd one", |server| {
+            server.said("bootstrap_expect is 3 here").iter().any(|line| line.contains("s3 has 2"))
+        });
+    }
+    servers[2].eventually("the odd one knows it, too", |server| {
+        server.said("bootstrap_expect is 2 here").iter().any(|line| line.contains("s1 has 3"))
+    });
+    for server in &mut servers {
+        assert!(server.runs() && server.leader().is_empty(), "{}", server.log());
+        println!("{}: {:?}", server.name, server.said("bootstrap_expect is"));
+    }
+    servers[2].kill();
+    servers[2].untold("-bootstrap-expect");
+    servers[2].told(&["-bootstrap-expect=3"]);
+    servers[2].start();
+    for server in &mut servers {
+        server.is_up();
+    }
+}
+
+/// Raft ids and node ids of the servers that vote, as this one sees them.
+fn voters(agent: &Agent) -> Vec<(String, String)> {
+    let answer = agent.get("/v1/operator/raft/configuration");
+    if answer.status != 200 {
+        return Vec::new();
+    }
+    let all = answer.json();
+    let voters = all["Servers"].as_array().unwrap().iter().filter(|server| server["Voter"] == true);
+    voters.map(|server| (server["RaftID"].as_str().unwrap().to_owned(), server["Node"].as_str().unwrap().to_owned())).collect()
+}
+
+fn has(agent: &Agent, key: &str) -> bool {
+    agent.get(&format!("/v1/kv/{key}")).status == 200
+}
+
+fn put(agent: &mut Agent, key: &str) {
+    agent.eventually("a key is written", |agent| agent.put(&format!("/v1/kv/{key}"), "1").status == 200);
+}
+
+#[test]
+fn a_wiped_disk_under_its_old_node_id_is_a_new_voter_in_the_old_ones_place() {
+    let net = Net::new();
+    let mut servers = net.servers(3, &[]);
+    put(&mut servers[0], "before");
+    // the follower, then the leader
+    for round in 0..2 {
+        let leader = servers[0].leader();
+        let at = servers.iter().position(|server| (server.ip == leader) == (round == 1)).unwrap();
+        let id = node_id(&servers[at]);
+        let before = voters(&servers[(at + 1) % 3]);
+        servers[at].kill();
+        std::fs::remove_dir_all(servers[at].data()).unwrap();
+        servers[at].untold("-node-id");
+        servers[at].told(&[&format!("-node-id={id}")]);
+        servers[at].start_up();
+        assert_eq!(node_id(&servers[at]), id);
+        for server in &mut servers {
+            server.eventually("the new voter has the old one's place", |server| {
+                let now = voters(server);
+                now.len() == 3 && now != before && now.iter().filter(|voter| before.contains(voter)).count() == 2
+            });
+            server.eventually("all is there", |server| has(server, "before"));
+        }
+        put(&mut servers[at], &format!("after-{round}"));
+    }
+    // its log is the cluster's: no second history was begun
+    let clusters: Vec<String> = servers.iter().map(cluster_id).collect();
+    assert!(clusters.iter().all(|id| *id == clusters[0]));
+    for server in &mut servers {
+        server.eventually("all is there", |server| has(server, "after-0") && has(server, "after-1"));
+        assert!(server.said("a new history begins").is_empty());
+    }
+}
+
+#[test]
+fn a_wiped_server_without_the_others_begins_nothing() {
+    let net = Net::new();
+    let mut servers = net.servers(3, &[]);
+    // with the ones after it on disk it is known to be committed
+    ["before", "later", "last"].iter().for_each(|key| put(&mut servers[0], key));
+    servers.iter_mut().for_each(Agent::kill);
+    for server in &servers[1..] {
+        std::fs::remove_dir_all(server.data()).unwrap();
+    }
+    // two of three are new, and the one with the data is back: its log counts on voters that are gone for ever
+    servers.iter_mut().for_each(Agent::start);
+    for server in &mut servers {
+        server.eventually("all three are members", |server| server.alive().len() == 3);
+    }
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    while std::time::Instant::now() < until {
+        for server in &mut servers {
+            assert!(server.runs() && server.leader().is_empty(), "a second history: {}", server.log());
+        }
+    }
+    servers[0].eventually("what it had is told", |server| server.get("/v1/kv/before?stale").status == 200);
+}
+
+#[test]
+fn a_servers_old_data_directory_counts_for_nothing() {
+    let net = Net::new();
+    let mut servers = net.servers(3, &[]);
+    let leader = servers[0].leader();
+    let at = servers.iter().position(|server| server.ip != leader).unwrap();
+    put(&mut servers[at], "early");
+    servers[at].kill();
+    let backup = servers[at].data().with_extension("backup");
+    copy(&servers[at].data(), &backup);
+    servers[at].start_up();
+    for n in 0..20 {
+        put(&mut servers[at], &format!("late-{n}"));
+    }
+    servers[at].kill();
+    std::fs::remove_dir_all(servers[at].data()).unwrap();
+    copy(&backup, &servers[at].data());
+    servers[at].start();
+    assert_ne!(servers[at].ends().code(), Some(0), "an old copy ends by itself, before it votes");
+    let said = servers[at].said("old copy");
+    println!("{}", said.last().unwrap());
+    let (one, other) = ((at + 1) % 3, (at + 2) % 3);
+    put(&mut servers[one], "meanwhile");
+    // the way out that it names
+    std::fs::remove_dir_all(servers[at].data()).unwrap();
+    servers[at].start_up();
+    for at in [at, one, other] {
+        servers[at].eventually("three vote, and all is there", |server| {
+            voters(server).len() == 3 && ["early", "late-0", "late-19", "meanwhile"].iter().all(|key| has(server, key))
+        });
+    }
+}
+
+#[test]
+fn a_copy_of_a_server_is_no_voter_while_the_first_lives() {
+    let net = Net::new();
+    let mut servers = net.servers(3, &[]);
+    put(&mut servers[0], "before");
+    let leader = servers[0].leader();
+    let at = servers.iter().position(|server| server.ip != leader).unwrap();
+    // taken while it is stopped, so that it is whole
+    servers[at].kill();
+    let mut clone = net.agent(&servers[at].name.clone(), 9, &["-server", "-bootstrap-expect=3"]);
+    for host in 1..=3 {
+        clone.told(&[&format!("-retry-join={}", net.ip(host))]);
+    }
+    copy(&servers[at].data(), &clone.data());
+    servers[at].start_up();
+    clone.start();
+    clone.eventually("it is refused", |clone| !clone.said("is held by the living agent").is_empty());
+    // the leader dies: the clone has a vote on its disk, and must not use it
+    let lost = servers.iter().position(|server| server.ip == leader).unwrap();
+    servers[lost].kill();
+    let other = 3 - at - lost;
+    servers[other].eventually("another leads", |server| ![String::new(), leader.clone()].contains(&server.leader()));
+    put(&mut servers[other], "after");
+    assert!(clone.runs() && clone.leader().is_empty(), "{}", clone.log());
+    assert_ne!(clone.put("/v1/kv/of-clone", "1").status, 200);
+    servers[lost].start_up();
+    for server in &mut servers {
+        server.eventually("all is well", |server| voters(server).len() == 3 && has(server, "after") && !has(server, "of-clone"));
+    }
+}
