@@ -68,6 +68,7 @@ impl Run {
     pub fn to_the_end(mut self) -> Report {
         self.go_on(self.until);
         self.heal();
+        self.ground.world().look_at_drops();
         self.so_far()
     }
 
