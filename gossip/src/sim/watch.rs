@@ -335,6 +335,16 @@ impl World {
         .collect()
     }
 
+    /// Whatever an agent sends, another can read; but for what strangers send.
+    pub(super) fn look_at_drops(&mut self) {
+        let strangers = self.recorded.is_some();
+        let unreadable = [Dropped::Truncated, Dropped::Oversize, Dropped::Version, Dropped::Malformed];
+        let drops = self.drops();
+        if let Some(cause) = unreadable.into_iter().find(|cause| !strangers && drops.contains_key(cause)) {
+            self.fail(format!("{} packets of agents could not be read by others: {}", drops[&cause], cause.as_str()));
+        }
+    }
+
     /// What the living did not take.
     pub(super) fn drops(&self) -> BTreeMap<Dropped, u64> {
         let mut drops = BTreeMap::new();

@@ -110,6 +110,17 @@ impl Core {
         }
     }
 
+    /// The member that is probed answered in a way that foca does not see.
+    pub(super) fn probe_answered_aside(&mut self, from: Identity, now: Instant) {
+        self.probe_answered(from);
+        if let Some(probe) = self.detect.probe.take() {
+            if probe.target == from {
+                self.ack_for_foca(&probe, now);
+            }
+            self.detect.probe = Some(probe);
+        }
+    }
+
     /// Somebody asked for a ping that was not answered.
     pub(in crate::core) fn nack_due(&mut self, asked: Asked) {
         if let Some(asker) = self.detect.asked.remove(&asked) {
