@@ -148,7 +148,7 @@ impl Core {
         match tried {
             Tried::Lives(identity, incarnation) => {
                 self.hear_alive(identity, incarnation, now);
-                self.probe_answered_aside(of, now);
+                self.probe_answered(of);
                 self.look_answered(of.node);
                 self.trial_answered(of, self.me.node, now);
             }

@@ -24,6 +24,8 @@ pub(super) struct Probe {
     target: Identity,
     number: u8,
     answered: bool,
+    /// By an ack, which foca sees too. What comes by TCP, or through a member that foca did not ask, it does not see.
+    seen: bool,
     /// How many others were asked to ping.
     asked: u8,
     /// How many of them said that they got no answer either.
@@ -36,7 +38,7 @@ impl Core {
         let mut note = Note::default();
         match &header.message {
             Message::Ping(number) => {
-                let probe = Probe { target: header.dst, number: *number, answered: false, asked: 0, nacks: 0 };
+                let probe = Probe { target: header.dst, number: *number, answered: false, seen: false, asked: 0, nacks: 0 };
                 self.detect.probe = Some(probe);
                 note.digest = Some(self.living_digest());
             }
@@ -64,8 +66,11 @@ impl Core {
     pub(in crate::core) fn hear_answers(&mut self, packet: &Packet, now: Instant) {
         match &packet.message {
             Message::Ack(number) => {
-                // A late one says that it answers, too.
+                if let Some(probe) = &mut self.detect.probe {
+                    probe.seen |= (probe.target, probe.number) == (packet.src, *number);
+                }
                 self.hear_ack(packet.src, *number);
+                // A late one says that it answers, too.
                 self.reached(packet.src, Port::Udp, true, now);
             }
             Message::ForwardedAck { origin, probe_number } => self.hear_ack(*origin, *probe_number),
@@ -110,17 +115,6 @@ impl Core {
         }
     }
 
-    /// The member that is probed answered in a way that foca does not see.
-    pub(super) fn probe_answered_aside(&mut self, from: Identity, now: Instant) {
-        self.probe_answered(from);
-        if let Some(probe) = self.detect.probe.take() {
-            if probe.target == from {
-                self.ack_for_foca(&probe, now);
-            }
-            self.detect.probe = Some(probe);
-        }
-    }
-
     /// Somebody asked for a ping that was not answered.
     pub(in crate::core) fn nack_due(&mut self, asked: Asked) {
         if let Some(asker) = self.detect.asked.remove(&asked) {
@@ -139,12 +133,17 @@ impl Core {
 
     /// The probe's time is over, and the next one begins.
     pub(in crate::core) fn probe_over(&mut self, now: Instant) {
-        let Some(probe) = self.detect.probe.take().filter(|probe| !probe.answered) else { return };
+        let Some(probe) = self.detect.probe.take() else { return };
+        if !probe.seen {
+            self.ack_for_foca(&probe, now);
+        }
+        if probe.answered {
+            return;
+        }
         // Members that were asked and did not even say that they failed: then it is this agent that hears nothing.
         let missing = if probe.asked > 0 { probe.asked - probe.nacks } else { 1 };
         self.detect.health.worse(missing);
         self.meters.health(self.detect.health.score());
-        self.ack_for_foca(&probe, now);
         self.look_privately(probe.target, None, now);
     }
 

@@ -216,3 +216,15 @@ fn a_disagreement_that_stays_is_told_once_with_both_views() {
     let told = |event: &Event| matches!(event, Event::Disagreement { with, only_here, only_there } if *with == from.node && *only_here == [lost] && only_there.is_empty());
     assert_eq!(net.events(addr(0), told), 1);
 }
+
+/// foca would suspect one that answers over TCP alone, and no other member would read the packets that say so.
+#[test]
+fn who_answers_over_tcp_alone_is_suspected_by_nobody_and_every_packet_is_read() {
+    let mut net = Net::cluster(81, 6);
+    net.deaf.insert(addr(3));
+    net.run(secs(120));
+    for n in 0..6 {
+        assert!(!member(&net, n, 3).is_suspect(), "at {n}");
+        assert!(net.core(addr(n)).drops().is_empty(), "{:?} at {n}", net.core(addr(n)).drops());
+    }
+}
