@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::accusation::{Accusation, Ground};
 use crate::identity::Identity;
-use crate::member::{Cause, Kind, Member, State};
+use crate::member::{Cause, Kind, Member, Reach, State};
 use crate::record::Record;
 use crate::wire::hash;
 
@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) verdict: Option<Verdict>,
     /// The highest incarnation of this life that was heard of.
     pub(crate) incarnation: u16,
+    /// How it is reached from here.
+    pub(crate) reach: Reach,
     /// Who holds it silent; of the dead, who held it so.
     pub(crate) accused: Arc<[Accusation]>,
     /// The newest record that was heard of, too big for a packet: epoch and version.
@@ -100,6 +102,7 @@ impl Entry {
             departed: None,
             verdict: None,
             incarnation: 0,
+            reach: Reach::default(),
             accused: Arc::default(),
             hinted: None,
         }
@@ -114,6 +117,7 @@ impl Entry {
             record,
             cause: self.cause,
             since: self.since,
+            reach: self.reach,
             accusations: self.accused.clone(),
         })
     }
@@ -149,6 +153,12 @@ impl Book {
     pub(crate) fn get_mut(&mut self, node: Uuid) -> Option<&mut Entry> {
         self.living.set(None);
         self.entries.get_mut(&node)
+    }
+
+    /// How a living member is reached: that changes often, and no digest has it.
+    pub(crate) fn reach_mut(&mut self, identity: Identity) -> Option<&mut Reach> {
+        let entry = self.entries.get_mut(&identity.node).filter(|entry| entry.identity == identity && entry.is_alive());
+        entry.map(|entry| &mut entry.reach)
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> &mut Entry {

@@ -6,6 +6,7 @@ mod convey;
 mod departure;
 mod detect;
 mod engine;
+mod fire;
 mod packets;
 mod rivals;
 mod rounds;
@@ -42,6 +43,8 @@ use crate::wheel::Wheel;
 pub(crate) use admission::{Check, Evidence, texts};
 use detect::Detect;
 use engine::{FORGET_AFTER, Out};
+use fire::Events;
+pub use fire::FIRED_BYTES_MAX;
 pub(crate) use talk::{Dial, Done, Heard, Reply, Step};
 
 /// One agent's gossip.
@@ -72,6 +75,7 @@ pub(crate) struct Core {
     sized_for: usize,
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
     detect: Detect,
+    events: Events,
     /// Members whose record is being fetched, or soon will be.
     fetched: BTreeSet<Uuid>,
     renewed: Option<Instant>,
@@ -206,6 +210,7 @@ impl Core {
             sized_for: 1,
             waiting: BTreeMap::new(),
             detect: Detect::default(),
+            events: Events::default(),
             fetched: BTreeSet::new(),
             renewed: None,
             renew_later: 0,
@@ -273,7 +278,7 @@ impl Core {
         };
         let cause = Cause { kind: Kind::Itself, by: Some(self.me.node) };
         let (identity, record, since) = (self.me, self.record.clone(), self.started);
-        let own = Member { identity, state, record, cause, since, accusations: Arc::default() };
+        let own = Member { identity, state, record, cause, since, reach: Default::default(), accusations: Arc::default() };
         std::iter::once(own).chain(self.book.iter().filter_map(Entry::member)).collect()
     }
 

@@ -20,6 +20,12 @@ pub enum Error {
     /// The record of this node (name, tags, metadata) is over the bound. Nothing changed; shorten the tags or the metadata.
     #[error("name, tags and metadata of this node are over {max} bytes or {pairs} pairs", max = crate::RECORD_BYTES_MAX, pairs = crate::PAIRS_MAX)]
     RecordTooBig,
+    /// A user event has no name, or is longer than gossip carries. Nothing was told; the caller mends it.
+    #[error("a user event has a name, and with its payload at most {max} bytes", max = crate::FIRED_BYTES_MAX)]
+    EventTooBig,
+    /// More waits to be told than gossip carries in some seconds. Nothing was told; the caller tries again later.
+    #[error("too many user events at once")]
+    TooManyEvents,
     /// A setting makes no sense. Nothing changed; the caller mends it.
     #[error("{0}")]
     Setting(&'static str),

@@ -22,6 +22,8 @@ pub(crate) enum Item {
     Departed { node: Uuid, epoch: u64, kind: Kind, by: Uuid },
     /// `by` buried a life of a node, for these accusations.
     Verdict { node: Uuid, epoch: u64, by: Uuid, charges: Vec<Charge> },
+    /// `node` fired a user event, at the time `epoch` of Lamport's clock.
+    Fired { node: Uuid, epoch: u64, number: u32, name: String, payload: Bytes },
     /// A life of a node is silent in this incarnation, says the charge's accuser.
     Accused { node: Uuid, epoch: u64, incarnation: u16, charge: Charge },
 }
@@ -58,6 +60,14 @@ impl Item {
                     charge.put(&mut to);
                 }
             }
+            Self::Fired { node, epoch, number, name, payload } => {
+                to.push(6);
+                to.put_uuid(*node);
+                to.extend_from_slice(&epoch.to_be_bytes());
+                to.extend_from_slice(&number.to_be_bytes());
+                to.put_text(name);
+                to.put_block(payload);
+            }
             Self::Accused { node, epoch, incarnation, charge } => {
                 to.push(5);
                 to.put_uuid(*node);
@@ -76,7 +86,7 @@ impl Item {
         }
         let mut from = Reader::new(bytes);
         let tag = from.u8()?;
-        if !(1..=5).contains(&tag) {
+        if !(1..=6).contains(&tag) {
             return Ok(None);
         }
         let (node, epoch) = (from.uuid()?, from.u64()?);
@@ -100,6 +110,13 @@ impl Item {
                 }
                 Self::Verdict { node, epoch, by, charges }
             }
+            6 => Self::Fired {
+                node,
+                epoch,
+                number: from.u32()?,
+                name: from.text()?,
+                payload: Bytes::copy_from_slice(from.block()?),
+            },
             _ => Self::Accused { node, epoch, incarnation: from.u16()?, charge: Charge::read(&mut from)? },
         };
         from.end()?;
@@ -112,6 +129,7 @@ impl Item {
             | Self::Bigger { node, .. }
             | Self::Departed { node, .. }
             | Self::Verdict { node, .. }
+            | Self::Fired { node, .. }
             | Self::Accused { node, .. } => *node,
         }
     }
@@ -149,6 +167,8 @@ impl foca::BroadcastHandler<crate::identity::Identity> for Items {
             Item::Record { epoch, .. } | Item::Bigger { epoch, .. } => (1, Uuid::nil(), (*epoch, 0)),
             Item::Departed { epoch, .. } => (3, Uuid::nil(), (*epoch, 0)),
             Item::Verdict { epoch, .. } => (4, Uuid::nil(), (*epoch, 0)),
+            // No event makes another one needless.
+            Item::Fired { epoch, number, .. } => (6, Uuid::from_u64_pair(*epoch, (*number).into()), (0, 0)),
             Item::Accused { epoch, incarnation, charge, .. } => (5, charge.by, (*epoch, *incarnation)),
         };
         Ok(Some(ItemKey { node: item.node(), subject, by, order }))
@@ -169,6 +189,7 @@ mod tests {
             Item::Departed { node, epoch: 3, kind: Kind::Forced, by },
             Item::Verdict { node, epoch: 3, by, charges: vec![charge; ACCUSERS_MAX] },
             Item::Accused { node, epoch: 3, incarnation: 9, charge },
+            Item::Fired { node, epoch: 3, number: 4, name: "deploy".into(), payload: Bytes::from_static(b"abc") },
         ] {
             let bytes = item.encode();
             assert_eq!(Item::decode(&bytes), Ok(Some(item)));

@@ -31,10 +31,11 @@ mod wire;
 
 pub use accusation::{ACCUSERS_MAX, Accusation, Ground};
 pub use config::{Config, Keep, KeepCluster, KeepKeys, Timing};
+pub use core::FIRED_BYTES_MAX;
 pub use error::{Error, Impossible, JoinError, KeyError, Refusal, Why};
 pub use identity::Identity;
 pub use key::{KEYS_MAX, Key, Keyring};
-pub use member::{Cause, Event, Kind, Member, Outcome, Peer, Proof, Quiet, State};
+pub use member::{Cause, Event, Fired, Kind, Member, Outcome, Peer, Port, Proof, Quiet, Reach, State};
 pub use message::KeyAct;
 pub use metrics::{Doubted, Dropped, describe};
 pub use record::{PAIRS_MAX, PROTOCOL_MAX, PROTOCOL_MIN, RECORD_BYTES_MAX, Record};

@@ -24,6 +24,8 @@ pub struct Member {
     pub cause: Cause,
     /// Since when it is in that state, by this agent's clock.
     pub since: Instant,
+    /// How it is reached from here, as it was when this list was made.
+    pub reach: Reach,
     /// Who holds it silent: of a living one, who suspects it; of one that failed, by whose word.
     pub accusations: Arc<[Accusation]>,
 }
@@ -44,9 +46,64 @@ impl Member {
         self.state == State::Alive && !self.accusations.is_empty()
     }
 
+    /// The port that does not answer this agent, though the member is alive.
+    pub fn degraded(&self) -> Option<Port> {
+        self.reach.failing().filter(|_| self.state == State::Alive)
+    }
+
     /// A tag of it.
     pub fn tag(&self, key: &str) -> Option<&str> {
         self.record.tags.get(key).map(String::as_str)
+    }
+}
+
+/// How a member is reached from this agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// When it last answered a ping over UDP.
+    pub udp: Option<Instant>,
+    /// When it last answered over TCP.
+    pub tcp: Option<Instant>,
+    /// How many pings over UDP it has not answered since.
+    pub udp_missed: u8,
+    /// How often it has not answered over TCP since.
+    pub tcp_missed: u8,
+}
+
+/// One of a member's two gossip ports, which have one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Packets.
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
+/// From so many pings over UDP in a row without an answer on, it is told. Where a quarter is lost each way, three in a row are one time in twelve.
+const UDP_MISSED: u8 = 3;
+/// And from so many failed connections in a row on: TCP sends again by itself.
+const TCP_MISSED: u8 = 2;
+
+impl Reach {
+    /// The port that does not answer this agent.
+    pub fn failing(&self) -> Option<Port> {
+        if self.udp_missed >= UDP_MISSED {
+            Some(Port::Udp)
+        } else if self.tcp_missed >= TCP_MISSED {
+            Some(Port::Tcp)
+        } else {
+            None
+        }
+    }
+}
+
+impl Port {
+    /// The transport.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
     }
 }
 
@@ -186,6 +243,8 @@ pub enum Event {
     },
     /// A member was looked for over TCP, from here and from others: because [`crate::Handle::check`] asked, or its port refused.
     Checked(Arc<Proof>),
+    /// Somebody fired a user event: [`crate::Handle::fire`].
+    Fired(Arc<Fired>),
     /// This agent and another do not come to agree on who lives, however often they compare. Told once, until they agree again.
     Disagreement {
         /// The other.
@@ -203,6 +262,19 @@ pub enum Event {
     Epoch(u64),
     /// This agent belongs to this cluster now.
     Cluster(Uuid),
+}
+
+/// A user event. Each is told once; in what order they come is chance, and in what order they are is their time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// Lamport's time: of two events of which one led to the other, that one's is earlier.
+    pub time: u64,
+    /// Who fired it.
+    pub by: Uuid,
+    /// Its name.
+    pub name: String,
+    /// What it carries.
+    pub payload: bytes::Bytes,
 }
 
 /// What came of looking for a member over TCP.

@@ -58,6 +58,9 @@ struct Member {
     tags: Option<BTreeMap<String, String>>,
     #[serde(default)]
     status: i64,
+    /// Why it is not well, if it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    cause: String,
     #[serde(flatten)]
     rest: serde_json::Map<String, serde_json::Value>,
 }
@@ -104,10 +107,14 @@ fn standard(members: &[Member]) -> Table {
 }
 
 fn detailed(members: &[Member]) -> Table {
-    let mut table = Table::headed(&["Node", "Address", "Status", "Tags"]);
+    let told = members.iter().any(|member| !member.cause.is_empty());
+    let heads = ["Node", "Address", "Status", "Tags", "Cause"];
+    // The table is Consul's, until there is something to tell.
+    let mut table = Table::headed(&heads[..if told { 5 } else { 4 }]);
     for member in members {
         let tags: Vec<String> = member.tags.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
-        table.row([member.name.clone(), member.address(), member.status().to_owned(), tags.join(",")]);
+        let row = [member.name.clone(), member.address(), member.status().to_owned(), tags.join(",")];
+        table.row(row.into_iter().chain(told.then(|| member.cause.clone())));
     }
     table
 }

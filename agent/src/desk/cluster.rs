@@ -41,6 +41,8 @@ pub(crate) trait Membership: Send + Sync {
     fn join(&self, addresses: Vec<SocketAddr>) -> BoxFuture<'_, Vec<(SocketAddr, Result<(), String>)>>;
     /// Has a member that failed count as one that left; `prune` drops it from the list at once.
     fn force_leave(&self, name: SmolStr, prune: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
+    /// A connection of that member ended without a good-bye: others find out at once whether it lives.
+    fn check(&self, node: Uuid);
     /// The keys that members have; of this one alone if `local`.
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>>;
     /// Changes the key ring of every member.
@@ -104,6 +106,11 @@ impl Cluster {
     /// Rises whenever membership changes.
     pub(crate) fn version(&self) -> watch::Receiver<u64> {
         self.0.membership.version()
+    }
+
+    /// A connection of that member ended without a good-bye. That proves nothing: it is looked for, from here and from others.
+    pub(crate) fn check(&self, node: Uuid) {
+        self.0.membership.check(node);
     }
 
     /// The keys that members have; of this one alone if `local`.

@@ -150,7 +150,7 @@ mod tests {
             meta: Default::default(),
             raft: None,
             why: "".into(),
-            suspect: false,
+            unwell: false,
         }
     }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Core, Dial, Due, Teller};
 use crate::book::{Entry, Verdict};
 use crate::identity::Identity;
-use crate::member::{Cause, Event, Kind, State};
+use crate::member::{Cause, Event, Kind, Reach, State};
 
 /// How long a new member's record may take by gossip before it is fetched.
 const RECORD_GRACE: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ impl Core {
                 entry.identity = identity;
                 entry.state = State::Alive;
                 entry.since = now;
-                entry.incarnation = 0;
+                (entry.incarnation, entry.reach) = (0, Reach::default());
                 entry.accused = Arc::default();
                 entry.cause = Cause { kind: Kind::Returned, by };
             }
@@ -51,7 +51,7 @@ impl Core {
     pub(super) fn renamed(&mut self, identity: Identity, now: Instant) {
         let Some(entry) = self.book.get_mut(identity.node) else { return };
         entry.identity = identity;
-        entry.incarnation = 0;
+        (entry.incarnation, entry.reach) = (0, Reach::default());
         if entry.is_alive() {
             entry.accused = Arc::default();
         }

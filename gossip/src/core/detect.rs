@@ -11,6 +11,7 @@ mod health;
 mod last;
 mod look;
 mod probe;
+mod reach;
 mod suspicion;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use super::{Core, Dial, Heard, Teller};
 use crate::book::Entry;
 use crate::identity::Identity;
+use crate::member::Port;
 use crate::message::Response;
 
 use digest::Digests;
@@ -141,7 +143,9 @@ impl Core {
 
     /// A member answered a ping over TCP, or did not.
     pub(super) fn heard_ping(&mut self, of: Identity, heard: &Heard, now: Instant) {
-        match Self::tried(of, heard) {
+        let tried = Self::tried(of, heard);
+        self.reached(of, Port::Tcp, matches!(tried, Tried::Lives(..)), now);
+        match tried {
             Tried::Lives(identity, incarnation) => {
                 self.hear_alive(identity, incarnation, now);
                 self.probe_answered(of);

@@ -117,6 +117,7 @@ impl Core {
                 self.take_departure(*node, Departed { epoch: *epoch, kind: *kind, by: *by }, now)
             }
             Item::Verdict { node, epoch, by, charges } => self.take_verdict(*node, *epoch, *by, charges, now),
+            Item::Fired { node, epoch, number, name, payload } => self.take_fired(*node, *epoch, *number, name, payload),
             Item::Accused { node, epoch, incarnation, charge } => self.take_accused(*node, *epoch, *incarnation, charge, now),
         };
         if news {

@@ -87,7 +87,7 @@ impl Core {
             debug!(%error, "foca");
         }
         if let Some(target) = probed {
-            self.probe_indirect(target);
+            self.probe_indirect(target, now);
         }
     }
 

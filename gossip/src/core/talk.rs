@@ -143,6 +143,9 @@ impl Core {
     /// How a conversation goes on after something was heard.
     pub(crate) fn heard(&mut self, dial: &Dial, heard: Heard, now: Instant) -> Step {
         self.wake(now);
+        if let Dial::Exchange(addr) = dial {
+            self.reached_for_exchange(*addr, &heard, now);
+        }
         match (dial, heard) {
             (Dial::Ping(of, _), heard) => self.noted_heard(|core| core.heard_ping(*of, &heard, now), now),
             (Dial::Look(asked, of, _), heard) => self.noted_heard(|core| core.heard_look(*asked, *of, &heard, now), now),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod detect;
+mod fire;
 mod lives;
 mod net;
 mod noise;

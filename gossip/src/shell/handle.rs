@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use crate::core::{Dial, Standing};
 use crate::error::{Error, JoinError};
 use crate::identity::Identity;
 use crate::key::Keyring;
-use crate::member::{Event, Member, Peer, Quiet, State};
+use crate::member::{Event, Member, Peer, Quiet, Reach, State};
 use crate::message::KeyAct;
 use crate::metrics::{Doubted, Dropped};
 use crate::record::Record;
@@ -219,6 +220,16 @@ impl Handle {
     /// member has that UUID.
     pub fn feed_silent(&self, node: Uuid) -> bool {
         self.shared.with(|core, now| core.feed_silent(node, now))
+    }
+
+    /// Tells all members, this agent included, of an event. Gives its time, by Lamport's clock.
+    pub fn fire(&self, name: &str, payload: Bytes) -> Result<u64, Error> {
+        self.shared.with(|core, now| core.fire(name, payload, now))
+    }
+
+    /// All living members, and how they are reached from here.
+    pub fn reach(&self) -> Vec<(Uuid, Reach)> {
+        self.shared.lock().reach()
     }
 
     /// How badly this agent fares as a member, 0 to 7: Lifeguard's local health.

@@ -54,15 +54,22 @@ impl Run {
         end < self.until && self.ground.world().report.failures.is_empty()
     }
 
+    /// What came of it so far.
+    pub fn so_far(&self) -> Report {
+        let world = self.ground.world();
+        let mut report = world.report.clone();
+        report.trace = world.watch.trace.value();
+        report.detections = world.detections();
+        report.drops = world.drops();
+        report
+    }
+
     /// Runs what is left of it, stops all faults, waits until all agree, and says what came of it.
     pub fn to_the_end(mut self) -> Report {
         self.go_on(self.until);
         self.heal();
-        let mut world = self.ground.world();
-        world.report.trace = world.watch.trace.value();
-        world.report.detections = world.detections();
-        world.report.drops = world.drops();
-        world.report.clone()
+        self.ground.world().look_at_drops();
+        self.so_far()
     }
 
     fn go_on(&mut self, end: u64) {

@@ -176,7 +176,7 @@ impl World {
                 let with = host_of(with).unwrap_or(usize::MAX);
                 self.note(format!("node-{viewer} and node-{with} do not agree"));
             }
-            Event::Unreachable { .. } => {}
+            Event::Fired(_) | Event::Unreachable { .. } => {}
         }
     }
 
@@ -333,6 +333,16 @@ impl World {
             all: since(death, death.all),
         })
         .collect()
+    }
+
+    /// Whatever an agent sends, another can read; but for what strangers send.
+    pub(super) fn look_at_drops(&mut self) {
+        let strangers = self.recorded.is_some();
+        let unreadable = [Dropped::Truncated, Dropped::Oversize, Dropped::Version, Dropped::Malformed];
+        let drops = self.drops();
+        if let Some(cause) = unreadable.into_iter().find(|cause| !strangers && drops.contains_key(cause)) {
+            self.fail(format!("{} packets of agents could not be read by others: {}", drops[&cause], cause.as_str()));
+        }
     }
 
     /// What the living did not take.

@@ -52,6 +52,9 @@ fn why(member: &muster_gossip::Member, among: &[muster_gossip::Member]) -> SmolS
         let known = among.iter().find(|other| other.node() == node);
         known.map_or_else(|| SmolStr::new(node.to_string()), |known| SmolStr::new(known.name()))
     };
+    if let (false, Some(port)) = (member.is_suspect(), member.degraded()) {
+        return format_smolstr!("degraded: it is alive, and does not answer this agent over {}", port.as_str());
+    }
     let kind = if member.is_suspect() { "suspected" } else { member.cause.kind.as_str() };
     let accusers = &member.accusations;
     if !accusers.is_empty() {
@@ -90,7 +93,7 @@ impl Member {
             meta: record.meta.iter().map(|(key, value)| pair(key, value)).collect(),
             raft: member.tag(RAFT_TAG).and_then(|id| id.parse().ok()),
             why: why(member, among),
-            suspect: member.is_suspect(),
+            unwell: member.is_suspect() || member.degraded().is_some(),
             standing: match member.state {
                 State::Alive => Standing::Alive,
                 State::Left => Standing::Left,
@@ -149,6 +152,11 @@ impl Membership for Gossiping {
             Ok(())
         }
         .boxed()
+    }
+
+    fn check(&self, node: uuid::Uuid) {
+        // One that nobody knows, or that is dead already, is none to look for.
+        let _ = self.handle.check(node);
     }
 
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {

@@ -28,8 +28,8 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// Why it stands so, in a few words.
     pub(crate) why: SmolStr,
-    /// It is alive, and others hold it silent.
-    pub(crate) suspect: bool,
+    /// It is alive, and others hold it silent, or one of its ports does not answer this agent.
+    pub(crate) unwell: bool,
 }
 
 /// How a member stands.
@@ -59,7 +59,7 @@ impl Member {
             raft: None,
             standing: Standing::Alive,
             why: SmolStr::default(),
-            suspect: false,
+            unwell: false,
         }
     }
 

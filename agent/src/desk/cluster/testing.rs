@@ -50,7 +50,7 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
         raft: None,
         standing: Standing::Alive,
         why: "".into(),
-        suspect: false,
+        unwell: false,
     }
 }
 
@@ -114,6 +114,8 @@ impl Membership for Others {
         let known = self.members().iter().any(|member| member.name == name);
         async move { if known { Ok(()) } else { Err(ClusterError::NoSuchMember(name)) } }.boxed()
     }
+
+    fn check(&self, _: Uuid) {}
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         async { Err(ClusterError::NotEncrypted) }.boxed()

@@ -324,7 +324,7 @@ pub(super) struct MemberView<'a> {
     pub(super) tags: &'a Meta,
     /// 1 alive, 2 leaving, 3 left, 4 failed.
     pub(super) status: u8,
-    /// Of one that is suspected, failed or left: why, and by whose word. An extra key, which Consul has not.
+    /// Of one that is degraded, suspected, failed or left: why, and by whose word. An extra key, which Consul has not.
     pub(super) cause: &'a str,
 }
 

@@ -64,17 +64,20 @@ fn feed(desk: &Desk, call: &Call) -> Result<mpsc::Receiver<Bytes>, Refusal> {
     let request: FeedRequest = rmp_serde::from_slice(&call.body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
     let mut frames = Box::pin(source.subscribe(call.caller.node, request.at(), request.interest));
     let (pieces, reader) = mpsc::channel(PIECES_MAX);
+    let (cluster, follower) = (desk.cluster().clone(), call.caller.node);
     tokio::spawn(async move {
         loop {
             let piece = tokio::select! {
                 piece = frames.next() => piece,
-                () = pieces.closed() => return,
+                () = pieces.closed() => break,
             };
             let Some(piece) = piece else { return };
             if pieces.send(piece).await.is_err() {
-                return;
+                break;
             }
         }
+        // The follower went to another server, or it is dead: gossip finds out which.
+        cluster.check(follower);
     });
     Ok(reader)
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::super::{Core, Due};
 use crate::identity::Identity;
+use crate::member::Port;
 use crate::packet::{Note, Packet, Target};
 
 /// Pings for others that are waited for at once; beyond them an asker hears no nack, as if it were lost.
@@ -23,6 +24,8 @@ pub(super) struct Probe {
     target: Identity,
     number: u8,
     answered: bool,
+    /// By an ack, which foca sees too. What comes by TCP, or through a member that foca did not ask, it does not see.
+    seen: bool,
     /// How many others were asked to ping.
     asked: u8,
     /// How many of them said that they got no answer either.
@@ -35,7 +38,7 @@ impl Core {
         let mut note = Note::default();
         match &header.message {
             Message::Ping(number) => {
-                let probe = Probe { target: header.dst, number: *number, answered: false, asked: 0, nacks: 0 };
+                let probe = Probe { target: header.dst, number: *number, answered: false, seen: false, asked: 0, nacks: 0 };
                 self.detect.probe = Some(probe);
                 note.digest = Some(self.living_digest());
             }
@@ -62,7 +65,14 @@ impl Core {
     /// What a packet says about pings.
     pub(in crate::core) fn hear_answers(&mut self, packet: &Packet, now: Instant) {
         match &packet.message {
-            Message::Ack(number) => self.hear_ack(packet.src, *number),
+            Message::Ack(number) => {
+                if let Some(probe) = &mut self.detect.probe {
+                    probe.seen |= (probe.target, probe.number) == (packet.src, *number);
+                }
+                self.hear_ack(packet.src, *number);
+                // A late one says that it answers, too.
+                self.reached(packet.src, Port::Udp, true, now);
+            }
             Message::ForwardedAck { origin, probe_number } => self.hear_ack(*origin, *probe_number),
             Message::PingReq { target, probe_number } if self.detect.asked.len() < ASKED_MAX => {
                 let asked = (packet.src.node, target.node, *probe_number);
@@ -114,20 +124,26 @@ impl Core {
     }
 
     /// The direct ping took too long: others were asked, and TCP is tried.
-    pub(in crate::core) fn probe_indirect(&mut self, target: Identity) {
+    pub(in crate::core) fn probe_indirect(&mut self, target: Identity, now: Instant) {
         if self.detect.probe.as_ref().is_some_and(|probe| probe.target == target && !probe.answered) {
+            self.reached(target, Port::Udp, false, now);
             self.dial_ping(target);
         }
     }
 
     /// The probe's time is over, and the next one begins.
     pub(in crate::core) fn probe_over(&mut self, now: Instant) {
-        let Some(probe) = self.detect.probe.take().filter(|probe| !probe.answered) else { return };
+        let Some(probe) = self.detect.probe.take() else { return };
+        if !probe.seen {
+            self.ack_for_foca(&probe, now);
+        }
+        if probe.answered {
+            return;
+        }
         // Members that were asked and did not even say that they failed: then it is this agent that hears nothing.
         let missing = if probe.asked > 0 { probe.asked - probe.nacks } else { 1 };
         self.detect.health.worse(missing);
         self.meters.health(self.detect.health.score());
-        self.ack_for_foca(&probe, now);
         self.look_privately(probe.target, None, now);
     }
 

@@ -10,7 +10,7 @@ use crate::accusation::{Charge, Ground};
 use crate::identity::Identity;
 use crate::item::Item;
 use crate::key::Keyring;
-use crate::member::{Event, Kind, Member, Outcome, State};
+use crate::member::{Event, Kind, Member, Outcome, Port, State};
 use crate::metrics::Doubted;
 use crate::packet::{Note, Packet, Target};
 use crate::seal::Seal;
@@ -171,6 +171,21 @@ fn of_two_that_are_left_one_alone_decides_in_memberlists_time() {
 }
 
 #[test]
+fn a_member_whose_udp_is_deaf_is_alive_and_degraded() {
+    let mut net = Net::cluster(80, 6);
+    net.deaf.insert(addr(3));
+    net.run(secs(120));
+    nobody_was_buried(&net);
+    for n in (0..6).filter(|n| *n != 3) {
+        assert_eq!(member(&net, n, 3).degraded(), Some(Port::Udp), "at {n}");
+        assert_eq!(member(&net, n, (n + 1) % 3).degraded(), None, "at {n}");
+    }
+    net.deaf.clear();
+    net.run(secs(30));
+    assert_eq!(member(&net, 0, 3).degraded(), None, "and well again");
+}
+
+#[test]
 fn who_wakes_up_accuses_nobody() {
     let mut net = Net::cluster(78, 10);
     net.pause(addr(0));
@@ -200,4 +215,16 @@ fn a_disagreement_that_stays_is_told_once_with_both_views() {
     }
     let told = |event: &Event| matches!(event, Event::Disagreement { with, only_here, only_there } if *with == from.node && *only_here == [lost] && only_there.is_empty());
     assert_eq!(net.events(addr(0), told), 1);
+}
+
+/// foca would suspect one that answers over TCP alone, and no other member would read the packets that say so.
+#[test]
+fn who_answers_over_tcp_alone_is_suspected_by_nobody_and_every_packet_is_read() {
+    let mut net = Net::cluster(81, 6);
+    net.deaf.insert(addr(3));
+    net.run(secs(120));
+    for n in 0..6 {
+        assert!(!member(&net, n, 3).is_suspect(), "at {n}");
+        assert!(net.core(addr(n)).drops().is_empty(), "{:?} at {n}", net.core(addr(n)).drops());
+    }
 }

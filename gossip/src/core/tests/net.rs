@@ -40,6 +40,8 @@ pub(super) struct Net {
     pub(super) groups: BTreeMap<SocketAddr, u8>,
     /// Hosts that are gone: nothing answers, nothing is refused.
     pub(super) gone: BTreeSet<SocketAddr>,
+    /// Hosts whose UDP input is lost.
+    pub(super) deaf: BTreeSet<SocketAddr>,
     /// Processes that are stopped: what comes waits for them, as far as a socket's buffer goes.
     paused: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
     pub(super) sent: BTreeMap<SocketAddr, (u64, u64)>,
@@ -67,6 +69,7 @@ impl Net {
             loss: 0.0,
             groups: BTreeMap::new(),
             gone: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             paused: BTreeMap::new(),
             sent: BTreeMap::new(),
             recorded: Vec::new(),
@@ -224,7 +227,7 @@ impl Net {
             if self.recorded.len() > 2000 {
                 self.recorded.drain(..1000);
             }
-            if self.unreached(at, to).is_none() && self.rng.random::<f64>() >= self.loss {
+            if self.unreached(at, to).is_none() && !self.deaf.contains(&to) && self.rng.random::<f64>() >= self.loss {
                 self.count += 1;
                 let delay = Duration::from_micros(self.rng.random_range(200..2000));
                 self.queue.insert((self.now + delay, self.count), (to, packet));

@@ -47,7 +47,7 @@ fn across(door: &Door, member: Member) -> Member {
 /// A member as clients see it.
 fn view<T>(member: &Member, look: impl FnOnce(&MemberView<'_>) -> T) -> T {
     let address = member.address.ip().to_string();
-    let well = member.standing == Standing::Alive && !member.suspect;
+    let well = member.standing == Standing::Alive && !member.unwell;
     look(&MemberView {
         name: &member.name,
         address: &address,
