@@ -492,11 +492,11 @@ fn a_cluster_is_simulated_with_two_configurations() {
     let folder = tempfile::tempdir().unwrap();
     let fast = folder.path().join("fast.toml");
     std::fs::write(&fast, "[gossip_lan]\nprobe_interval = \"250ms\"\nprobe_timeout = \"100ms\"\n").unwrap();
-    let args = ["simulate", "-nodes", "8", "-loss", "2%", "-kill", "1", "-seconds", "40", "-seeds", "2"];
+    let args = ["simulate", "-nodes", "8", "-loss", "2%", "-silent", "1", "-seconds", "40", "-seeds", "2"];
     let mut command = program();
     let ended = run(command.args(args).arg("-beside").arg(&fast), b"").well();
     let lines: Vec<&str> = ended.out().lines().collect();
-    assert_eq!(lines[0], "8 nodes, 2 % of UDP lost, 1 killed: 2 runs of 40 s, seeds 1 to 2");
+    assert_eq!(lines[0], "8 nodes, 2 % of UDP lost, 1 silent: 2 runs of 40 s, seeds 1 to 2");
     let p50 = lines.iter().find(|line| line.contains("p50")).expect("a row of the median");
     let seconds: Vec<f64> = p50.split_whitespace().filter_map(|cell| cell.parse().ok()).collect();
     assert!(seconds[1] < seconds[0] && seconds[2] < 0.0, "four times as fast: {p50}");
