@@ -36,6 +36,8 @@ use suspicion::Suspicion;
 
 /// A timer so late tells that this agent was asleep: stopped, suspended, or starved of CPU.
 const ASLEEP: Duration = Duration::from_secs(1);
+/// Accusers that must be on record for any burial, wherever there is more than one other member.
+const ACCUSERS_MIN: usize = 2;
 /// What a sleep costs in health: its probes were not answered because nobody read the answers.
 const ASLEEP_COSTS: u8 = 3;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::super::{Core, Dial, Due, Heard};
-use super::suspicion::ACCUSERS_MIN;
+use super::ACCUSERS_MIN;
 use crate::accusation::{Accusation, Charge};
 use crate::identity::Identity;
 use crate::member::State;

@@ -7,6 +7,7 @@ use foca::{Member, State as Swim};
 use uuid::Uuid;
 
 use super::super::{Core, Due, Teller};
+use super::ACCUSERS_MIN;
 use super::health::is_good;
 use super::last::Last;
 use crate::accusation::{Accusation, Ground};
@@ -27,9 +28,6 @@ const PATIENCE_MAX: u32 = 6;
 /// A burial that others tell is believed without a look of our own if we have suspected for so long ourselves, in intervals: one
 /// less than it takes here.
 const RIPE: u32 = 2;
-/// Accusers that must be on record for any burial, wherever there is more than one other member.
-pub(super) const ACCUSERS_MIN: usize = 2;
-
 /// One member, suspected in one incarnation of one life.
 #[derive(Debug)]
 pub(super) struct Suspicion {
