@@ -123,6 +123,15 @@ async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
     ended
 }
 
+/// How an agent leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// An operator said so.
+    AtOnce,
+    /// A signal ended it: it may be started again in a moment, and then it never left.
+    UnlessItReturns,
+}
+
 /// What runs.
 struct Agent {
     flags: AgentFlags,
@@ -136,8 +145,8 @@ struct Agent {
     errands: mpsc::Receiver<Errand>,
     /// Says that nobody could be joined.
     gave_up: mpsc::Receiver<loops::GaveUp>,
-    /// Whether it has left its cluster.
-    left: bool,
+    /// Whether it leaves its cluster, and how.
+    leaves: Option<Leave>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -278,7 +287,7 @@ impl Agent {
         tasks.spawn(loops::show_gauges(desk.clone(), config.datacenter.clone()));
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
-        tasks.spawn(loops::reconcile(desk.clone()));
+        tasks.spawn(loops::reconcile(desk.clone(), patience(&config)));
         tasks.spawn(loops::keep_servers(desk.clone()));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
@@ -306,7 +315,7 @@ impl Agent {
             facts,
             errands: inlet,
             gave_up,
-            left: false,
+            leaves: None,
             stop,
             tasks,
         })
@@ -324,10 +333,11 @@ impl Agent {
                     },
                     Told::Stop(name) => {
                         tracing::info!("stopping: {name}");
-                        self.left = match name {
+                        let leaves = match name {
                             INTERRUPT => !self.config.skip_leave_on_interrupt,
                             _ => self.config.leave_on_terminate,
                         };
+                        self.leaves = leaves.then_some(Leave::UnlessItReturns);
                         return Ok(());
                     }
                 },
@@ -337,7 +347,7 @@ impl Agent {
                     }
                     Some(Errand::Leave(done)) => {
                         tracing::info!("leaving");
-                        self.left = true;
+                        self.leaves = Some(Leave::AtOnce);
                         let _ = done.send(());
                         return Ok(());
                     }
@@ -415,14 +425,14 @@ impl Agent {
                 Err(error) => tracing::warn!(%error, "leadership was not handed over: the others elect"),
             }
         }
-        if let Some(gossip) = self.gossip.as_ref().filter(|_| self.left) {
-            gossip.leave(true).await;
+        if let (Some(gossip), Some(leaves)) = (&self.gossip, self.leaves) {
+            gossip.leave(leaves == Leave::AtOnce).await;
         }
     }
 
     /// Who has left does not return by itself, unless it is to.
     fn forget_members(&self) -> Result<(), PeersError> {
-        if self.left && !self.config.cluster.join.rejoin_after_leave {
+        if self.leaves.is_some() && !self.config.cluster.join.rejoin_after_leave {
             Peers::open(self.config.data_dir.as_deref())?.forget()?;
         }
         Ok(())
@@ -579,6 +589,12 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         enable_additional_node_meta_txt: dns.node_meta_txt,
         soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
     }
+}
+
+/// How long members that are gone are waited for.
+fn patience(config: &Config) -> loops::Patience {
+    let config::AbsenceConfig { restart_grace, mass_loss_hold } = config.cluster.absence;
+    loops::Patience { restart_grace, mass_loss_hold }
 }
 
 /// What followers are served from. It looks at raft, and raft rings it, so it learns of raft when that has started.

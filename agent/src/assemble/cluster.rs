@@ -78,6 +78,7 @@ pub(super) async fn gossip(config: &Config, member: &Member, epoch: u64, pool: &
         kept_peers: peers.kept().iter().map(|peer| peer.gossip).collect(),
         reconnect_timeout: settings.reconnect_timeout,
         timing: timing(config),
+        mass_loss_hold: config.cluster.absence.mass_loss_hold,
         keep: keep(config),
         ..muster_gossip::Config::new(member.id, member.name.as_str(), advertise)
     };

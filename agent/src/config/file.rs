@@ -99,6 +99,8 @@ section! {
         default_reads: Given<String>,
         max_stale: Given<Duration>,
         replica: Given<String>,
+        restart_grace: Given<Duration>,
+        mass_loss_hold: Given<Duration>,
         session_ttl_min: Given<Duration>,
         disable_remote_exec: Given<bool>,
         enable_debug: Given<bool>,

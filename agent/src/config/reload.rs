@@ -77,6 +77,7 @@ impl Config {
         diff.keep("encrypt, gossip_lan and reconnect_timeout", &now.cluster.gossip, &cluster.gossip);
         diff.keep("autopilot", &now.cluster.autopilot, &cluster.autopilot);
         diff.keep("limits.rpc_*", &now.cluster.rpc, &cluster.rpc);
+        diff.keep("restart_grace and mass_loss_hold", &now.cluster.absence, &cluster.absence);
         diff.keep("replica", &now.cluster.replica, &cluster.replica);
         diff.keep("bootstrap_expect", &now.cluster.bootstrap_expect, &cluster.bootstrap_expect);
         diff.keep("data_dir", &now.data_dir, &data_dir);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::address::Listen;
 use super::definition::{DefinitionLimits, LoneCheck, ServiceDefinition};
-pub(crate) use cluster::{AutopilotConfig, ClusterConfig, GossipConfig, JoinConfig, Replica, RpcConfig};
+pub(crate) use cluster::{AbsenceConfig, AutopilotConfig, ClusterConfig, GossipConfig, JoinConfig, Replica, RpcConfig};
 
 /// What the configuration means: every value checked and every default filled in.
 #[derive(Debug, Clone, PartialEq)]

@@ -150,6 +150,8 @@ mod tests {
             meta: Default::default(),
             raft: None,
             why: "".into(),
+            may_return: false,
+            accusers: Vec::new(),
             unwell: false,
         }
     }

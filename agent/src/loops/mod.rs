@@ -1,5 +1,6 @@
 //! What runs by itself: bringing this agent's services into the catalog, membership into the catalog, verdicts to the desk, numbers to metrics.
 
+mod absence;
 mod alias;
 mod beat;
 mod gauges;
@@ -10,6 +11,7 @@ mod servers;
 mod sync;
 mod verdicts;
 
+pub(crate) use absence::Patience;
 pub(crate) use alias::judge_aliases;
 pub(crate) use gauges::show_gauges;
 pub(crate) use join::{GaveUp, Joining, stay_joined};

@@ -1,7 +1,8 @@
 //! Membership into the catalog: each member is a node with `serfHealth`, each server has the `consul` service. The leader does it.
+#![allow(clippy::disallowed_methods)] // how long somebody is gone is measured
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_catalog::{
     Cause, CauseKind, Check, CheckId, Command, Deregister, Meta, Node, NodeName, Offer, Outcome, Register, Service, ServiceId,
@@ -9,6 +10,7 @@ use muster_catalog::{
 };
 use smol_str::SmolStr;
 
+use super::absence::{Absences, Patience};
 use crate::desk::{Desk, DeskError, Member, Standing};
 use crate::raft::Raft;
 
@@ -16,6 +18,9 @@ use crate::raft::Raft;
 const INTERVAL: Duration = Duration::from_secs(60);
 /// After a failure, again in this much. A server that does not lead looks this often whether it does.
 const RETRY: Duration = Duration::from_secs(1);
+/// Gauge: members that are gone, and whose services stay for now.
+const HELD: &str = "reconcile.held";
+
 /// A new leader whose history has not begun looks again this soon.
 const BEGINNING: Duration = Duration::from_millis(20);
 
@@ -31,21 +36,23 @@ const SERVER_META: [(&str, &str); 7] = [
 ];
 
 /// Runs until the agent stops.
-pub(crate) async fn reconcile(desk: Desk) {
+pub(crate) async fn reconcile(desk: Desk, patience: Patience) {
     let mut stop = std::pin::pin!(desk.stopping());
     let mut version = desk.cluster().version();
     let bell = desk.bells().take(&Topic::State(None));
     let nodes = desk.bells().take(&Topic::Nodes);
+    let mut absences = Absences::new(patience);
     loop {
         let (mut check, mut node) = (Box::pin(bell.rung()), Box::pin(nodes.rung()));
         check.as_mut().enable();
         node.as_mut().enable();
         version.borrow_and_update();
         let leads = desk.raft().is_some_and(Raft::is_leader);
-        let pause = match level_all(&desk).await {
-            Ok(true) => INTERVAL,
-            Ok(false) if leads => BEGINNING,
-            Ok(false) => RETRY,
+        let pause = match level_all(&desk, &mut absences).await {
+            Ok(Levelled::All) => INTERVAL,
+            Ok(Levelled::But(until)) => until.saturating_duration_since(Instant::now()).min(INTERVAL),
+            Ok(Levelled::Not) if leads => BEGINNING,
+            Ok(Levelled::Not) => RETRY,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "members are not in the catalog yet: trying again");
                 RETRY
@@ -70,17 +77,38 @@ async fn begins_to_lead(desk: &Desk) {
     }
 }
 
-/// Writes what differs, if anything does; says whether this server is the one to do it.
-async fn level_all(desk: &Desk) -> Result<bool, DeskError> {
+/// How far members are in the catalog.
+enum Levelled {
+    /// Another server's leader does it, or a history is begun first.
+    Not,
+    /// All of them are.
+    All,
+    /// All but some that are waited for, until then at least.
+    But(Instant),
+}
+
+/// Writes what differs, if anything does and this server is the one to do it.
+async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, DeskError> {
     if !desk.raft().is_some_and(Raft::is_leader) {
-        return Ok(false);
+        absences.forget();
+        return Ok(Levelled::Not);
     }
     desk.caught_up().await?;
-    if desk.reader().load().history().is_none() {
-        return Ok(false); // the history is begun first
+    let state = desk.reader().load();
+    if state.history().is_none() {
+        return Ok(Levelled::Not);
     }
     let members = desk.cluster().members();
-    for member in &members {
+    let waits = absences.look(&members, |member| is_told(&state, member), Instant::now());
+    drop(state);
+    metrics::gauge!(HELD).set(waits.nodes.len() as f64);
+    if let Some(lost) = waits.begun {
+        tracing::error!(
+            lost,
+            "many members are lost at once, and it may be this server that is cut off: what they offer stays for now"
+        );
+    }
+    for member in members.iter().filter(|member| !waits.nodes.contains(&member.id)) {
         if let Err(error) = level(desk, member).await {
             match error {
                 // one that cannot be written must not keep the others from it
@@ -93,7 +121,14 @@ async fn level_all(desk: &Desk) -> Result<bool, DeskError> {
         let reason = "no member has this name any more";
         remove(desk, name, reason).await?;
     }
-    Ok(true)
+    Ok(waits.until.map_or(Levelled::All, Levelled::But))
+}
+
+/// Whether the catalog has it that this member is gone.
+fn is_told(state: &State, member: &Member) -> bool {
+    let Some(row) = state.node(&member.name).filter(|row| row.id == Some(member.id)) else { return true };
+    let check = health(false);
+    member.standing == Standing::Failed && state.check_on(&row.node.folded(), &check.id).is_some_and(|row| row.value == check)
 }
 
 async fn level(desk: &Desk, member: &Member) -> Result<(), DeskError> {

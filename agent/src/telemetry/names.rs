@@ -93,6 +93,7 @@ pub(super) const ALL: &[Named] = &[
     ("feed.scans", Counter, Once, "Times this server looked through its tables for a follower"),
     ("feed.sent.bytes", Counter, Once, "Bytes handed to followers"),
     ("feed.snapshots", Counter, Once, "Times this agent got the whole catalog"),
+    ("reconcile.held", Gauge, Once, "Members that are gone, and whose services stay in the catalog for now"),
     ("feed.travelled", Counter, Once, "Questions asked of a server because this agent's copy could not answer them"),
     ("health.check.duration", Sample, Once, "A run of a health check, by kind, seconds"),
     ("health.check.expired", Counter, Once, "TTL checks that nobody reported in time"),

@@ -6,7 +6,9 @@ use super::{Meaning, text, value};
 use crate::config::file::ConfigFile;
 use crate::config::join::JoinAddress;
 use crate::config::key::GossipKey;
-use crate::config::settled::{Addresses, AutopilotConfig, ClusterConfig, GossipConfig, JoinConfig, Replica, RpcConfig};
+use crate::config::settled::{
+    AbsenceConfig, Addresses, AutopilotConfig, ClusterConfig, GossipConfig, JoinConfig, Replica, RpcConfig,
+};
 
 /// Shortest time that a member which failed is kept (Consul's): a host is not forgotten over a night's repair.
 const RECONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(8 * 3600);
@@ -37,6 +39,10 @@ impl Meaning {
             gossip: self.gossip(file),
             autopilot: self.autopilot(file),
             rpc: self.rpc(file),
+            absence: AbsenceConfig {
+                restart_grace: value(&file.restart_grace, Duration::from_secs(5)),
+                mass_loss_hold: value(&file.mass_loss_hold, Duration::from_secs(60)),
+            },
             replica: self.replica(file, server),
             max_stale: value(&file.max_stale, Duration::from_secs(87_600 * 3600)),
             replace: false,

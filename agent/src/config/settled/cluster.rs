@@ -18,6 +18,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) autopilot: AutopilotConfig,
     /// Requests between agents.
     pub(crate) rpc: RpcConfig,
+    /// What is done about members that are gone.
+    pub(crate) absence: AbsenceConfig,
     /// What a client agent holds of the catalog.
     pub(crate) replica: Replica,
     /// Up to this age a client agent answers from its copy while no server can be asked.
@@ -62,6 +64,15 @@ pub(crate) struct GossipConfig {
     pub(crate) suspicion_mult: u32,
     /// How long a member that failed is kept.
     pub(crate) reconnect_timeout: Duration,
+}
+
+/// What is done about members that are gone. A leader's word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AbsenceConfig {
+    /// An agent that is gone while its host lives is most likely being restarted: for so long its services stay in every answer.
+    pub(crate) restart_grace: Duration,
+    /// Where many members are lost at once and it may be the leader that is cut off, for so long at most they all stay.
+    pub(crate) mass_loss_hold: Duration,
 }
 
 /// How servers come and go.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use muster_gossip::{Handle, Joined, KeyAct, KeyAnswer, State};
+use muster_gossip::{Ground, Handle, Joined, KeyAct, KeyAnswer, Kind, State};
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::watch;
 
@@ -93,6 +93,18 @@ impl Member {
             meta: record.meta.iter().map(|(key, value)| pair(key, value)).collect(),
             raft: member.tag(RAFT_TAG).and_then(|id| id.parse().ok()),
             why: why(member, among),
+            may_return: match member.state {
+                State::Alive => false,
+                State::Left => member.cause.kind == Kind::Stopped,
+                State::Failed => {
+                    member.cause.kind == Kind::Refused || member.accusations.iter().any(|one| one.ground == Ground::Refused)
+                }
+            },
+            accusers: match member.state {
+                State::Alive | State::Left => Vec::new(),
+                State::Failed if member.accusations.is_empty() => member.cause.by.into_iter().collect(),
+                State::Failed => member.accusations.iter().map(|one| one.by).collect(),
+            },
             unwell: member.is_suspect() || member.degraded().is_some(),
             standing: match member.state {
                 State::Alive => Standing::Alive,

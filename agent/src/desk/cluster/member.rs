@@ -28,6 +28,10 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// Why it stands so, in a few words.
     pub(crate) why: SmolStr,
+    /// It is gone, and what is known of it looks like a restart: its host refuses connections to it, or it said that it stops.
+    pub(crate) may_return: bool,
+    /// Whose word it is that it is gone.
+    pub(crate) accusers: Vec<Uuid>,
     /// It is alive, and others hold it silent, or one of its ports does not answer this agent.
     pub(crate) unwell: bool,
 }
@@ -59,6 +63,8 @@ impl Member {
             raft: None,
             standing: Standing::Alive,
             why: SmolStr::default(),
+            may_return: false,
+            accusers: Vec::new(),
             unwell: false,
         }
     }

@@ -50,6 +50,8 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
         raft: None,
         standing: Standing::Alive,
         why: "".into(),
+        may_return: false,
+        accusers: Vec::new(),
         unwell: false,
     }
 }

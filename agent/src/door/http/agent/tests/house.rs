@@ -118,7 +118,10 @@ impl House {
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(1)));
         tasks.spawn(loops::judge_aliases(desk.clone()));
-        tasks.spawn(loops::reconcile(desk.clone()));
+        tasks.spawn(loops::reconcile(
+            desk.clone(),
+            loops::Patience { restart_grace: Duration::ZERO, mass_loss_hold: Duration::ZERO },
+        ));
         tasks.spawn(run_errands(inlet, refuse_reload.clone(), left.clone()));
         tasks.spawn(serve(Arc::new(door), vec![Listener::Tcp(listener)], desk.stopping()));
         Self { at, desk, refuse_reload, left, stop, _tasks: tasks }
