@@ -209,10 +209,9 @@ def readers(run):
     """Blocked readers: what one costs on a new connection and on one that was used before, and who wakes."""
     services, each = 50, 20 if run.quick else 100
     what, rows = f"{services * each} blocked readers, RSS each with its connection", []
-    # a used connection has touched a page of hyper's write buffer too, beside one of the read buffer: told, not limited
-    for used, which, limit in ((False, "a new one", 10), (True, "one that had an answer before", None)):
+    for used, which in ((False, "a new one"), (True, "one that had an answer before")):
         kilobytes, woken, strangers = blocked(run, services, each, used)
-        rows += [run.row(f"{what}, {which}", kilobytes, "KB", limit),
+        rows += [run.row(f"{what}, {which}", kilobytes, "KB", 10),
                  run.row("of them woken by a change of their service", woken, f"of {each}", each, most=False),
                  run.row("others woken by it", strangers, "", 0)]
     return rows

@@ -79,7 +79,7 @@ async fn begins_to_lead(desk: &Desk) {
 
 /// How far members are in the catalog.
 enum Levelled {
-    /// Another server's leader does it, or a history is begun first.
+    /// Another server does it, or a history is begun first.
     Not,
     /// All of them are.
     All,
