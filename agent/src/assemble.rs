@@ -272,7 +272,8 @@ impl Agent {
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
             }
             if let Some(follower) = follower {
-                tasks.spawn(follower.run(feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed)), desk.stopping()));
+                let connect = feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed));
+                tasks.spawn(follower.run(connect, cluster::lost(cluster.clone()), desk.stopping()));
             }
         }
         if let Some(source) = source {
@@ -290,6 +291,7 @@ impl Agent {
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone(), patience(&config)));
         tasks.spawn(loops::keep_servers(desk.clone()));
+        tasks.spawn(loops::listen_to_followers(desk.clone()));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         let (give_up, gave_up) = mpsc::channel(1);

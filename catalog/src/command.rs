@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::autopilot::SetAutopilot;
 use crate::cause::Cause;
+use crate::coordinate::Placed;
 use crate::error::DecodeError;
 use crate::name::{CheckId, NodeName, ServiceId};
 use crate::row::{Check, Index, Node, Service};
@@ -63,6 +64,8 @@ pub enum Command {
     AcknowledgeRemovals(Vec<Removed>),
     /// How servers come and go is set.
     SetAutopilot(SetAutopilot),
+    /// Nodes are found to be there, in the space of round trips.
+    Place(Vec<Placed>),
 }
 
 /// A row that is offered, with the generation of the definition behind it (0 for rows without an owner).
@@ -231,6 +234,7 @@ impl Command {
             Command::Kv(_) => "kv",
             Command::AcknowledgeRemovals(_) => "acknowledge-removals",
             Command::SetAutopilot(_) => "set-autopilot",
+            Command::Place(_) => "place",
         }
     }
 
@@ -244,6 +248,7 @@ impl Command {
             Command::Kv(_) => 5,
             Command::AcknowledgeRemovals(_) => 6,
             Command::SetAutopilot(_) => 7,
+            Command::Place(_) => 40,
         }
     }
 }
@@ -287,6 +292,7 @@ impl Proposal {
             Command::Kv(kv) => pack(&mut bytes, kv),
             Command::AcknowledgeRemovals(removed) => pack(&mut bytes, removed),
             Command::SetAutopilot(set) => pack(&mut bytes, set),
+            Command::Place(placed) => pack(&mut bytes, placed),
         }
         bytes
     }
@@ -307,6 +313,7 @@ impl Proposal {
             5 => Command::Kv(unpack(&mut rest)?),
             6 => Command::AcknowledgeRemovals(unpack(&mut rest)?),
             7 => Command::SetAutopilot(unpack(&mut rest)?),
+            40 => Command::Place(unpack(&mut rest)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
         let Head { request, run, number, answered_below, time_ms, cause } = head;

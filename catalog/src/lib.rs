@@ -6,6 +6,7 @@
 mod autopilot;
 mod cause;
 mod command;
+mod coordinate;
 mod definition;
 mod error;
 mod feed;
@@ -31,6 +32,7 @@ pub use cause::{Cause, CauseKind, REASON_BYTES_MAX};
 pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
 };
+pub use coordinate::{Coordinate, Coordinates, DIMENSIONS, Placed};
 pub use definition::{
     AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
     Probe, TcpProbe,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::command::{Command, Outcome, Proposal, Refusal, Removed};
+use crate::coordinate::Placed;
 use crate::name::NodeName;
 use crate::removal::Removals;
 use crate::row::Index;
@@ -120,6 +121,7 @@ impl Store {
             Command::Kv(kv) => change.key(kv),
             Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
             Command::SetAutopilot(set) => Outcome::Kv(change.state.set_autopilot(set, index)),
+            Command::Place(placed) => change.place(placed),
         };
         change.settle();
         let touched = change.touched;
@@ -159,6 +161,13 @@ impl Change<'_> {
     fn acknowledge(&mut self, removed: &[Removed]) -> Outcome {
         for removed in removed {
             self.state.removals.acknowledge(self.agent, removed);
+        }
+        Outcome::Done
+    }
+
+    fn place(&mut self, placed: Vec<Placed>) -> Outcome {
+        if self.state.set_coordinates(placed, self.index) {
+            self.touch(Topic::Coordinates);
         }
         Outcome::Done
     }

@@ -28,4 +28,6 @@ pub enum Topic {
     Key(Arc<str>),
     /// All keys with this prefix; rung through [`Topic::Key`] of a key under it.
     Prefix(Arc<str>),
+    /// Where nodes are.
+    Coordinates,
 }
