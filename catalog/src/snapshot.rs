@@ -13,7 +13,8 @@ use crate::past::{Change, Subject};
 use crate::rebuild::{NodeRecord, ServiceIndexes};
 use crate::removal::RemovalMark;
 use crate::row::{Entry, Index};
-use crate::session::LogSession;
+use crate::run::LogSession;
+use crate::session::SessionIndexes;
 use crate::state::{State, TableIndexes};
 
 const MAGIC: &[u8; 8] = b"mustersn";
@@ -38,6 +39,9 @@ mod tag {
     pub(super) const RUN: u8 = 9;
     pub(super) const CHANGE: u8 = 10;
     pub(super) const AUTOPILOT: u8 = 11;
+    pub(super) const SESSION: u8 = 12;
+    pub(super) const SESSION_INDEXES: u8 = 13;
+    pub(super) const HELD_BACK: u8 = 14;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,6 +109,16 @@ impl State {
         if let Some(row) = &self.autopilot {
             out.record(tag::AUTOPILOT, &**row)?;
         }
+        for session in self.sessions.iter() {
+            out.record(tag::SESSION, &**session)?;
+        }
+        let indexes = self.sessions.indexes();
+        if indexes.0 != SessionIndexes::default() {
+            out.record(tag::SESSION_INDEXES, &indexes)?;
+        }
+        for held_back in self.sessions.held_back() {
+            out.record(tag::HELD_BACK, &held_back)?;
+        }
         out.raw(&[tag::END])?;
         let crc = out.crc.finalize();
         out.to.write_all(&crc.to_be_bytes())?;
@@ -142,6 +156,7 @@ impl State {
                 tag::SERVICE_INDEXES => indexes.push(from.body()?),
                 tag::KEY => {
                     let entry: Entry = from.body()?;
+                    state.sessions.passes(&entry.key, None, entry.session);
                     state.keys.insert(entry.key.clone(), Arc::new(entry));
                 }
                 tag::GRAVE => {
@@ -158,6 +173,12 @@ impl State {
                     state.past.restore((node, subject), change);
                 }
                 tag::AUTOPILOT => state.autopilot = Some(Arc::new(from.body()?)),
+                tag::SESSION => state.sessions.put(Arc::new(from.body()?)),
+                tag::SESSION_INDEXES => state.sessions.set_indexes(from.body()?),
+                tag::HELD_BACK => {
+                    let (until, key): (u64, Arc<str>) = from.body()?;
+                    state.sessions.hold_back(key, until);
+                }
                 unknown => return Err(from.damaged(&format!("unknown record {unknown}"))),
             }
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::name::{NodeName, ServiceName};
 use crate::status::Health;
 
@@ -28,4 +30,10 @@ pub enum Topic {
     Key(Arc<str>),
     /// All keys with this prefix; rung through [`Topic::Key`] of a key under it.
     Prefix(Arc<str>),
+    /// The list of sessions.
+    Sessions,
+    /// The sessions on one node.
+    NodeSessions(NodeName),
+    /// One session.
+    Session(Uuid),
 }

@@ -8,6 +8,7 @@ mod join;
 mod reap;
 mod reconcile;
 mod servers;
+mod sessions;
 mod sync;
 mod verdicts;
 
@@ -18,5 +19,6 @@ pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use reap::reap_critical;
 pub(crate) use reconcile::reconcile;
 pub(crate) use servers::keep_servers;
+pub(crate) use sessions::expire_sessions;
 pub(crate) use sync::sync;
 pub(crate) use verdicts::take_verdicts;
