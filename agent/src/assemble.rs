@@ -292,6 +292,7 @@ impl Agent {
         tasks.spawn(loops::reconcile(desk.clone(), patience(&config)));
         tasks.spawn(loops::keep_servers(desk.clone()));
         tasks.spawn(loops::listen_to_followers(desk.clone()));
+        tasks.spawn(loops::expire_sessions(desk.clone()));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         let (give_up, gave_up) = mpsc::channel(1);
@@ -557,6 +558,8 @@ fn http_config(config: &Config) -> http::Config {
         block_endpoints: config.http.block_endpoints.clone(),
         allow_write_from: config.http.allow_write_http_from.clone(),
         kv_value_bytes_max: config.http.kv_max_value_size,
+        txn_bytes_max: config.http.txn_max_req_len,
+        session_ttl_min: config.session_ttl_min,
         disable_kv_key_validation: config.disable_kv_key_validation,
         disable_unprintable_filter: config.disable_http_unprintable_char_filter,
         head_bytes_max: if config.http.max_header_bytes == 0 { http::HEAD_BYTES_MAX } else { config.http.max_header_bytes },

@@ -5,75 +5,22 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use had::{Running, answers, had, kept, programs, succeeds};
 use serde_json::{Value, json};
 use support::{Agent, Backend, SOON, eventually, free_port};
 
+mod had;
 mod support;
-
-/// A child of a test; killed when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Where clients are kept between runs.
-fn kept() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients")
-}
-
-fn programs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
-
-/// Whether the client is there, after an attempt to get it where that is wanted.
-fn had(name: &str, there: impl Fn() -> bool, install: Option<&mut Command>) -> bool {
-    let mode = std::env::var("MUSTER_TEST_CLIENTS").unwrap_or_default();
-    let wanted = mode == "install" || mode == "require";
-    if let (true, false, Some(command)) = (wanted, there(), install) {
-        std::fs::create_dir_all(kept()).unwrap();
-        match command.stdin(Stdio::null()).output() {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => eprintln!("{name}: {}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => eprintln!("{name}: {error}"),
-        }
-    }
-    let there = there();
-    assert!(there || mode != "require", "{name} cannot be had on this machine");
-    if !there {
-        // Past the harness, which would keep the words of a test that passes.
-        let _ = writeln!(std::io::stderr(), "not run: {name} is not on this machine");
-    }
-    there
-}
-
-fn answers(program: &str, argument: &str) -> bool {
-    Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-/// Runs a client's program to its end.
-fn succeeds(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
 
 #[test]
 fn prometheus_finds_targets_and_follows_them() {
     let program = kept().join("prometheus");
-    let mut build = Command::new("go");
-    build.current_dir(programs().join("prometheus")).env("GOFLAGS", "-mod=mod");
-    build.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg(".");
-    if !had("Prometheus' Consul discovery", || program.exists(), Some(&mut build)) {
+    if !had("Prometheus' Consul discovery", || program.exists(), Some(&mut had::go("prometheus"))) {
         return;
     }
     let agent = Agent::with(&["-dev"]);
@@ -117,15 +64,25 @@ fn targets(lines: &Receiver<String>, expected: &[(&str, &str)]) {
 #[test]
 fn py_consul_registers_looks_up_watches_and_uses_kv() {
     let folder = kept().join("python");
-    let mut install = Command::new("python3");
-    install.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&folder).arg("py-consul");
-    if !had("py-consul", || folder.join("consul").exists(), Some(&mut install)) {
+    if !had("py-consul", || folder.join("consul").exists(), Some(&mut had::python("py-consul"))) {
         return;
     }
     let agent = Agent::with(&["-dev"]);
     let port = agent.http.port().to_string();
     let mut program = Command::new("python3");
     let said = succeeds(program.arg(programs().join("client.py")).arg(port).env("PYTHONPATH", folder));
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
+fn hashicorps_go_client_locks_renews_sessions_and_transacts() {
+    let program = kept().join("lock");
+    if !had("HashiCorp's Go client", || program.exists(), Some(&mut had::go("lock"))) {
+        return;
+    }
+    // A session of it is to end within the test.
+    let agent = Agent::with(&["-dev", "-hcl", "session_ttl_min = \"1s\""]);
+    let said = succeeds(Command::new(program).arg("jobs").arg(agent.http.to_string()));
     assert!(said.ends_with("done\n"), "{said}");
 }
 

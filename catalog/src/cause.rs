@@ -26,6 +26,8 @@ pub enum CauseKind {
     DefinitionFile,
     /// The leader brought membership into the catalog.
     Reconcile,
+    /// A session was not renewed in time.
+    SessionExpired,
     /// The agent started, and opened its session of the log.
     Start,
 }

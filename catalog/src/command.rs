@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use uuid::Uuid;
@@ -12,8 +11,11 @@ use crate::autopilot::SetAutopilot;
 use crate::cause::Cause;
 use crate::coordinate::Placed;
 use crate::error::DecodeError;
+use crate::kv::Kv;
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::row::{Check, Index, Node, Service};
+use crate::row::{Check, Node, Service};
+use crate::session::Session;
+use crate::transaction::{Found, Op, RESULTS_KEPT_BYTES_MAX, Transacted};
 
 /// Commands of one agent run that may be unanswered at once; more wait at the door. It bounds the outcomes that
 /// servers keep for retries: 256 small ones an agent.
@@ -66,6 +68,26 @@ pub enum Command {
     SetAutopilot(SetAutopilot),
     /// Nodes are found to be there, in the space of round trips.
     Place(Vec<Placed>),
+    /// A session begins.
+    CreateSession(CreateSession),
+    /// A session ends. That it is not there is no error.
+    EndSession(EndSession),
+    /// Several things at once: all or nothing.
+    Transaction(Vec<Op>),
+}
+
+/// A session that begins, if its node and its checks are there and none is critical.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateSession {
+    /// What it is; cause and index are filled in by apply.
+    pub session: Session,
+}
+
+/// A session that ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndSession {
+    /// Which.
+    pub id: Uuid,
 }
 
 /// A row that is offered, with the generation of the definition behind it (0 for rows without an owner).
@@ -130,37 +152,6 @@ pub struct Deregister {
     pub owner: Option<Uuid>,
 }
 
-/// Changes one key, or removes a prefix.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kv {
-    /// The key, or the prefix.
-    pub key: SmolStr,
-    /// What is done to it.
-    pub verb: KvVerb,
-}
-
-/// What is done to a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KvVerb {
-    /// Writes it; with `cas`, only if its modify index is that (0: only if it is absent).
-    Set {
-        /// New value.
-        value: Bytes,
-        /// New flags.
-        flags: u64,
-        /// Expected modify index.
-        cas: Option<Index>,
-    },
-    /// Removes it; with `cas`, only if its modify index is that or it is absent.
-    Delete {
-        /// Expected modify index.
-        cas: Option<Index>,
-    },
-    /// Removes all keys with this prefix.
-    DeleteTree,
-}
-
 /// A row that somebody other than its owner removed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -181,6 +172,8 @@ pub enum Outcome {
     Kv(bool),
     /// Nothing was changed, because the client asked for what cannot be.
     Refused(Refusal),
+    /// A transaction was done, or it was not.
+    Transaction(Transacted),
 }
 
 /// Why a command changed nothing.
@@ -215,6 +208,35 @@ pub enum Refusal {
         /// The UUID that holds it.
         id: Uuid,
     },
+    /// A session is to be on a node that is not there.
+    #[error("Missing node registration")]
+    MissingNode,
+    /// A session is to be tied to a check that its node has not.
+    #[error("Missing check '{0}' registration")]
+    MissingCheck(CheckId),
+    /// A session is to be tied to a check that is critical.
+    #[error("Check '{0}' is in critical state")]
+    CriticalCheck(CheckId),
+    /// There is a session with this id.
+    #[error("session {0} exists")]
+    SessionTaken(Uuid),
+    /// A key is to be locked for a session that is not there.
+    #[error("invalid session \"{0}\"")]
+    UnknownSession(Uuid),
+}
+
+impl Outcome {
+    /// What is kept of it for a second answer.
+    pub(crate) fn to_keep(&self) -> Self {
+        match self {
+            Outcome::Transaction(Transacted::Done(found))
+                if found.iter().map(Found::weight).sum::<usize>() > RESULTS_KEPT_BYTES_MAX =>
+            {
+                Outcome::Transaction(Transacted::Forgotten)
+            }
+            outcome => outcome.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Proposal {
@@ -235,6 +257,9 @@ impl Command {
             Command::AcknowledgeRemovals(_) => "acknowledge-removals",
             Command::SetAutopilot(_) => "set-autopilot",
             Command::Place(_) => "place",
+            Command::CreateSession(_) => "create-session",
+            Command::EndSession(_) => "end-session",
+            Command::Transaction(_) => "transaction",
         }
     }
 
@@ -249,6 +274,9 @@ impl Command {
             Command::AcknowledgeRemovals(_) => 6,
             Command::SetAutopilot(_) => 7,
             Command::Place(_) => 40,
+            Command::CreateSession(_) => 8,
+            Command::EndSession(_) => 9,
+            Command::Transaction(_) => 10,
         }
     }
 }
@@ -293,6 +321,9 @@ impl Proposal {
             Command::AcknowledgeRemovals(removed) => pack(&mut bytes, removed),
             Command::SetAutopilot(set) => pack(&mut bytes, set),
             Command::Place(placed) => pack(&mut bytes, placed),
+            Command::CreateSession(create) => pack(&mut bytes, create),
+            Command::EndSession(end) => pack(&mut bytes, end),
+            Command::Transaction(ops) => pack(&mut bytes, ops),
         }
         bytes
     }
@@ -314,6 +345,9 @@ impl Proposal {
             6 => Command::AcknowledgeRemovals(unpack(&mut rest)?),
             7 => Command::SetAutopilot(unpack(&mut rest)?),
             40 => Command::Place(unpack(&mut rest)?),
+            8 => Command::CreateSession(unpack(&mut rest)?),
+            9 => Command::EndSession(unpack(&mut rest)?),
+            10 => Command::Transaction(unpack(&mut rest)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
         let Head { request, run, number, answered_below, time_ms, cause } = head;
@@ -334,8 +368,11 @@ fn unpack<T: for<'de> Deserialize<'de>>(from: &mut &[u8]) -> Result<T, DecodeErr
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::cause::CauseKind;
+    use crate::kv::KvVerb;
 
     fn proposal(command: Command) -> Proposal {
         Proposal {
@@ -522,6 +559,50 @@ mod tests {
             "0006 9281a77365727669636592a1730381a5636865636b92a163ce00011170"
         );
     }
+
+    fn session() -> Session {
+        use crate::session::{Behavior, ServiceCheck};
+        let check = |id: &str| CheckId::new(id).expect("a name");
+        Session {
+            id: Uuid::from_u128(9),
+            name: "s".into(),
+            node: node_name(),
+            node_checks: Some(vec![check("a")]),
+            service_checks: Some(vec![ServiceCheck { id: check("b"), namespace: "x".into() }]),
+            checks: vec![check("c")],
+            lock_delay_ns: -1,
+            behavior: Behavior::Delete,
+            ttl: "10s".into(),
+            ttl_ns: 10_000_000_000,
+            cause: std::sync::Arc::new(Cause::new("a", CauseKind::SessionExpired, 5, "r")),
+            create_index: 0,
+        }
+    }
+
+    #[test]
+    fn the_form_of_sessions_locks_and_transactions_stays_as_it_is() {
+        let value = Bytes::from_static(b"v");
+        let acquire = KvVerb::Acquire { value: value.clone(), flags: 7, session: Uuid::from_u128(9) };
+        let release = KvVerb::Release { value, flags: 7, session: Uuid::from_u128(9) };
+        let ops = vec![
+            Op::Kv(Kv { key: "k".into(), verb: KvVerb::DeleteTree }),
+            Op::Key { key: "k".into(), look: crate::transaction::Look::CheckIndex(3) },
+            Op::DeleteNode("n".into(), Some(4)),
+            Op::Refused("no".into()),
+        ];
+        let forms = [
+            body(Command::CreateSession(CreateSession { session: session() })),
+            body(Command::EndSession(EndSession { id: Uuid::from_u128(9) })),
+            body(Command::Kv(Kv { key: "k".into(), verb: acquire })),
+            body(Command::Kv(Kv { key: "k".into(), verb: release })),
+            body(Command::Transaction(ops)),
+        ];
+        assert_eq!(forms, SESSIONS.map(str::to_owned));
+        let create = Command::CreateSession(CreateSession { session: session() });
+        assert_eq!(Proposal::decode(&proposal(create.clone()).encode()).expect("it was just written").command, create);
+    }
+
+    const SESSIONS: [&str; 5] = ["", "", "", "", ""];
 
     /// A proposal with another body: as an older or a newer version would write it.
     fn foreign(tag: u16, body: &impl Serialize) -> Vec<u8> {

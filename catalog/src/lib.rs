@@ -12,6 +12,7 @@ mod error;
 mod feed;
 mod grave;
 mod interest;
+mod kv;
 mod local;
 mod meta;
 mod name;
@@ -20,17 +21,20 @@ mod query;
 mod rebuild;
 mod removal;
 mod row;
+mod run;
 mod session;
 mod snapshot;
 mod state;
 mod status;
 mod store;
 mod topic;
+mod transaction;
 
 pub use autopilot::{Autopilot, AutopilotRow, SetAutopilot};
 pub use cause::{Cause, CauseKind, REASON_BYTES_MAX};
 pub use command::{
-    COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
+    COMMANDS_IN_FLIGHT_MAX, Command, CreateSession, Deregister, EndSession, Offer, Outcome, Proposal, Refusal, Register, Removed,
+    Run, Target,
 };
 pub use coordinate::{Coordinate, Coordinates, DIMENSIONS, Placed};
 pub use definition::{
@@ -41,22 +45,25 @@ pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
 pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
 pub use interest::{Interest, Part};
+pub use kv::{Kv, KvVerb};
 pub use local::{
     AntiEntropy, Local, LocalCheck, LocalService, NODE_MAINTENANCE, Plan, ROWS_A_COMMAND_MAX, SERVICE_MAINTENANCE_PREFIX, Scope,
     Source,
 };
 pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
-pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
+pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, CHANGES_OF_A_SESSION_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{
-    Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,
-    ServiceChecks, ServiceTags, Services, StateChecks,
+    AllSessions, Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices,
+    NodeSessions, Nodes, Reading, ServiceChecks, ServiceTags, Services, SessionOne, StateChecks,
 };
 pub use removal::RemovalMark;
 pub use row::{
     Address, Check, Entry, Index, Instance, Locality, Node, RareServiceFields, Row, Service, ServiceAddress, ServicePort, Weights,
 };
+pub use session::{Behavior, HELD_BACK_MAX, ServiceCheck, Session};
 pub use state::{Bucket, State, state_named};
 pub use status::{Health, Status, worst};
 pub use store::{Applied, Reader, Store, Touched};
 pub use topic::Topic;
+pub use transaction::{Fault, Found, Look, Op, RESULTS_BYTES_MAX, Transacted};

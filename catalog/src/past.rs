@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::name::{CheckId, NodeName, ServiceId};
@@ -14,6 +15,8 @@ use crate::status::Status;
 pub const CHANGES_OF_A_CHECK_MAX: usize = 8;
 /// Changes kept of a service instance: it changes when it is deployed.
 pub const CHANGES_OF_A_SERVICE_MAX: usize = 4;
+/// Of a session its end is kept, with what ended it.
+pub const CHANGES_OF_A_SESSION_MAX: usize = 1;
 /// All changes together, in bytes as [`weight`] counts them: oldest out.
 pub const PAST_BYTES_MAX: usize = 16 << 20;
 
@@ -25,6 +28,8 @@ pub enum Subject {
     Service(ServiceId),
     /// A check.
     Check(CheckId),
+    /// A session.
+    Session(Uuid),
 }
 
 /// One change.
@@ -58,6 +63,7 @@ fn weight(key: &Key, change: &Change) -> usize {
     let id = match &key.1 {
         Subject::Service(id) => id.as_str().len(),
         Subject::Check(id) => id.as_str().len(),
+        Subject::Session(_) => 0,
     };
     160 + key.0.as_str().len() + id + change.cause.actor.len() + change.cause.reason.len()
 }
@@ -75,6 +81,7 @@ impl Past {
         let most = match subject {
             Subject::Check(_) => CHANGES_OF_A_CHECK_MAX,
             Subject::Service(_) => CHANGES_OF_A_SERVICE_MAX,
+            Subject::Session(_) => CHANGES_OF_A_SESSION_MAX,
         };
         let key = (node.clone(), subject);
         let change = Change { index, status, removed, cause: cause.clone(), sequence: self.next };

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
+use uuid::Uuid;
 
 use crate::autopilot::AutopilotRow;
 use crate::interest::Part;
 use crate::meta::Meta;
 use crate::name::{NodeName, ServiceName};
 use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
+use crate::session::Session;
 use crate::state::State;
 use crate::status::Health;
 use crate::topic::Topic;
+use crate::transaction::{Op, Transacted};
 
 /// A question. It names the topics on which it can wait, and looks the answer up in one consistent state.
 pub trait Ask {
@@ -300,6 +303,88 @@ impl Ask for KeysUnder {
     }
     fn look(&self, state: &State) -> Self::Answer {
         state.keys_under(&self.prefix).cloned().collect()
+    }
+}
+
+/// One session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOne {
+    /// Its id; `None` is one that no session has.
+    pub id: Option<Uuid>,
+}
+
+impl Ask for SessionOne {
+    type Answer = Option<Arc<Session>>;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        smallvec![self.id.map_or(Topic::Sessions, Topic::Session)]
+    }
+    /// As with keys: no copy holds it.
+    fn part(&self) -> Part {
+        Part::Keys
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        state.session(self.id?).cloned()
+    }
+}
+
+/// The sessions on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSessions {
+    /// Its name, folded.
+    pub node: NodeName,
+}
+
+impl Ask for NodeSessions {
+    type Answer = Vec<Arc<Session>>;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        smallvec![Topic::NodeSessions(self.node.clone())]
+    }
+    /// As with keys: no copy holds them.
+    fn part(&self) -> Part {
+        Part::Keys
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        state.sessions_on(&self.node).cloned().collect()
+    }
+}
+
+/// All sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AllSessions {}
+
+impl Ask for AllSessions {
+    type Answer = Vec<Arc<Session>>;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        smallvec![Topic::Sessions]
+    }
+    /// As with keys: no copy holds them.
+    fn part(&self) -> Part {
+        Part::Keys
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        state.sessions().cloned().collect()
+    }
+}
+
+/// A transaction that only reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// What it reads; what would change something changes a copy.
+    pub ops: Vec<Op>,
+}
+
+impl Ask for Reading {
+    type Answer = Transacted;
+    /// Nobody waits for it.
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        SmallVec::new()
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        state.clone().try_out(&self.ops)
+    }
+    /// As with keys: no copy holds them.
+    fn part(&self) -> Part {
+        Part::Keys
     }
 }
 

@@ -14,7 +14,8 @@ use crate::past::{Change, Subject};
 use crate::rebuild::{NodeRecord, ServiceIndexes};
 use crate::removal::RemovalMark;
 use crate::row::{Entry, Index};
-use crate::session::LogSession;
+use crate::run::LogSession;
+use crate::session::SessionIndexes;
 use crate::state::{State, TableIndexes};
 
 const MAGIC: &[u8; 8] = b"mustersn";
@@ -41,6 +42,9 @@ mod tag {
     pub(super) const AUTOPILOT: u8 = 11;
     pub(super) const COORDINATE: u8 = 40;
     pub(super) const COORDINATES_INDEX: u8 = 41;
+    pub(super) const SESSION: u8 = 12;
+    pub(super) const SESSION_INDEXES: u8 = 13;
+    pub(super) const HELD_BACK: u8 = 14;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,6 +118,16 @@ impl State {
         if self.coordinates_index > 0 {
             out.record(tag::COORDINATES_INDEX, &self.coordinates_index)?;
         }
+        for session in self.sessions.iter() {
+            out.record(tag::SESSION, &**session)?;
+        }
+        let indexes = self.sessions.indexes();
+        if indexes.0 != SessionIndexes::default() {
+            out.record(tag::SESSION_INDEXES, &indexes)?;
+        }
+        for held_back in self.sessions.held_back() {
+            out.record(tag::HELD_BACK, &held_back)?;
+        }
         out.raw(&[tag::END])?;
         let crc = out.crc.finalize();
         out.to.write_all(&crc.to_be_bytes())?;
@@ -151,6 +165,7 @@ impl State {
                 tag::SERVICE_INDEXES => indexes.push(from.body()?),
                 tag::KEY => {
                     let entry: Entry = from.body()?;
+                    state.sessions.passes(&entry.key, None, entry.session);
                     state.keys.insert(entry.key.clone(), Arc::new(entry));
                 }
                 tag::GRAVE => {
@@ -172,6 +187,12 @@ impl State {
                     state.coordinates.insert(placed.node.folded(), Arc::new(placed));
                 }
                 tag::COORDINATES_INDEX => state.coordinates_index = from.body()?,
+                tag::SESSION => state.sessions.put(Arc::new(from.body()?)),
+                tag::SESSION_INDEXES => state.sessions.set_indexes(from.body()?),
+                tag::HELD_BACK => {
+                    let (until, key): (u64, Arc<str>) = from.body()?;
+                    state.sessions.hold_back(key, until);
+                }
                 unknown => return Err(from.damaged(&format!("unknown record {unknown}"))),
             }
         }

@@ -15,7 +15,8 @@ use crate::name::{CheckId, NodeName, ServiceId, ServiceName, fold};
 use crate::past::Past;
 use crate::removal::Removals;
 use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
-use crate::session::Runs;
+use crate::run::Runs;
+use crate::session::{Session, Sessions};
 use crate::status::{Health, Status};
 use crate::topic::Topic;
 
@@ -35,6 +36,7 @@ pub struct State {
     /// The buckets by their last change: what a follower needs of them since then, without a look at all.
     pub(crate) buckets_by_index: OrdMap<(Index, ServiceName), ()>,
     pub(crate) keys: OrdMap<Arc<str>, Arc<Entry>>,
+    pub(crate) sessions: Sessions,
     pub(crate) indexes: TableIndexes,
     pub(crate) graves: Graves,
     pub(crate) removals: Removals,
@@ -155,6 +157,9 @@ impl State {
             Topic::Key(key) => self.keys.get(&**key).map_or(tables.keys, |entry| entry.modify_index),
             Topic::Prefix(prefix) => self.prefix_index(prefix),
             Topic::Coordinates => self.coordinates_index,
+            Topic::Sessions => self.sessions.index(),
+            Topic::NodeSessions(node) => self.sessions.index_on(node),
+            Topic::Session(id) => self.sessions.index_of(*id),
         }
     }
 
@@ -256,6 +261,21 @@ impl State {
     /// How many keys there are.
     pub fn key_count(&self) -> usize {
         self.keys.len()
+    }
+
+    /// A session.
+    pub fn session(&self, id: Uuid) -> Option<&Arc<Session>> {
+        self.sessions.get(id)
+    }
+
+    /// All sessions, by id.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = &Arc<Session>> {
+        self.sessions.iter()
+    }
+
+    /// The sessions on a node (folded name), by id.
+    pub fn sessions_on(&self, node: &NodeName) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.on(node)
     }
 
     /// What others removed of this owner's rows and it has not acknowledged.

@@ -12,7 +12,7 @@ use crate::coordinate::Placed;
 use crate::name::NodeName;
 use crate::removal::Removals;
 use crate::row::Index;
-use crate::session::Admission;
+use crate::run::Admission;
 use crate::state::State;
 use crate::topic::Topic;
 
@@ -20,6 +20,8 @@ mod enter;
 mod keys;
 mod nodes;
 mod place;
+mod sessions;
+mod transaction;
 pub use enter::Touched;
 pub(crate) use nodes::SERF_HEALTH;
 #[cfg(test)]
@@ -99,20 +101,14 @@ impl Store {
         let Proposal { run, number, answered_below, time_ms, cause, command, request: _ } = proposal;
         self.state.applied = index;
         self.state.time_ms = self.state.time_ms.max(time_ms);
+        self.state.sessions.let_go(self.state.time_ms);
         if command == Command::OpenRun {
             return Applied { outcome: self.state.runs.open(run), touched: BTreeSet::new() };
         }
         if let Admission::Known(outcome) = self.state.runs.admit(run, number, answered_below) {
             return Applied { outcome, touched: BTreeSet::new() };
         }
-        let mut change = Change {
-            state: &mut self.state,
-            index,
-            agent: run.agent,
-            cause: Arc::new(cause),
-            touched: BTreeSet::new(),
-            stale: None,
-        };
+        let mut change = Change::new(&mut self.state, index, run.agent, cause);
         let outcome = match command {
             Command::OpenRun => Outcome::Done,
             Command::Found(history) => change.found(history),
@@ -122,10 +118,17 @@ impl Store {
             Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
             Command::SetAutopilot(set) => Outcome::Kv(change.state.set_autopilot(set, index)),
             Command::Place(placed) => change.place(placed),
+            Command::CreateSession(create) => outcome(change.create_session(create.session)),
+            Command::EndSession(end) => {
+                let cause = change.cause.clone();
+                change.end_session(end.id, &cause.reason, &cause);
+                Outcome::Done
+            }
+            Command::Transaction(ops) => Outcome::Transaction(change.transact(&ops)),
         };
         change.settle();
         let touched = change.touched;
-        self.state.runs.keep(run, number, &outcome);
+        self.state.runs.keep(run, number, outcome.to_keep());
         Applied { outcome, touched }
     }
 }
@@ -149,7 +152,11 @@ struct Change<'a> {
     stale: Option<(NodeName, nodes::Seen)>,
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    fn new(state: &'a mut State, index: Index, agent: Uuid, cause: Cause) -> Self {
+        Self { state, index, agent, cause: Arc::new(cause), touched: BTreeSet::new(), stale: None }
+    }
+
     fn found(&mut self, history: Uuid) -> Outcome {
         if self.state.history != Some(history) {
             self.state.removals = Removals::default(); // A mark of another history means nothing.

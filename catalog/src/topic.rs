@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::name::{NodeName, ServiceName};
 use crate::status::Health;
 
@@ -30,4 +32,10 @@ pub enum Topic {
     Prefix(Arc<str>),
     /// Where nodes are.
     Coordinates,
+    /// The list of sessions.
+    Sessions,
+    /// The sessions on one node.
+    NodeSessions(NodeName),
+    /// One session.
+    Session(Uuid),
 }

@@ -51,6 +51,8 @@ struct Open {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// `X-Consul-Index`; 0 where there is none.
+    pub(crate) index: u64,
     body: Bytes,
     address: String,
 }
@@ -79,14 +81,14 @@ impl Client {
         mut take: impl FnMut(T) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let address = self.remote.address.to_string();
-        let (status, mut body) = self.send(Method::GET, target, Bytes::new()).await?;
+        let (status, _, mut body) = self.send(Method::GET, target, Bytes::new()).await?;
         if status == StatusCode::NOT_FOUND {
             self.drain(&mut body, REFUSAL_BYTES_MAX).await?;
             return Ok(false);
         }
         if !status.is_success() {
             let body = self.drain(&mut body, REFUSAL_BYTES_MAX).await?;
-            return Err(Answer { status, body, address }.refusal());
+            return Err(Answer { status, index: 0, body, address }.refusal());
         }
         let not_json = |source| Error::NotJson { address: address.clone(), source };
         let mut elements = Elements::new(ANSWER_BYTES_MAX);
@@ -102,18 +104,18 @@ impl Client {
 
     /// Sends a body and takes a whole answer.
     pub(crate) async fn ask(&mut self, method: Method, target: &Target, body: Bytes) -> Result<Answer, Error> {
-        let (status, mut incoming) = self.send(method, target, body).await?;
+        let (status, index, mut incoming) = self.send(method, target, body).await?;
         let limit = if status.is_success() { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
         let body = self.drain(&mut incoming, limit).await?;
         if status.is_success() && body.len() > limit {
             return Err(self.too_large());
         }
-        Ok(Answer { status, body, address: self.remote.address.to_string() })
+        Ok(Answer { status, index, body, address: self.remote.address.to_string() })
     }
 
     /// Sends one request and waits for the head of its answer. A kept connection that the agent closed meanwhile is
     /// replaced once: an unsent request was not seen by anybody.
-    async fn send(&mut self, method: Method, target: &Target, body: Bytes) -> Result<(StatusCode, Incoming), Error> {
+    async fn send(&mut self, method: Method, target: &Target, body: Bytes) -> Result<(StatusCode, u64, Incoming), Error> {
         loop {
             let reused = match &self.open {
                 Some(open) if open.driver.is_some() && !open.send.is_closed() => true,
@@ -131,7 +133,8 @@ impl Client {
                 None => return Err(Error::Timeout { address, seconds: ANSWER_MAX.as_secs() }),
                 Some(Ok(answer)) => {
                     let (head, body) = answer.into_parts();
-                    return Ok((head.status, body));
+                    let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+                    return Ok((head.status, index.unwrap_or(0), body));
                 }
                 Some(Err(mut failed)) => {
                     let unsent = failed.take_message().is_some();

@@ -7,4 +7,6 @@ pub(crate) enum Done {
     Well,
     /// `members` found none: exit code 2, as Consul's.
     NoneFound,
+    /// The program that `lock` ran failed, and that was to be told: exit code 2, as Consul's.
+    ChildFailed,
 }

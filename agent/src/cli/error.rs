@@ -48,6 +48,18 @@ pub(crate) enum Error {
     #[error("{0}")]
     NotDone(String),
 
+    /// The lock was lost, or nobody could say any more whether it is held. The program was ended; another one may run elsewhere.
+    #[error("Lock lost: {0}")]
+    LockLost(String),
+
+    /// The lock was not to be had in time. The program was not run.
+    #[error("Lock acquisition failed: not within {0}")]
+    NoLock(String),
+
+    /// A program cannot be run. The lock was given back.
+    #[error("Cannot run {program}")]
+    Run { program: String, source: io::Error },
+
     /// A file (or standard input) cannot be read. Nothing was sent.
     #[error("Cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },

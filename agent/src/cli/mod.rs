@@ -28,6 +28,7 @@ mod join;
 mod keygen;
 mod keyring;
 mod kv;
+mod lock;
 mod maint;
 mod members;
 mod operator;
@@ -112,6 +113,8 @@ enum Ask {
     /// Read and write the key-value store
     #[command(subcommand, arg_required_else_help = true)]
     Kv(kv::Command),
+    /// Run a program while a lock is held
+    Lock(lock::Lock),
     /// Take a node or a service out of the answers for maintenance, or back
     Maint(maint::Maint),
     /// Let the agent read its configuration files again
@@ -159,7 +162,7 @@ fn dispatch(command: Command, rooms: &Rooms, name: &str, shape: clap::Command) -
     };
     match done.and_then(|done| out.flush().map(|()| done)) {
         Ok(Done::Well) | Err(Error::Closed) => ExitCode::SUCCESS,
-        Ok(Done::NoneFound) => ExitCode::from(2),
+        Ok(Done::NoneFound | Done::ChildFailed) => ExitCode::from(2),
         Err(error) => {
             let _ = out.flush(); // what came before the fault is still true
             report(&error);
@@ -177,6 +180,7 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
     runtime.block_on(async {
         match command {
             Ask::Members(members) => return members.run(out).await,
+            Ask::Lock(lock) => return lock.run(out).await,
             Ask::Join(join) => join.run(out).await,
             Ask::ForceLeave(force_leave) => force_leave.run().await,
             Ask::Keyring(keyring) => keyring.run(out).await,

@@ -17,11 +17,13 @@ mod cluster;
 pub(crate) mod disk;
 pub(crate) mod feed;
 pub(crate) mod forward;
+mod leases;
 mod local;
 mod order;
 mod peers;
 mod quorum;
 mod read;
+mod renew;
 mod rounds;
 mod servers;
 mod travel;
@@ -38,6 +40,7 @@ pub(crate) use cluster::{
     Unmet, carried,
 };
 use feed::Wants;
+use leases::Leases;
 pub(crate) use local::{LocalDesk, LocalSettings};
 pub(crate) use order::{Errand, Order};
 pub(crate) use peers::{Peers, PeersError};
@@ -46,7 +49,7 @@ pub(crate) use read::{Consistency, Seen, Wait};
 pub(crate) use servers::ServerName;
 pub(crate) use travel::{Question, Rows, Travel};
 pub(crate) use watch::Bells;
-use write::Session;
+use write::RunSession;
 
 /// Who knocks.
 #[derive(Debug, Clone)]
@@ -82,6 +85,8 @@ pub(crate) enum Act<'a> {
     Read,
     Write(&'a Command),
     Order(&'a Order, &'a Policy),
+    /// A session is renewed.
+    Renew(Uuid),
 }
 
 /// What the configuration allows callers.
@@ -95,7 +100,7 @@ pub(crate) struct Policy {
 pub(crate) fn allow(_who: &Who, act: &Act<'_>) -> Result<(), DeskError> {
     match act {
         Act::Order(order, policy) if order.runs_programs() && !policy.script_checks_by_api => Err(DeskError::ScriptsForbidden),
-        Act::Read | Act::Write(_) | Act::Order(..) => Ok(()),
+        Act::Read | Act::Write(_) | Act::Order(..) | Act::Renew(_) => Ok(()),
     }
 }
 
@@ -166,7 +171,8 @@ struct Inner {
     quorum: Quorum,
     reader: Reader,
     bells: Arc<Bells>,
-    session: Session,
+    session: RunSession,
+    leases: Leases,
     local: LocalDesk,
     cluster: Cluster,
     caught_up: AtomicBool,
@@ -239,7 +245,7 @@ impl Desk {
             stop,
             errands,
         } = setup;
-        let (session, caught_up) = (Session::new(run), AtomicBool::new(false));
+        let (session, leases, caught_up) = (RunSession::new(run), Leases::default(), AtomicBool::new(false));
         let inner = Inner {
             name,
             id,
@@ -247,6 +253,7 @@ impl Desk {
             reader,
             bells,
             session,
+            leases,
             local,
             cluster,
             caught_up,
@@ -322,7 +329,7 @@ impl Desk {
         self.session().raise(epoch);
     }
 
-    fn session(&self) -> &Session {
+    fn session(&self) -> &RunSession {
         &self.0.session
     }
 

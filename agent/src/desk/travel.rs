@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder, NodeChecks,
-    NodeServices, Nodes, Part, ServiceChecks, Services, State, StateChecks, Topic,
+    AllSessions, Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder,
+    NodeChecks, NodeServices, NodeSessions, Nodes, Part, Reading, ServiceChecks, Services, SessionOne, State, StateChecks, Topic,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
+use uuid::Uuid;
 
 use super::{Consistency, Desk, DeskError, Seen, Token, Wait, Who};
 use crate::rpc::{Code, Method, Refusal};
@@ -50,6 +51,17 @@ pub(crate) enum Question {
     ServiceChecks(ServiceChecks),
     StateChecks(StateChecks),
     AutopilotSet(AutopilotSet),
+    SessionOne(SessionOne),
+    NodeSessions(NodeSessions),
+    AllSessions(AllSessions),
+    /// A transaction that only reads.
+    Reading(Reading),
+    /// A session is renewed, by the leader; a server that was told by a server does not send it on.
+    Renew {
+        id: Uuid,
+        #[serde(default)]
+        sent_on: bool,
+    },
     /// Rows, for whoever looks among them by itself.
     Rows(Rows),
 }
@@ -98,6 +110,10 @@ travels!(
     ServiceChecks,
     StateChecks,
     AutopilotSet,
+    SessionOne,
+    NodeSessions,
+    AllSessions,
+    Reading,
     Rows
 );
 
@@ -168,6 +184,28 @@ struct Reply {
     answer: Bytes,
 }
 
+fn letter(who: &Who, question: Question, consistency: Consistency, wait: Option<&Wait>) -> Bytes {
+    metrics::counter!(TRAVELLED).increment(1);
+    let letter = Letter {
+        question,
+        stale: consistency == Consistency::Stale,
+        consistent: consistency == Consistency::Consistent,
+        seen: wait.map_or(0, |wait| wait.seen),
+        wait_ms: wait.map_or(0, |wait| wait.timeout.as_millis() as u64),
+        token: who.token.as_ref().map(|token| token.0.clone()),
+        from: who.from.clone(),
+    };
+    rmp_serde::to_vec_named(&letter).expect("plain data can be written to memory").into()
+}
+
+fn opened<T>(answer: &[u8], read_answer: impl Fn(&[u8]) -> Option<T>) -> Result<Seen<T>, DeskError> {
+    let reply: Option<Reply> = read(answer);
+    let told = reply.and_then(|Reply { index, known_leader, last_contact_ms, answer }| {
+        Some(Seen { index, known_leader, last_contact_ms, answer: read_answer(&answer)? })
+    });
+    told.ok_or(DeskError::Foreign)
+}
+
 impl Desk {
     /// Asks a server.
     pub(super) async fn carry<T>(
@@ -178,29 +216,29 @@ impl Desk {
         wait: Option<&Wait>,
         read_answer: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Seen<T>, DeskError> {
-        metrics::counter!(TRAVELLED).increment(1);
         let wait = wait.filter(|wait| wait.seen > 0);
-        let letter = Letter {
-            question,
-            stale: consistency == Consistency::Stale,
-            consistent: consistency == Consistency::Consistent,
-            seen: wait.map_or(0, |wait| wait.seen),
-            wait_ms: wait.map_or(0, |wait| wait.timeout.as_millis() as u64),
-            token: who.token.as_ref().map(|token| token.0.clone()),
-            from: who.from.clone(),
-        };
-        let body = rmp_serde::to_vec_named(&letter).expect("plain data can be written to memory");
         let deadline = wait.map_or(Duration::ZERO, |wait| wait.timeout) + WAY.min(self.quorum().patience());
-        let asked = self.quorum().ask(Method::Query, body.into(), deadline);
+        let asked = self.quorum().ask(Method::Query, letter(who, question, consistency, wait), deadline);
         let answer = tokio::select! {
             answer = asked => answer?,
             () = self.stopping() => return Err(DeskError::Stopping),
         };
-        let reply: Option<Reply> = read(&answer);
-        let told = reply.and_then(|Reply { index, known_leader, last_contact_ms, answer }| {
-            Some(Seen { index, known_leader, last_contact_ms, answer: read_answer(&answer)? })
-        });
-        told.ok_or(DeskError::Foreign)
+        opened(&answer, read_answer)
+    }
+
+    /// Asks one server.
+    pub(super) async fn carry_to<T>(
+        &self,
+        server: Uuid,
+        who: &Who,
+        question: Question,
+        deadline: Duration,
+        read_answer: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Seen<T>, DeskError> {
+        let pool = self.quorum().pool().ok_or(DeskError::NoLeader)?;
+        let letter = letter(who, question, Consistency::Default, None);
+        let answer = pool.call(server, Method::Query, letter, deadline.min(WAY)).await.map_err(DeskError::Away)?;
+        opened(&answer, read_answer)
     }
 
     /// The rows of these parts, from a server; what this agent may be asked for again is wanted from now on.
@@ -243,6 +281,14 @@ impl Desk {
             Question::ServiceChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::StateChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::AutopilotSet(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::SessionOne(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::NodeSessions(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::AllSessions(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Reading(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Renew { id, sent_on } => {
+                let renewed = self.renew_for_another(&who, id, sent_on).await;
+                reply(renewed.map(|answer| Seen { index: 1, known_leader: true, last_contact_ms: 0, answer }))
+            }
             Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))

@@ -21,7 +21,7 @@ const OWN_WRITE_MAX: Duration = Duration::from_millis(100);
 
 /// This run's session of the log.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct RunSession {
     numbers: Mutex<Numbers>,
     freed: Notify,
     /// Held while a session is opened: only one caller does it.
@@ -38,13 +38,13 @@ struct Numbers {
 
 /// One command's place in the session; given back when dropped.
 struct Ticket<'a> {
-    session: &'a Session,
+    session: &'a RunSession,
     run: Run,
     number: u64,
     answered_below: u64,
 }
 
-impl Session {
+impl RunSession {
     pub(crate) fn new(run: Run) -> Self {
         let numbers = Numbers { run, open: false, next: 1, in_flight: BTreeSet::new() };
         Self { numbers: Mutex::new(numbers), freed: Notify::new(), opening: tokio::sync::Mutex::new(()) }
@@ -131,6 +131,21 @@ impl Desk {
         }
     }
 
+    /// Writes a command that only the leader may mean: where another server leads by now, it is not sent there.
+    pub(crate) async fn write_as_leader(&self, command: Command, cause: &Cause) -> Result<(), DeskError> {
+        let Some(raft) = self.raft() else { return Err(DeskError::NoLeader) };
+        self.open_session().await?;
+        let ticket = self.session().take().await;
+        let proposal = self.proposal(&ticket, command, cause);
+        match raft.write_encoded(proposal.encode().into()).await? {
+            (_, Outcome::Refused(refusal @ (Refusal::UnknownRun | Refusal::OutsideWindow))) => {
+                self.renew_session(ticket.run);
+                Err(DeskError::Refused(refusal))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes commands that another agent sent here, if this server leads.
     pub(crate) async fn write_for_another(&self, body: Bytes) -> Result<Bytes, rpc::Refusal> {
         let Some(raft) = self.raft() else { return Err(rpc::Refusal::new(Code::Method, "this node is no server")) };
@@ -138,8 +153,8 @@ impl Desk {
         write_forwarded(raft, body, now_ms).await
     }
 
-    async fn propose(&self, ticket: &Ticket<'_>, command: Command, cause: &Cause) -> Result<(Index, Outcome), DeskError> {
-        let proposal = Proposal {
+    fn proposal(&self, ticket: &Ticket<'_>, command: Command, cause: &Cause) -> Proposal {
+        Proposal {
             request: Uuid::new_v4(),
             run: ticket.run,
             number: ticket.number,
@@ -147,7 +162,11 @@ impl Desk {
             time_ms: self.clock_ms().max(self.reader().load().time_ms()),
             cause: cause.clone(),
             command,
-        };
+        }
+    }
+
+    async fn propose(&self, ticket: &Ticket<'_>, command: Command, cause: &Cause) -> Result<(Index, Outcome), DeskError> {
+        let proposal = self.proposal(ticket, command, cause);
         let (index, outcome) = self.quorum().write(proposal.encode().into(), self.0.hold).await?;
         // Who asked may read here next; a copy that is slower than this is not waited for.
         self.quorum().sees(index, OWN_WRITE_MAX).await;

@@ -9,6 +9,7 @@ mod listen;
 mod reap;
 mod reconcile;
 mod servers;
+mod sessions;
 mod sync;
 mod verdicts;
 
@@ -20,5 +21,6 @@ pub(crate) use listen::listen_to_followers;
 pub(crate) use reap::reap_critical;
 pub(crate) use reconcile::reconcile;
 pub(crate) use servers::keep_servers;
+pub(crate) use sessions::expire_sessions;
 pub(crate) use sync::sync;
 pub(crate) use verdicts::take_verdicts;

@@ -165,6 +165,8 @@ pub(super) const ALL: &[Named] = &[
     ("serf.member.left", Counter, Once, "Members that left"),
     ("serf.member.update", Counter, Once, "Members that changed"),
     ("server.isLeader", Gauge, Always, "Whether this server leads"),
+    ("session_ttl.active", Gauge, Always, "Sessions that have to be renewed, on the leader"),
+    ("session_ttl.invalidate", Sample, Always, "Ending a session that was not renewed in time, ms"),
     (KV_ENTRIES, Gauge, Once, "Keys in the KV store, by datacenter"),
     (NODES, Gauge, Once, "Nodes in the catalog, by datacenter"),
     (SERVICE_INSTANCES, Gauge, Once, "Service instances in the catalog, by datacenter"),

@@ -99,6 +99,7 @@ impl Change<'_> {
 
     /// The name passes to another UUID: what the old one kept goes in the same step.
     fn forget_owner(&mut self, node: &NodeName, owner: Uuid) {
+        self.end_sessions_on(node, "the node's name passed to another one");
         let services: Vec<_> =
             self.state.services_of(node).filter(|row| row.owner == Some(owner)).map(|row| row.id.clone()).collect();
         for id in services {
@@ -303,6 +304,9 @@ impl Change<'_> {
         let row = Arc::new(row);
         self.state.checks.insert(key, row.clone());
         self.state.graves.fill(&Gone::Check(node.clone(), row.id.clone()));
+        if row.status == Status::Critical {
+            self.end_tied(node, &row.id, "is critical", &cause);
+        }
         self.attach(node, row);
     }
 
@@ -386,8 +390,9 @@ impl Change<'_> {
     }
 
     /// The node's own agent, if it lives, returns with what it keeps; its removal marks are void then, so they go too.
-    fn remove_node(&mut self, node: &NodeName) {
+    pub(super) fn remove_node(&mut self, node: &NodeName) {
         let Some(host) = self.state.nodes.get(node).cloned() else { return };
+        self.end_sessions_on(node, "its node is gone");
         let services: Vec<_> = self.state.services_of(node).map(|row| row.id.clone()).collect();
         for id in services {
             self.remove_service(node, &id, None);
@@ -414,7 +419,7 @@ impl Change<'_> {
     }
 
     /// `by` is who removes it: its owner, somebody else (who leaves the owner a mark), or `None` when it goes with its node.
-    fn remove_service(&mut self, node: &NodeName, id: &ServiceId, by: Option<Option<Uuid>>) {
+    pub(super) fn remove_service(&mut self, node: &NodeName, id: &ServiceId, by: Option<Option<Uuid>>) {
         let Some(row) = self.state.services.get(&(node.clone(), id.clone())).cloned() else { return };
         self.leave_mark(&row, by, |generation| Removed::Service(id.clone(), generation));
         for check in self.state.own_checks(node, &row) {
@@ -468,7 +473,7 @@ impl Change<'_> {
         self.touch_service(name, true, had_checks);
     }
 
-    fn remove_check(&mut self, node: &NodeName, id: &CheckId, by: Option<Option<Uuid>>) {
+    pub(super) fn remove_check(&mut self, node: &NodeName, id: &CheckId, by: Option<Option<Uuid>>) {
         let Some(row) = self.state.checks.get(&(node.clone(), id.clone())).cloned() else { return };
         self.leave_mark(&row, by, |generation| Removed::Check(id.clone(), generation));
         self.bury_check(node, &row);
@@ -480,6 +485,8 @@ impl Change<'_> {
         self.state.graves.dig(Gone::Check(node.clone(), row.id.clone()), self.index);
         self.state.past.record(node, Subject::Check(row.id.clone()), self.index, None, true, &self.cause);
         self.note_check(node, [Some(&row.status), None]);
+        let cause = self.cause.clone();
+        self.end_tied(node, &row.id, "is gone", &cause);
     }
 }
 

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use self::model::Model;
 use self::questions::Question;
-use self::world::{Clerk, IDS, KEYS, NODES, PREFIXES, SERVICES, Step, step};
+use self::world::{Clerk, IDS, KEYS, NODES, PREFIXES, SERVICES, SESSIONS, Step, step};
 use super::{Applied, Store};
 use crate::command::Proposal;
 use crate::name::{NodeName, ServiceName};
@@ -29,13 +29,15 @@ fn topics() -> Vec<Topic> {
     all.extend([Health::Passing, Health::Warning, Health::Critical].map(|health| Topic::State(Some(health))));
     let nodes = NODES.iter().map(|name| (*name).to_owned()).chain(IDS.iter().map(ToString::to_string));
     for name in nodes.map(|name| NodeName::new(name).expect("a name").folded()).collect::<BTreeSet<_>>() {
-        all.extend([Topic::Node(name.clone()), Topic::NodeChecks(name)]);
+        all.extend([Topic::Node(name.clone()), Topic::NodeChecks(name.clone()), Topic::NodeSessions(name)]);
     }
     for name in SERVICES.iter().map(|name| ServiceName::new(name).expect("a name").folded()).collect::<BTreeSet<_>>() {
         all.extend([Topic::Service(name.clone()), Topic::Health(name.clone()), Topic::ServiceChecks(name)]);
     }
     all.extend(KEYS.iter().map(|key| Topic::Key((*key).into())));
     all.extend(PREFIXES.iter().map(|prefix| Topic::Prefix((*prefix).into())));
+    all.extend(SESSIONS.iter().map(|id| Topic::Session(*id)));
+    all.push(Topic::Sessions);
     all
 }
 
@@ -91,7 +93,7 @@ impl Bench {
 
     fn apply(&mut self, proposal: &Proposal) {
         self.index += 1;
-        let before = (self.model.nodes.clone(), self.model.services.clone(), self.model.checks.clone(), self.model.keys.clone());
+        let before = self.model.rows();
         let expected = self.model.apply(self.index, proposal);
         let Applied { outcome, touched } = self.store.apply(self.index, proposal.clone());
         assert_eq!(outcome, expected, "{proposal:?}");
@@ -116,7 +118,7 @@ impl Bench {
                 assert_eq!(self.indexes[at], self.index, "{topic:?} rang without a new index: {proposal:?}");
             }
         }
-        if before == (self.model.nodes.clone(), self.model.services.clone(), self.model.checks.clone(), self.model.keys.clone()) {
+        if before == self.model.rows() {
             assert_eq!(touched, BTreeSet::new(), "nothing changed by {proposal:?}");
         }
         if touched.is_empty() {
@@ -129,7 +131,15 @@ impl Bench {
         assert!(state.nodes.iter().map(|(name, host)| (name, &*host.row)).eq(model.nodes.iter()), "nodes differ");
         assert!(state.services.iter().map(|(key, row)| (key, &**row)).eq(model.services.iter()), "services differ");
         assert!(state.checks.iter().map(|(key, row)| (key, &**row)).eq(model.checks.iter()), "checks differ");
-        assert!(state.keys.iter().map(|(key, entry)| (&**key, &**entry)).eq(model.keys.iter().map(|(k, e)| (&**k, e))));
+        let shown = questions::show_entry;
+        assert!(state.keys.values().map(|entry| shown(entry)).eq(model.keys.values().map(shown)), "keys differ");
+        assert!(state.sessions().map(|session| &**session).eq(model.sessions.values()), "sessions differ");
+        for session in model.sessions.keys() {
+            let held = model.keys.values().filter(|entry| entry.session == Some(*session)).map(|entry| entry.key.clone());
+            assert_eq!(state.sessions.keys_of(*session), held.collect::<Vec<_>>());
+        }
+        let held_back: BTreeMap<_, _> = state.sessions.held_back().map(|(until, key)| (key.to_string(), until)).collect();
+        assert_eq!(held_back, model.held_back);
         let ids: BTreeMap<_, _> = model.nodes.iter().filter_map(|(name, row)| Some((row.id?, name.clone()))).collect();
         assert!(state.node_ids.iter().map(|(id, name)| (*id, name.clone())).eq(ids), "node ids differ");
         let marks = state.removals.iter().map(|mark| (mark.owner, mark.removed.clone(), mark.index)).collect::<BTreeSet<_>>();

@@ -24,7 +24,7 @@ use super::reply::Reply;
 use crate::desk::{Question, Rows, Travel};
 
 mod deregister;
-mod register;
+pub(super) mod register;
 
 const fn route(path: &'static str, methods: &'static [(Method, Handler)]) -> Route {
     Route { path, methods, namespaced: true }
@@ -195,7 +195,7 @@ fn register(door: Arc<Door>, call: Call) -> Answering {
                     continue;
                 }
                 (Outcome::Refused(refusal), _) => Err(refused(&refusal)),
-                (Outcome::Done | Outcome::Kv(_), _) => Ok(Reply::truth(true)),
+                (Outcome::Done | Outcome::Kv(_) | Outcome::Transaction(_), _) => Ok(Reply::truth(true)),
             };
         }
     })
@@ -216,7 +216,7 @@ fn deregister(door: Arc<Door>, call: Call) -> Answering {
         let command = Command::Deregister(told);
         match door.desk.write(&who, command, CauseKind::Api, "catalog/deregister").await? {
             (_, Outcome::Refused(refusal)) => Err(refused(&refusal)),
-            (_, Outcome::Done | Outcome::Kv(_)) => Ok(Reply::truth(true)),
+            (_, Outcome::Done | Outcome::Kv(_) | Outcome::Transaction(_)) => Ok(Reply::truth(true)),
         }
     })
 }

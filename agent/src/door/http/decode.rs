@@ -10,7 +10,7 @@ use super::error::HttpError;
 use crate::config::duration;
 
 /// An object whose keys are taken out one by one; what is left over at the end is unknown.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Object {
     keys: Map<String, Value>,
 }
@@ -54,6 +54,16 @@ impl Object {
             Value::Object(keys) => Ok(Self { keys }),
             other => Err(mismatch(&other, name, "object")),
         }
+    }
+
+    /// Whether a key is there, be it `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.keys.keys().any(|key| key.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a key is there and `null`.
+    pub(super) fn is_null(&self, name: &str) -> bool {
+        self.keys.iter().rfind(|(key, _)| key.eq_ignore_ascii_case(name)).is_some_and(|(_, value)| value.is_null())
     }
 
     /// Takes a key, in whatever case it is written; of several spellings the last counts. `null` is as absent.

@@ -36,6 +36,9 @@ pub(super) enum HttpError {
         /// The configuration key that says so.
         setting: &'static str,
     },
+    /// It is more than is taken at once, said with a text.
+    #[error("{0}")]
+    TooMuch(String),
     /// The body broke off or is framed wrongly.
     #[error("Request decode failed: {0}")]
     BodyBroken(String),
@@ -64,7 +67,7 @@ impl HttpError {
             HttpError::Forbidden(_) => StatusCode::FORBIDDEN,
             HttpError::NotFound(_) => StatusCode::NOT_FOUND,
             HttpError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            HttpError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            HttpError::TooLarge { .. } | HttpError::TooMuch(_) => StatusCode::PAYLOAD_TOO_LARGE,
             HttpError::Server(_) | HttpError::ServerOfRead(_) => StatusCode::INTERNAL_SERVER_ERROR,
             HttpError::Desk(error) => desk_status(error),
         };

@@ -195,6 +195,24 @@ impl Fields for AgentServiceView<'_> {
     }
 }
 
+/// A row as transactions show it: lists of tags without any are `null`.
+pub(super) struct NullTags<'a>(pub(super) &'a dyn Fields);
+
+impl Fields for NullTags<'_> {
+    fn show<'a>(&'a self, to: &mut dyn See<'a>) {
+        self.0.show(&mut EmptyIsNull(to));
+    }
+}
+
+struct EmptyIsNull<'t, 'a>(&'t mut dyn See<'a>);
+
+impl<'a> See<'a> for EmptyIsNull<'_, 'a> {
+    fn field(&mut self, name: &'static str, value: Value<'a>, shown: Shown) {
+        let value = if matches!(value, Value::Texts([])) { Value::Fixed("null") } else { value };
+        self.0.field(name, value, shown);
+    }
+}
+
 impl Fields for Weights {
     fn show<'a>(&'a self, to: &mut dyn See<'a>) {
         to.field("Passing", Value::Number(i64::from(self.passing)), Shown::Always);

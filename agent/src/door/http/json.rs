@@ -247,7 +247,8 @@ pub(super) fn entries<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> B
 /// What an entry takes beside its key and value, with its session and large numbers.
 const ENTRY_BYTES: usize = 200;
 
-fn entry(out: &mut Vec<u8>, entry: &Entry) {
+/// Writes a key with its value.
+pub(super) fn entry(out: &mut Vec<u8>, entry: &Entry) {
     out.extend_from_slice(format!("{{\"LockIndex\":{},\"Key\":", entry.lock_index).as_bytes());
     text(out, &entry.key);
     out.extend_from_slice(format!(",\"Flags\":{},\"Value\":", entry.flags).as_bytes());

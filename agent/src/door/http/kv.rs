@@ -1,6 +1,8 @@
 //! `/v1/kv`: keys and their values.
+#![allow(clippy::disallowed_methods)] // how long a write takes is measured
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, StatusCode};
@@ -10,10 +12,10 @@ use smol_str::SmolStr;
 use super::Door;
 use super::call::{Answer, Answering, Call, Handler, Route};
 use super::error::HttpError;
-use super::json;
 use super::options::{Family, ReadOptions, read};
 use super::query::Query;
 use super::reply::Reply;
+use super::{json, session};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/v1/kv/",
@@ -122,27 +124,25 @@ fn put(door: Arc<Door>, call: Call) -> Answering {
             return Err(HttpError::Server("missing session".into()));
         }
         let value = body.read(door.config.kv_value_bytes_max, "limits.kv_max_value_size").await?;
-        if let Some(session) = acquire {
-            return Err(HttpError::Server(unknown_session(session)));
-        }
-        if release.is_some() {
-            return Ok(Reply::truth(false)); // Without sessions nobody holds a key, so nobody can release one.
-        }
-        write(&door, &who, key, KvVerb::Set { value, flags, cas }).await
+        let verb = match (acquire, release) {
+            (Some(text), _) => {
+                let session = session::id(text).map_err(HttpError::Server)?;
+                let session = session.ok_or_else(|| HttpError::Server(format!("invalid session {text:?}")))?;
+                KvVerb::Acquire { value, flags, session }
+            }
+            // Who is no session holds no key.
+            (None, Some(text)) => match session::id(text) {
+                Ok(Some(session)) => KvVerb::Release { value, flags, session },
+                _ => return Ok(Reply::truth(false)),
+            },
+            (None, None) => KvVerb::Set { value, flags, cas },
+        };
+        write(&door, &who, key, verb).await
     })
 }
 
-/// No session can exist yet, so none is known.
-fn unknown_session(session: &str) -> String {
-    if session.len() == 36 {
-        format!("invalid session {session:?}")
-    } else {
-        "failed session lookup: index error: UUID must be 36 characters".to_owned()
-    }
-}
-
 /// Any text is a key but one that climbs out of its folder, or whose ends nobody would see.
-fn check_key(key: &str) -> Result<(), HttpError> {
+pub(super) fn check_key(key: &str) -> Result<(), HttpError> {
     let lower = key.to_ascii_lowercase();
     let plain = lower.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
     let climbs = plain.split(['/', '\\']).any(|part| part == "..");
@@ -185,10 +185,13 @@ fn delete(door: Arc<Door>, call: Call) -> Answering {
 }
 
 async fn write(door: &Door, who: &crate::desk::Who, key: SmolStr, verb: KvVerb) -> Answer {
-    match door.desk.write(who, Command::Kv(Kv { key, verb }), CauseKind::Api, "kv").await? {
-        (_, Outcome::Kv(so)) => Ok(Reply::truth(so)),
-        (_, Outcome::Done) => Ok(Reply::truth(true)),
-        (_, Outcome::Refused(refusal)) => Err(HttpError::Server(refusal.to_string())),
+    let began = Instant::now();
+    let (_, outcome) = door.desk.write(who, Command::Kv(Kv { key, verb }), CauseKind::Api, "kv").await?;
+    metrics::histogram!("kvs.apply").record(began.elapsed().as_secs_f64() * 1e3);
+    match outcome {
+        Outcome::Kv(so) => Ok(Reply::truth(so)),
+        Outcome::Done | Outcome::Transaction(_) => Ok(Reply::truth(true)),
+        Outcome::Refused(refusal) => Err(HttpError::Server(refusal.to_string())),
     }
 }
 

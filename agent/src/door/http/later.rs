@@ -23,13 +23,6 @@ const ONE_ACL: &[(Method, Handler)] = &[(Method::GET, NO_ACL), (Method::PUT, NO_
 pub(super) const QUERY_PREFIX: &str = "/v1/query/";
 
 pub(super) const ROUTES: &[Route] = &[
-    route("/v1/session/create", PUT_LATER),
-    route("/v1/session/destroy/", PUT_LATER),
-    route("/v1/session/renew/", PUT_LATER),
-    route("/v1/session/info/", GET_LATER),
-    route("/v1/session/node/", GET_LATER),
-    route("/v1/session/list", GET_LATER),
-    route("/v1/txn", PUT_LATER),
     route("/v1/event/fire/", PUT_LATER),
     route("/v1/event/list", GET_LATER),
     route("/v1/query", &[(Method::GET, LATER), (Method::POST, LATER)]),

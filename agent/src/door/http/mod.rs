@@ -31,9 +31,11 @@ mod reply;
 mod routes;
 mod rules;
 mod server;
+mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
@@ -57,6 +59,10 @@ pub(crate) struct Config {
     pub(crate) allow_write_from: Vec<IpNet>,
     /// Largest value of a key.
     pub(crate) kv_value_bytes_max: usize,
+    /// Largest body of a transaction, unless a single value may be larger.
+    pub(crate) txn_bytes_max: usize,
+    /// Shortest TTL of a session.
+    pub(crate) session_ttl_min: Duration,
     /// Whether keys that climb out of their folder are taken.
     pub(crate) disable_kv_key_validation: bool,
     /// Whether paths may hold letters that nobody can see.
@@ -91,6 +97,8 @@ impl Config {
             block_endpoints: Vec::new(),
             allow_write_from: Vec::new(),
             kv_value_bytes_max: 512 << 10,
+            txn_bytes_max: 512 << 10,
+            session_ttl_min: Duration::from_secs(10),
             disable_kv_key_validation: false,
             disable_unprintable_filter: false,
             discovery_max_stale: Duration::ZERO,

@@ -41,8 +41,10 @@ pub(super) struct ReadOptions {
 pub(super) enum Family {
     /// `catalog` and `health`.
     Catalog,
-    /// Keys.
+    /// Keys, and transactions that only read.
     Kv,
+    /// Sessions: they take the index headers on their errors too.
+    Session,
 }
 
 impl ReadOptions {
@@ -94,7 +96,7 @@ impl ReadOptions {
     pub(super) fn must_be_here(&self) -> Result<(), HttpError> {
         match (self.elsewhere, self.family) {
             (false, _) => Ok(()),
-            (true, Family::Catalog) => Err(HttpError::ServerOfRead("No path to datacenter".into())),
+            (true, Family::Catalog | Family::Session) => Err(HttpError::ServerOfRead("No path to datacenter".into())),
             (true, Family::Kv) => Err(HttpError::Server("No path to datacenter".into())),
         }
     }
@@ -119,6 +121,13 @@ impl ReadOptions {
         }
     }
 
+    /// Asks without waiting, for what is not rendered as other reads are.
+    pub(super) async fn once<A: Travel + Sync>(&self, door: &Door, who: &Who, ask: &A) -> Result<(A::Answer, Meta), HttpError> {
+        let Seen { index, known_leader, last_contact_ms, answer } =
+            Self { wait: None, ..self.clone() }.ask(door, who, ask).await?;
+        Ok((answer, Meta { index, known_leader, last_contact_ms }))
+    }
+
     /// The answer with what these options add to it.
     fn finish(&self, reply: Reply, meta: Meta) -> Reply {
         let mut reply = reply.with_meta(meta);
@@ -129,7 +138,7 @@ impl ReadOptions {
             Family::Catalog => {
                 reply.with_consistency(self.effective()).with_age(self.cached.then_some(meta.last_contact_ms / 1000))
             }
-            Family::Kv => reply,
+            Family::Kv | Family::Session => reply,
         }
     }
 }

@@ -10,10 +10,12 @@ use super::questions::Question;
 use super::world::{Clerk, IDS, Step, What, step};
 use super::{Model, rings, topics};
 use crate::cause::{Cause, CauseKind};
-use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
+use crate::command::{Command, Deregister, Offer, Outcome, Proposal, Register, Run, Target};
 use crate::error::EnterError;
 use crate::feed::{Batch, FRAME_BYTES_MAX, Incoming, Intake, Resume};
 use crate::grave::GRAVES_MAX;
+use crate::interest::Part;
+use crate::kv::{Kv, KvVerb};
 use crate::meta::Meta;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::row::{Check, Node, Service, Weights};
@@ -53,7 +55,8 @@ fn moves() -> impl Strategy<Value = Move> {
 }
 
 fn is_followed(topic: &Topic) -> bool {
-    !matches!(topic, Topic::Key(_) | Topic::Prefix(_))
+    use Topic::{Key, NodeSessions, Prefix, Session, Sessions};
+    !matches!(topic, Key(_) | Prefix(_) | Sessions | NodeSessions(_) | Session(_))
 }
 
 /// All states that servers were in, one an index, and followers.
@@ -88,8 +91,7 @@ fn bytes(state: &State) -> Vec<u8> {
 
 impl Trail {
     fn new() -> Self {
-        let questions =
-            Question::all().into_iter().filter(|question| !matches!(question, Question::KeyOne(_) | Question::KeysUnder(_)));
+        let questions = Question::all().into_iter().filter(|question| question.part() != Part::Keys);
         Self {
             store: Store::new(),
             model: Model::default(),

@@ -6,14 +6,14 @@ use std::fmt::{Debug, Write};
 use smol_str::SmolStr;
 
 use super::model::Model;
-use super::world::{IDS, KEYS, NODES, PREFIXES, SERVICES};
+use super::world::{IDS, KEYS, NODES, PREFIXES, SERVICES, SESSIONS};
 use crate::interest::Part;
 use crate::name::{NodeName, ServiceId, ServiceName};
 use crate::query::{
-    Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes, ServiceChecks, Services,
-    StateChecks,
+    AllSessions, Ask, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, NodeSessions,
+    Nodes, ServiceChecks, Services, SessionOne, StateChecks,
 };
-use crate::row::{Check, Index, Node, Row, Service};
+use crate::row::{Check, Entry, Index, Node, Row, Service};
 use crate::state::State;
 use crate::status::{Health, Status};
 use crate::topic::Topic;
@@ -30,6 +30,9 @@ pub(super) enum Question {
     StateChecks(StateChecks),
     KeyOne(KeyOne),
     KeysUnder(KeysUnder),
+    SessionOne(SessionOne),
+    NodeSessions(NodeSessions),
+    AllSessions(AllSessions),
 }
 
 /// All of a row that an answer can show: who owns it under which generation is the owner's matter.
@@ -56,6 +59,17 @@ fn show_instance<'a>(
     if let Some((health, checks)) = checks {
         write!(out, "{health:?} {}", show_all(checks)).expect("a string takes all");
     }
+}
+
+/// An entry; with its cause where that is not a session's end, whose words the model does not know.
+pub(super) fn show_entry(entry: &Entry) -> String {
+    let Entry { key, value, flags, lock_index, session, cause, create_index, modify_index } = entry;
+    let cause = if *lock_index == 0 && session.is_none() { cause.actor.as_str() } else { "" };
+    format!("{key} {value:?} {flags} {lock_index} {session:?} {cause} {create_index} {modify_index}; ")
+}
+
+fn show_entries<'a>(out: &mut String, entries: impl Iterator<Item = &'a Entry>) {
+    entries.for_each(|entry| out.push_str(&show_entry(entry)));
 }
 
 impl Question {
@@ -89,6 +103,10 @@ impl Question {
         }
         all.extend(KEYS.iter().map(|key| Self::KeyOne(KeyOne { key: (*key).into() })));
         all.extend(PREFIXES.iter().map(|prefix| Self::KeysUnder(KeysUnder { prefix: (*prefix).into() })));
+        all.extend(SESSIONS.iter().map(|id| Self::SessionOne(SessionOne { id: Some(*id) })));
+        let nodes = NODES.iter().map(|name| NodeName::new(name).expect("a name").folded()).collect::<BTreeSet<_>>();
+        all.extend(nodes.into_iter().map(|node| Self::NodeSessions(NodeSessions { node })));
+        all.push(Self::AllSessions(AllSessions {}));
         all
     }
 
@@ -104,6 +122,9 @@ impl Question {
             Self::StateChecks(ask) => ask.topics().into_vec(),
             Self::KeyOne(ask) => ask.topics().into_vec(),
             Self::KeysUnder(ask) => ask.topics().into_vec(),
+            Self::SessionOne(ask) => ask.topics().into_vec(),
+            Self::NodeSessions(ask) => ask.topics().into_vec(),
+            Self::AllSessions(ask) => ask.topics().into_vec(),
         }
     }
 
@@ -119,6 +140,9 @@ impl Question {
             Self::StateChecks(ask) => ask.part(),
             Self::KeyOne(ask) => ask.part(),
             Self::KeysUnder(ask) => ask.part(),
+            Self::SessionOne(ask) => ask.part(),
+            Self::NodeSessions(ask) => ask.part(),
+            Self::AllSessions(ask) => ask.part(),
         }
     }
 
@@ -134,6 +158,9 @@ impl Question {
             Self::StateChecks(ask) => ask.index(state),
             Self::KeyOne(ask) => ask.index(state),
             Self::KeysUnder(ask) => ask.index(state),
+            Self::SessionOne(ask) => ask.index(state),
+            Self::NodeSessions(ask) => ask.index(state),
+            Self::AllSessions(ask) => ask.index(state),
         }
     }
 
@@ -163,8 +190,11 @@ impl Question {
             Self::NodeChecks(ask) => out = show_all(ask.look(state).iter().map(|row| &**row)),
             Self::ServiceChecks(ask) => out = show_all(ask.look(state).iter().map(|row| &**row)),
             Self::StateChecks(ask) => out = show_all(ask.look(state).iter().map(|row| &**row)),
-            Self::KeyOne(ask) => write!(out, "{:?}", ask.look(state)).expect("a string takes all"),
-            Self::KeysUnder(ask) => write!(out, "{:?}", ask.look(state)).expect("a string takes all"),
+            Self::KeyOne(ask) => show_entries(&mut out, ask.look(state).iter().map(|entry| &**entry)),
+            Self::KeysUnder(ask) => show_entries(&mut out, ask.look(state).iter().map(|entry| &**entry)),
+            Self::SessionOne(ask) => write!(out, "{:?}", ask.look(state)).expect("a string takes all"),
+            Self::NodeSessions(ask) => write!(out, "{:?}", ask.look(state)).expect("a string takes all"),
+            Self::AllSessions(ask) => write!(out, "{:?}", ask.look(state)).expect("a string takes all"),
         }
         out
     }
@@ -237,10 +267,20 @@ impl Question {
                 let all = model.checks.iter().filter(|((node, _), _)| has(node, &ask.node_meta));
                 out = show_all(all.map(|(_, row)| row).filter(of));
             }
-            Self::KeyOne(ask) => write!(out, "{:?}", model.keys.get(&*ask.key)).expect("a string takes all"),
+            Self::KeyOne(ask) => show_entries(&mut out, model.keys.get(&*ask.key).into_iter()),
             Self::KeysUnder(ask) => {
-                let all: Vec<_> = model.keys.values().filter(|entry| entry.key.starts_with(&*ask.prefix)).collect();
+                show_entries(&mut out, model.keys.values().filter(|entry| entry.key.starts_with(&*ask.prefix)));
+            }
+            Self::SessionOne(ask) => {
+                let session = ask.id.and_then(|id| model.sessions.get(&id));
+                write!(out, "{session:?}").expect("a string takes all");
+            }
+            Self::NodeSessions(ask) => {
+                let all: Vec<_> = model.sessions.values().filter(|session| session.node.folded() == ask.node).collect();
                 write!(out, "{all:?}").expect("a string takes all");
+            }
+            Self::AllSessions(_) => {
+                write!(out, "{:?}", model.sessions.values().collect::<Vec<_>>()).expect("a string takes all");
             }
         }
         out

@@ -1,5 +1,7 @@
 //! What broke once, each by its name.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smol_str::SmolStr;
 use uuid::Uuid;
@@ -7,17 +9,21 @@ use uuid::Uuid;
 use super::written;
 use crate::cause::{Cause, CauseKind};
 use crate::command::{
-    COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
+    COMMANDS_IN_FLIGHT_MAX, Command, CreateSession, Deregister, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
 };
 use crate::grave::GRAVES_MAX;
+use crate::kv::{Kv, KvVerb};
 use crate::meta::Meta;
 use crate::name::{CheckId, NAME_BYTES_MAX, NodeName, ServiceId, ServiceName};
+use crate::past::Subject;
 use crate::query::{Ask, NodeChecks, NodeServices, ServiceChecks, Services, StateChecks};
 use crate::row::{Check, Node, Service, Weights};
+use crate::session::{Behavior, Session};
 use crate::state::State;
 use crate::status::Status;
 use crate::store::{Applied, Store};
 use crate::topic::Topic;
+use crate::transaction::{Look, Op, RESULTS_BYTES_MAX, Transacted};
 
 /// A store with one agent that sends it commands.
 struct Desk {
@@ -431,4 +437,76 @@ fn autopilot_is_set_on_condition_and_survives_a_snapshot() {
     let row = read.autopilot().expect("it was set");
     assert_eq!((row.settings.min_quorum, row.create_index, row.modify_index), (3, 4, 7));
     assert_eq!(crate::query::Ask::index(&crate::query::AutopilotSet {}, &read), 7);
+}
+
+const SESSION: Uuid = Uuid::from_u128(0x51);
+
+fn session(check: &str) -> Command {
+    let session = Session {
+        id: SESSION,
+        name: SmolStr::default(),
+        node: name("n"),
+        node_checks: Some(vec![CheckId::new(check).expect("a name")]),
+        service_checks: None,
+        checks: vec![],
+        lock_delay_ns: 0,
+        behavior: Behavior::Release,
+        ttl: SmolStr::default(),
+        ttl_ns: 0,
+        cause: Arc::new(Cause::new("", CauseKind::Api, 0, "")),
+        create_index: 0,
+    };
+    Command::CreateSession(CreateSession { session })
+}
+
+#[test]
+fn the_end_of_a_session_is_kept_with_what_ended_it() {
+    let mut desk = Desk::new();
+    desk.register(on("n").check("c", "passing", None));
+    assert_eq!(desk.send(session("c")).outcome, Outcome::Done);
+    assert_eq!(desk.send(session("c")).outcome, Outcome::Refused(Refusal::SessionTaken(SESSION)));
+    let verb = KvVerb::Acquire { value: Bytes::new(), flags: 0, session: SESSION };
+    assert_eq!(desk.send(Command::Kv(Kv { key: "k".into(), verb })).outcome, Outcome::Kv(true));
+    desk.register(on("n").check("c", "critical", None));
+    assert_eq!(desk.state().session(SESSION), None);
+    let why = format!("session {SESSION} ended: check c is critical");
+    let entry = desk.state().key("k").expect("it is released, not removed");
+    assert_eq!((entry.session, entry.lock_index, entry.cause.reason.as_str()), (None, 1, why.as_str()));
+    let kept = desk.state().past(&name("n"), &Subject::Session(SESSION));
+    assert_eq!(
+        kept.iter().map(|change| (change.removed, change.cause.reason.as_str())).collect::<Vec<_>>(),
+        [(true, why.as_str())]
+    );
+}
+
+#[test]
+fn results_of_a_transaction_that_are_too_large_to_keep_are_given_once() {
+    let mut desk = Desk::new();
+    let value = Bytes::from(vec![7; 70_000]);
+    let set = Op::Kv(Kv { key: "k".into(), verb: KvVerb::Set { value, flags: 0, cas: None } });
+    let get = Op::Key { key: "k".into(), look: Look::Get };
+    let both = Command::Transaction(vec![set.clone(), get]);
+    desk.number += 1;
+    let proposal = desk.proposal(desk.number, both);
+    let first = desk.apply(proposal.clone()).outcome;
+    assert!(matches!(&first, Outcome::Transaction(Transacted::Done(found)) if found.len() == 2), "{first:?}");
+    assert_eq!(desk.apply(proposal).outcome, Outcome::Transaction(Transacted::Forgotten));
+    let small = desk.send(Command::Transaction(vec![set])).outcome;
+    let again = desk.proposal(desk.number, Command::Found(A));
+    assert_eq!(desk.apply(again).outcome, small);
+}
+
+#[test]
+fn results_of_a_transaction_have_a_bound() {
+    let mut desk = Desk::new();
+    for number in 0..3 {
+        let verb = KvVerb::Set { value: Bytes::from(vec![0; RESULTS_BYTES_MAX / 2]), flags: 0, cas: None };
+        desk.send(Command::Kv(Kv { key: format!("k/{number}").into(), verb }));
+    }
+    let tree = Op::Key { key: "k/".into(), look: Look::GetTree };
+    let set = Op::Kv(Kv { key: "new".into(), verb: KvVerb::Set { value: Bytes::new(), flags: 0, cas: None } });
+    let Outcome::Transaction(Transacted::Failed(faults)) = desk.send(Command::Transaction(vec![set, tree])).outcome else {
+        panic!("it is too large")
+    };
+    assert_eq!((faults.len(), faults[0].at, desk.state().key("new")), (1, 1, None));
 }

@@ -65,6 +65,9 @@ proptest! {
                 Question::StateChecks(ask) => travels(ask, &state),
                 Question::KeyOne(ask) => travels(ask, &state),
                 Question::KeysUnder(ask) => travels(ask, &state),
+                Question::SessionOne(ask) => travels(ask, &state),
+                Question::NodeSessions(ask) => travels(ask, &state),
+                Question::AllSessions(ask) => travels(ask, &state),
             }
         }
     }

@@ -10,11 +10,16 @@ use uuid::Uuid;
 
 use super::model::Model;
 use crate::cause::{Cause, CauseKind};
-use crate::command::{COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Proposal, Register, Removed, Run, Target};
+use crate::command::{
+    COMMANDS_IN_FLIGHT_MAX, Command, CreateSession, Deregister, EndSession, Offer, Proposal, Register, Removed, Run, Target,
+};
+use crate::kv::{Kv, KvVerb};
 use crate::meta::Meta;
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName};
 use crate::row::{Check, Node, Service, Weights};
+use crate::session::{Behavior, ServiceCheck, Session};
 use crate::status::Status;
+use crate::transaction::{Look, Op};
 
 pub(super) const NODES: [&str; 5] = ["n1", "N1", "n2", "ä3", "Ä3"];
 pub(super) const SERVICES: [&str; 4] = ["web", "Web", "db", "cache"];
@@ -23,6 +28,9 @@ pub(super) const CHECK_IDS: [&str; 4] = ["c1", "c2", "c3", "serfHealth"];
 pub(super) const KEYS: [&str; 7] = ["", "a", "a/1", "a/2", "b/1", "b/ä", "c"];
 pub(super) const PREFIXES: [&str; 6] = ["", "a", "a/", "b/", "c", "zz"];
 pub(super) const IDS: [Uuid; 3] = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3)];
+
+/// Ids of sessions.
+pub(super) const SESSIONS: [Uuid; 3] = [Uuid::from_u128(0x51), Uuid::from_u128(0x52), Uuid::from_u128(0x53)];
 
 /// One step of a history; what depends on the state is settled when it is taken.
 #[derive(Debug, Clone)]
@@ -143,6 +151,48 @@ fn removed() -> impl Strategy<Value = Removed> {
     ]
 }
 
+fn session() -> impl Strategy<Value = Session> {
+    let checks = || prop::collection::vec(check_id(), 0..2);
+    let behavior = select(vec![Behavior::Release, Behavior::Delete]);
+    (select(SESSIONS.to_vec()), node_name(), prop::option::of(checks()), checks(), select(vec![-1, 0, 1, 30_000_000]), behavior)
+        .prop_map(|(id, node, node_checks, of_services, lock_delay_ns, behavior)| Session {
+            id,
+            name: "".into(),
+            node,
+            node_checks,
+            service_checks: Some(of_services.into_iter().map(|id| ServiceCheck { id, namespace: "".into() }).collect()),
+            checks: vec![],
+            lock_delay_ns,
+            behavior,
+            ttl: "".into(),
+            ttl_ns: 0,
+            cause: Arc::new(Cause::new("", CauseKind::Api, 0, "")),
+            create_index: 0,
+        })
+}
+
+fn kv() -> impl Strategy<Value = Kv> {
+    let value = || text(&["x", "y"]).prop_map(|text| Bytes::from_static(text.as_bytes()));
+    let locks = || (value(), 0..2u64, select(SESSIONS.to_vec()));
+    let verb = prop_oneof![
+        2 => (value(), 0..2u64).prop_map(|(value, flags)| KvVerb::Set { value, flags, cas: None }),
+        1 => Just(KvVerb::Delete { cas: None }),
+        6 => locks().prop_map(|(value, flags, session)| KvVerb::Acquire { value, flags, session }),
+        3 => locks().prop_map(|(value, flags, session)| KvVerb::Release { value, flags, session }),
+    ];
+    (text(&KEYS), verb).prop_map(|(key, verb)| Kv { key: key.into(), verb })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let look = (text(&KEYS), select(vec![Look::Get, Look::CheckNotExists]));
+    prop_oneof![
+        4 => kv().prop_map(Op::Kv),
+        2 => look.prop_map(|(key, look)| Op::Key { key: key.into(), look }),
+        1 => text(&NODES).prop_map(|node| Op::DeleteNode(node.into(), None)),
+        2 => (text(&NODES), check()).prop_map(|(node, offer)| Op::SetCheck(node.into(), offer.value, None)),
+    ]
+}
+
 fn what() -> impl Strategy<Value = What> {
     let services = prop::collection::vec(service(), 0..3);
     let checks = prop::collection::vec(check(), 0..3);
@@ -172,6 +222,10 @@ fn what() -> impl Strategy<Value = What> {
         2 => cas.prop_map(|(key, off, set)| What::Cas { key, off, set }),
         1 => prop::collection::vec(removed(), 0..3).prop_map(|all| What::Command(Command::AcknowledgeRemovals(all))),
         1 => select(IDS[..2].to_vec()).prop_map(|id| What::Command(Command::Found(id))),
+        4 => session().prop_map(|session| What::Command(Command::CreateSession(CreateSession { session }))),
+        1 => select(SESSIONS.to_vec()).prop_map(|id| What::Command(Command::EndSession(EndSession { id }))),
+        6 => kv().prop_map(|kv| What::Command(Command::Kv(kv))),
+        3 => prop::collection::vec(op(), 0..4).prop_map(|ops| What::Command(Command::Transaction(ops))),
     ]
 }
 

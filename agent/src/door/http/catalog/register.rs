@@ -71,7 +71,7 @@ pub(super) fn read(body: &[u8], datacenter: &str) -> Result<Told, HttpError> {
     Ok(Told { register: Register { node: name, about, services, checks, owner: None }, node_if_unknown })
 }
 
-fn node_id(text: &str) -> Result<Option<Uuid>, HttpError> {
+pub(in super::super) fn node_id(text: &str) -> Result<Option<Uuid>, HttpError> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -81,16 +81,17 @@ fn node_id(text: &str) -> Result<Option<Uuid>, HttpError> {
     Uuid::parse_str(text).map(Some).map_err(|_| server("Bad node ID: uuid is improperly formatted"))
 }
 
-struct ToldService {
-    id: SmolStr,
-    name: SmolStr,
+/// A service as it was told.
+pub(in super::super) struct ToldService {
+    pub(in super::super) id: SmolStr,
+    pub(in super::super) name: SmolStr,
     /// All of it but id and name, which are put in once they are checked.
-    service: Service,
+    pub(in super::super) service: Service,
 }
 
 impl ToldService {
     /// The id is the name where none is given; an empty service is none.
-    fn into_service(self) -> Result<Option<Service>, HttpError> {
+    pub(in super::super) fn into_service(self) -> Result<Option<Service>, HttpError> {
         let Self { id, name, service } = self;
         if name.is_empty() {
             return if id.is_empty() { Ok(None) } else { Err(server("Must provide service name with ID")) };
@@ -101,7 +102,8 @@ impl ToldService {
     }
 }
 
-fn service(mut object: Object) -> Result<ToldService, HttpError> {
+/// Reads a service.
+pub(in super::super) fn service(mut object: Object) -> Result<ToldService, HttpError> {
     let (id, name) = (object.text("ID")?, object.text("Service")?);
     let rare = RareServiceFields { kind: object.text("Kind")?, locality: locality(&mut object)?, ports: ports(&mut object)? };
     let service = Service {
@@ -157,16 +159,17 @@ fn weights(object: &mut Object) -> Result<Weights, HttpError> {
     Ok(weights)
 }
 
-struct ToldCheck {
-    node: SmolStr,
-    id: SmolStr,
+/// A check as it was told.
+pub(in super::super) struct ToldCheck {
+    pub(in super::super) node: SmolStr,
+    pub(in super::super) id: SmolStr,
     service_id: SmolStr,
-    check: Check,
+    pub(in super::super) check: Check,
 }
 
 impl ToldCheck {
     /// The id is the name where none is given, the status critical, the node that of the registration.
-    fn into_check(self, node: &str) -> Result<Offer<Check>, HttpError> {
+    pub(in super::super) fn into_check(self, node: &str) -> Result<Offer<Check>, HttpError> {
         let Self { node: own, id, service_id, mut check } = self;
         if !own.is_empty() && !own.eq_ignore_ascii_case(node) {
             return Err(server(format!("check node {own:?} does not match node {node:?}")));
@@ -183,7 +186,8 @@ impl ToldCheck {
     }
 }
 
-fn check(mut object: Object) -> Result<ToldCheck, HttpError> {
+/// Reads a check.
+pub(in super::super) fn check(mut object: Object) -> Result<ToldCheck, HttpError> {
     let (node, id, service_id) = (object.text("Node")?, object.text("CheckID")?, object.text("ServiceID")?);
     let definition = object.object("Definition")?.map(definition).transpose()?.filter(|told| *told != Definition::default());
     let status = object.text("Status")?;

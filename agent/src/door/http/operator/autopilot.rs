@@ -65,7 +65,7 @@ fn set(door: Arc<Door>, call: Call) -> Answering {
         match outcome {
             Outcome::Refused(refusal) => Err(HttpError::Server(refusal.to_string())),
             Outcome::Kv(done) => Ok(Reply::truth(done)),
-            Outcome::Done => Ok(Reply::truth(true)),
+            Outcome::Done | Outcome::Transaction(_) => Ok(Reply::truth(true)),
         }
     })
 }
