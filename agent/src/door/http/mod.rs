@@ -34,6 +34,7 @@ mod server;
 mod status;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
