@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use muster_catalog::{Index, Outcome, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::ClientWriteError;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use uuid::Uuid;
@@ -21,9 +20,9 @@ use super::machine::Bells;
 use super::metrics;
 use super::snapshot::Gathering;
 use super::space::Space;
-use super::status::{Status, known, leader};
+use super::status::{Status, leader};
 use super::thread::{self, Running};
-use super::types::{Answer, Payload, RaftId, Types};
+use super::types::{Payload, RaftId, Types};
 
 /// Largest encoded command. Consul's keys are at most 512 KB; a registration with everything in it stays far below.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
@@ -295,17 +294,4 @@ impl Raft {
         let mut stopped = self.stopped.clone();
         stopped.wait_for(|stopped| *stopped).await.ok(); // a thread that is gone without a word has ended, too
     }
-}
-
-pub(super) fn refused(error: &ClientWriteError<Types>) -> WriteError {
-    match error {
-        ClientWriteError::ForwardToLeader(to) => WriteError::NotLeader { leader: known(to) },
-        ClientWriteError::LogEntryDiscarded(_) => WriteError::Undecided,
-        _ => WriteError::Stopped,
-    }
-}
-
-/// Only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip.
-pub(super) fn outcome(Answer(outcome): Answer) -> Result<(Index, Outcome), WriteError> {
-    outcome.ok_or(WriteError::Undecided)
 }

@@ -1,5 +1,6 @@
-//! Writes that come close together are offered to raft as one: what a batch costs three servers is twenty times what an entry in it
-//! costs (measured: 1.3 ms of CPU against 64 us).
+//! Writes that come close together are offered to raft as one: each batch costs three servers a disk write, calls and wake-ups.
+//!
+//! Measured with 64 writers on one CPU: 42 entries in a batch instead of 20, and a sixth less CPU for a write.
 #![allow(clippy::disallowed_methods)] // a batch is a task of its own, for the writers in it may go away; how long it gathers is timed
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use muster_catalog::{Index, Outcome};
+use openraft::errors::ClientWriteError;
 use tokio::sync::oneshot;
 
-use super::engine::{outcome, refused};
 use super::error::WriteError;
 use super::machine::Engine;
-use super::types::Payload;
+use super::status::known;
+use super::types::{Answer, Payload, Types};
 
 /// Offers in one batch: two agents' full sessions; more gain nothing.
 const OFFERS_MAX: usize = 512;
@@ -104,4 +106,17 @@ pub(super) async fn propose(engine: &Engine, payloads: Vec<Payload>) -> Vec<Writ
     }
     answers.resize(count, Err(WriteError::Stopped)); // raft has ended
     answers
+}
+
+fn refused(error: &ClientWriteError<Types>) -> WriteError {
+    match error {
+        ClientWriteError::ForwardToLeader(to) => WriteError::NotLeader { leader: known(to) },
+        ClientWriteError::LogEntryDiscarded(_) => WriteError::Undecided,
+        _ => WriteError::Stopped,
+    }
+}
+
+/// Only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip.
+fn outcome(Answer(outcome): Answer) -> Written {
+    outcome.ok_or(WriteError::Undecided)
 }
