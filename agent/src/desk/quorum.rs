@@ -143,8 +143,8 @@ impl Quorum {
     pub(crate) async fn sees(&self, index: Index, most: Duration) -> bool {
         match &self.seat {
             Seat::Server { raft, .. } if raft.applied_index() >= index => true,
-            Seat::Server { raft, .. } => tokio::time::timeout(most, raft.applied(index)).await.is_ok(),
-            Seat::Client(following) => following.wait_for(index, most).await,
+            Seat::Server { raft, .. } => Box::pin(tokio::time::timeout(most, raft.applied(index))).await.is_ok(),
+            Seat::Client(following) => Box::pin(following.wait_for(index, most)).await,
         }
     }
 
@@ -194,7 +194,7 @@ impl Quorum {
             if Instant::now() + pause >= until {
                 return Err(if undecided { WriteError::Undecided } else { WriteError::NotLeader { leader: None } });
             }
-            tokio::time::sleep(pause).await;
+            Box::pin(tokio::time::sleep(pause)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
@@ -214,11 +214,13 @@ impl Quorum {
         let away = self.away.as_ref().ok_or_else(nobody)?;
         let to = to.filter(|to| *to != away.pool.identity().node()).ok_or_else(nobody)?;
         *asked = Some(to);
-        let written = away.forwarder.write(to, proposal.clone(), most);
+        // on the heap: a leader's write is small without it, and there may be hundreds
+        let written = Box::pin(away.forwarder.write(to, proposal.clone(), most));
         let Seat::Server { raft, .. } = &self.seat else { return written.await };
+        let elsewhere = Box::pin(raft.leads_no_more(to));
         tokio::select! {
             written = written => written,
-            () = raft.leads_no_more(to) => Err(ForwardError::Unknown("another server leads".to_owned())),
+            () = elsewhere => Err(ForwardError::Unknown("another server leads".to_owned())),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_catalog::{COMMANDS_IN_FLIGHT_MAX, Cause, CauseKind, Command, Index, Outcome, Proposal, Refusal, Run};
 use tokio::sync::Notify;
-use uuid::Uuid;
+use uuid::Builder;
 
 use super::forward::write_forwarded;
 use super::{Act, Desk, DeskError, Who, allow};
@@ -65,13 +65,15 @@ impl RunSession {
 
     /// Waits until the window has room.
     async fn take(&self) -> Ticket<'_> {
+        if let Some(ticket) = self.try_take() {
+            return ticket;
+        }
         loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            freed.as_mut().enable();
+            self.freed.notified().await; // one that is freed meanwhile is not missed: then this returns at once
             if let Some(ticket) = self.try_take() {
+                self.freed.notify_one(); // one command that ends can make room for many
                 return ticket;
             }
-            freed.await;
         }
     }
 
@@ -95,7 +97,7 @@ impl Drop for Ticket<'_> {
             numbers.in_flight.remove(&self.number);
         }
         drop(numbers);
-        self.session.freed.notify_waiters();
+        self.session.freed.notify_one();
     }
 }
 
@@ -117,7 +119,9 @@ impl Desk {
     pub(crate) async fn write_as(&self, command: Command, cause: Arc<Cause>) -> Result<(Index, Outcome), DeskError> {
         let mut reopenings = 0;
         loop {
-            self.open_session().await?;
+            if !self.session().lock().open {
+                Box::pin(self.open_session()).await?; // once in a run: not a part of each write's future
+            }
             let ticket = self.session().take().await;
             let (index, outcome) = self.propose(&ticket, command.clone(), &cause).await?;
             match outcome {
@@ -155,7 +159,7 @@ impl Desk {
 
     fn proposal(&self, ticket: &Ticket<'_>, command: Command, cause: &Cause) -> Proposal {
         Proposal {
-            request: Uuid::new_v4(),
+            request: Builder::from_random_bytes(rand::random()).into_uuid(), // no system call, as there is one in each `Uuid::new_v4`
             run: ticket.run,
             number: ticket.number,
             answered_below: ticket.answered_below,
@@ -175,9 +179,6 @@ impl Desk {
 
     /// Opens the session of this run in the log, once.
     async fn open_session(&self) -> Result<(), DeskError> {
-        if self.session().lock().open {
-            return Ok(());
-        }
         let _only_one = self.session().opening.lock().await;
         let run = {
             let numbers = self.session().lock();

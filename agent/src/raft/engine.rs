@@ -7,23 +7,22 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use muster_catalog::{Index, Outcome, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
 use super::config::Config;
 use super::error::{Failure, StartError, WriteError};
+use super::gather::{Gather, propose};
 use super::machine::Bells;
 use super::metrics;
 use super::snapshot::Gathering;
 use super::space::Space;
-use super::status::{Status, known, leader};
+use super::status::{Status, leader};
 use super::thread::{self, Running};
-use super::types::{Answer, Payload, RaftId, Types};
+use super::types::{Payload, RaftId, Types};
 
 /// Largest encoded command. Consul's keys are at most 512 KB; a registration with everything in it stays far below.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
@@ -49,6 +48,7 @@ pub struct Raft {
     dir: Option<Arc<Path>>,
     space: Arc<Space>,
     pub(super) in_flight: Arc<Semaphore>,
+    gather: Gather,
     /// True while leadership is handed over: new writes wait, for a moment.
     pub(super) pause: Arc<watch::Sender<bool>>,
     /// A leader's snapshot on its way in.
@@ -81,7 +81,18 @@ impl Raft {
         let running = started?;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / IN_FLIGHT_STEP));
         let (pause, gathering, heard) = (Arc::new(watch::Sender::new(false)), Arc::default(), Arc::default());
-        Ok(Self { running: Arc::new(running), node, dir, space: Arc::new(space), in_flight, pause, gathering, heard, stopped })
+        Ok(Self {
+            running: Arc::new(running),
+            node,
+            dir,
+            space: Arc::new(space),
+            in_flight,
+            gather: Gather::default(),
+            pause,
+            gathering,
+            heard,
+            stopped,
+        })
     }
 
     /// This voter.
@@ -124,13 +135,11 @@ impl Raft {
         let started = Instant::now();
         self.room()?;
         self.go().await;
+        let alone = self.in_flight.available_permits() == IN_FLIGHT_BYTES_MAX / IN_FLIGHT_STEP;
         let _in_flight = self.admit(&bytes)?;
-        let written = self.running.engine.client_write(Payload(bytes)).await.map_err(|error| match error {
-            RaftError::APIError(error) => refused(&error),
-            RaftError::Fatal(_) => WriteError::Stopped,
-        })?;
+        let written = self.gather.write(&self.running.engine, Payload(bytes), alone).await;
         metrics::METERS.commit_time.record(started.elapsed().as_secs_f64() * 1e3);
-        outcome(written.data)
+        written
     }
 
     /// Proposes many commands at once, in this order; each gets its own answer, in the same order.
@@ -154,13 +163,12 @@ impl Raft {
             }
         }
         let (places, payloads): (Vec<usize>, Vec<Payload>) = admitted.into_iter().unzip();
-        let Ok(mut written) = self.running.engine.client_write_many(payloads).await else { return answers };
-        for place in places {
-            answers[place] = match written.next().await {
-                Some(Ok(Ok(written))) => outcome(written.response),
-                Some(Ok(Err(error))) => Err(refused(&error)),
-                Some(Err(_)) | None => Err(WriteError::Stopped),
-            };
+        for (place, written) in places.into_iter().zip(propose(&self.running.engine, payloads).await) {
+            answers[place] = written;
+        }
+        // whoever sent them here waits until its own readers see them
+        if let Some(last) = answers.iter().flatten().map(|(index, _)| *index).max() {
+            self.running.awaited.at(last);
         }
         metrics::METERS.commit_time.record(started.elapsed().as_secs_f64() * 1e3);
         answers
@@ -170,7 +178,7 @@ impl Raft {
     async fn go(&self) {
         if *self.pause.borrow() {
             let waited = async { self.pause.subscribe().wait_for(|paused| !paused).await.is_ok() };
-            tokio::time::timeout(PAUSE_MAX, waited).await.ok(); // a write that comes too early is told who leads
+            Box::pin(tokio::time::timeout(PAUSE_MAX, waited)).await.ok(); // a write that comes too early is told who leads
         }
     }
 
@@ -286,17 +294,4 @@ impl Raft {
         let mut stopped = self.stopped.clone();
         stopped.wait_for(|stopped| *stopped).await.ok(); // a thread that is gone without a word has ended, too
     }
-}
-
-fn refused(error: &ClientWriteError<Types>) -> WriteError {
-    match error {
-        ClientWriteError::ForwardToLeader(to) => WriteError::NotLeader { leader: known(to) },
-        ClientWriteError::LogEntryDiscarded(_) => WriteError::Undecided,
-        _ => WriteError::Stopped,
-    }
-}
-
-/// Only entries that are raft's own, or skipped, have no outcome, and this version does not propose what it would skip.
-fn outcome(Answer(outcome): Answer) -> Result<(Index, Outcome), WriteError> {
-    outcome.ok_or(WriteError::Undecided)
 }

@@ -169,7 +169,8 @@ impl Machine {
         self.store.publish();
         self.applied.set(self.store.state().last_applied());
         (self.bells.touched)(&batch.touched); // Even if that is nothing: feeds tell how far the log is.
-        for (responder, answer) in batch.answers {
+        // the last one first: who waits for a batch asks after its first, and is woken once, when all answers are there
+        for (responder, answer) in batch.answers.into_iter().rev() {
             responder.send(answer);
         }
     }

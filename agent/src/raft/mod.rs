@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! Raft::write            the disk has room (space.rs), few enough are in flight; the proposal is encoded, once
+//! Gather::write          others that come at the same time join it: one offer for all of them              (gather.rs)
 //!   → openraft           gives it an index; entry to the log and to the peers (network.rs)
 //!   → LogStore::append   into the memory tail, where it is readable; into the writer's queue        (log.rs)
 //!   → Writer::commit     takes all that waits: one transaction, one fsync; callbacks in order       (log/writer.rs)
@@ -24,6 +25,7 @@ mod config;
 mod engine;
 mod error;
 mod evidence;
+mod gather;
 mod guard;
 mod incoming;
 mod links;
@@ -42,6 +44,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod tidings;
 mod types;
 mod wire;
 

@@ -7,16 +7,19 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
 use super::seen::SeenLogs;
 use super::snapshot::{Pieces, SnapshotData};
+use super::tidings::{Awaited, gathered};
 use super::types::{Peer, RaftId, Types, Vote};
 use super::wire::{Piece, PieceAnswer, Wire};
 use crate::rpc::{CallError, Method, Pool, Target};
@@ -35,11 +38,12 @@ pub(super) struct Network {
     /// `None` where there are no peers: a server on its own.
     pool: Option<Pool>,
     seen: SeenLogs,
+    awaited: Awaited,
 }
 
 impl Network {
-    pub(super) fn new(pool: Option<Pool>, seen: SeenLogs) -> Self {
-        Self { pool, seen }
+    pub(super) fn new(pool: Option<Pool>, seen: SeenLogs, awaited: Awaited) -> Self {
+        Self { pool, seen, awaited }
     }
 }
 
@@ -49,6 +53,10 @@ pub(super) struct Connection {
     id: RaftId,
     target: Target,
 }
+
+/// The answers to a stream of calls.
+type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+type Answering<'s> = BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>>;
 
 /// A call without an answer, as openraft wants to hear it.
 enum NoAnswer {
@@ -134,6 +142,14 @@ impl RaftNetworkV2<Types> for Connection {
             Ok(()) => Ok(answer),
             Err(lost) => Err(self.unreachable(&lost.to_string()).into()),
         }
+    }
+
+    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> Answering<'s>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let input = gathered(input, &self.network.awaited);
+        stream_append_sequential(self, input, option)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {

@@ -35,7 +35,10 @@ impl Raft {
     pub(crate) async fn answer_read_index(&self, asked_by_server: bool) -> Result<Bytes, Refusal> {
         let index = if asked_by_server { self.read_index_as_leader().await } else { self.read_index().await };
         match index {
-            Ok(index) => Ok(encode(index)),
+            Ok(index) => {
+                self.running.awaited.at(index);
+                Ok(encode(index))
+            }
             Err(error @ WriteError::Busy) => Err(Refusal::new(Code::Busy, error.to_string())),
             Err(error @ WriteError::Stopped) => Err(Refusal::new(Code::Stopping, error.to_string())),
             Err(error) => Err(Refusal::new(Code::NotLeader, error.to_string())),

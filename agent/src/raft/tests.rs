@@ -441,3 +441,29 @@ async fn many_writers_get_each_their_own_answer() {
     }
     server.raft.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_writer_that_goes_away_takes_no_other_with_it() {
+    let server = start(Config::new(None, NODE), 1).await;
+    let write = |number: u64| {
+        let (raft, proposal) = (server.raft.clone(), proposal(1, number, set(&format!("k{number}"), "v")));
+        tokio::spawn(async move { raft.write(&proposal).await })
+    };
+    for round in 0..20 {
+        let writers: Vec<_> = (1..=8).map(|number| write(round * 8 + number)).collect();
+        tokio::task::yield_now().await; // they have met; the first of them looks after their batch
+        writers[0].abort();
+        writers[3].abort();
+        for (number, writer) in (1..).zip(writers) {
+            match writer.await {
+                Ok(written) => assert_eq!(written.unwrap().1, Outcome::Kv(true), "{number}"),
+                Err(gone) => assert!(gone.is_cancelled() && (number == 1 || number == 4), "{number}"),
+            }
+        }
+    }
+    eventually("also what nobody waited for is written", || {
+        (1..=160).all(|number| server.value(&format!("k{number}")).is_some())
+    })
+    .await;
+    server.raft.shutdown().await;
+}

@@ -23,6 +23,7 @@ use super::peers::Peers;
 use super::rounds::{READERS_MAX, Reader, serve_rounds};
 use super::seen::SeenLogs;
 use super::snapshot::Shelf;
+use super::tidings::Awaited;
 use super::types::RaftId;
 use crate::error::chain;
 
@@ -36,6 +37,8 @@ pub(super) struct Running {
     pub(super) last: LastLog,
     /// What was seen of other servers' logs.
     pub(super) seen: SeenLogs,
+    /// What their readers wait for.
+    pub(super) awaited: Awaited,
     /// Which of them answer.
     pub(super) links: Links,
     /// Whether this server votes.
@@ -72,7 +75,8 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
     let (stop, mut stopping) = watch::channel(false);
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
     let seen = SeenLogs::default();
-    let network = Network::new(config.peers.clone(), seen.clone());
+    let awaited = Awaited::default();
+    let network = Network::new(config.peers.clone(), seen.clone(), awaited.clone());
     let (last, links) = (log.store.last(), Links::default());
     let peers = config.peers.as_ref().map(|pool| {
         pool.identity().set_raft(id.0);
@@ -122,6 +126,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             applied,
             last: last.clone(),
             seen,
+            awaited,
             links,
             gate,
             notices,

@@ -36,6 +36,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod turns;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
