@@ -32,7 +32,7 @@ pub use cause::{Cause, CauseKind, REASON_BYTES_MAX};
 pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Refusal, Register, Removed, Run, Target,
 };
-pub use coordinate::{Coordinate, Coordinates, DIMENSIONS, Placed};
+pub use coordinate::{Coordinate, DIMENSIONS, Placed};
 pub use definition::{
     AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
     Probe, TcpProbe,
@@ -49,8 +49,8 @@ pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{
-    Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,
-    ServiceChecks, ServiceTags, Services, StateChecks,
+    Ask, AutopilotSet, CatalogService, Coordinates, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices,
+    Nodes, ServiceChecks, ServiceTags, Services, StateChecks,
 };
 pub use removal::RemovalMark;
 pub use row::{
