@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder, NodeChecks,
-    NodeServices, Nodes, Part, ServiceChecks, Services, State, StateChecks, Topic,
+    Ask, AutopilotSet, CatalogService, Coordinates, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder,
+    NodeChecks, NodeServices, Nodes, Part, ServiceChecks, Services, State, StateChecks, Topic,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,7 @@ pub(crate) enum Question {
     ServiceChecks(ServiceChecks),
     StateChecks(StateChecks),
     AutopilotSet(AutopilotSet),
+    Coordinates(Coordinates),
     /// Rows, for whoever looks among them by itself.
     Rows(Rows),
 }
@@ -98,6 +99,7 @@ travels!(
     ServiceChecks,
     StateChecks,
     AutopilotSet,
+    Coordinates,
     Rows
 );
 
@@ -243,6 +245,7 @@ impl Desk {
             Question::ServiceChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::StateChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::AutopilotSet(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Coordinates(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))
