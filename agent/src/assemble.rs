@@ -87,10 +87,10 @@ pub(crate) fn validate(paths: &[PathBuf], format: Option<&str>) -> Result<Vec<St
     config::validate(paths, format, &Host::this()).map_err(|faults| faults.to_string())
 }
 
-/// Reads how fast gossip goes from configuration, for `muster simulate`.
-pub(crate) fn timing(path: &Path) -> Result<muster_gossip::Timing, String> {
+/// Reads from configuration how fast gossip goes, and how the dead are waited for, for `muster simulate`.
+pub(crate) fn timing(path: &Path) -> Result<(muster_gossip::Timing, config::AbsenceConfig), String> {
     let config = config::understood(&[path.to_owned()], None, &Host::this()).map_err(|faults| faults.to_string())?;
-    Ok(cluster::timing(&config))
+    Ok((cluster::timing(&config), config.cluster.absence))
 }
 
 /// Threads for HTTP and loops, and as many for DNS.
@@ -127,7 +127,7 @@ async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
 /// How an agent leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leave {
-    /// An operator said so.
+    /// An operator said so, or its host goes down.
     AtOnce,
     /// A signal ended it: it may be started again in a moment, and then it never left.
     UnlessItReturns,
@@ -293,6 +293,9 @@ impl Agent {
         tasks.spawn(loops::keep_servers(desk.clone()));
         tasks.spawn(loops::listen_to_followers(desk.clone()));
         tasks.spawn(loops::expire_sessions(desk.clone()));
+        if handle.is_some() && !config.disable_coordinates {
+            tasks.spawn(loops::tell_place(desk.clone(), SmallRng::seed_from_u64(seed.rotate_left(32))));
+        }
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
         let (give_up, gave_up) = mpsc::channel(1);
@@ -341,7 +344,11 @@ impl Agent {
                             INTERRUPT => !self.config.skip_leave_on_interrupt,
                             _ => self.config.leave_on_terminate,
                         };
-                        self.leaves = leaves.then_some(Leave::UnlessItReturns);
+                        self.leaves = match leaves {
+                            false => None,
+                            true if supervisor::host_is_stopping().await => Some(Leave::AtOnce),
+                            true => Some(Leave::UnlessItReturns),
+                        };
                         return Ok(());
                     }
                 },

@@ -170,6 +170,16 @@ fn members_are_a_table_sorted_by_name() {
 }
 
 #[test]
+fn a_member_that_accuses_those_who_live_is_told() {
+    let member = r#"[{"Name": "c1", "Addr": "10.0.0.1", "Port": 8301, "Status": 1, "Tags": {}, "WrongAccusations": 7}]"#;
+    let agent = Canned::new(&[("GET /v1/agent/members", 200, member)]);
+    let detailed = agent.run(&["members", "-detailed"]).well();
+    assert!(detailed.out().ends_with("held others dead who live, 7 times\n"), "{}", detailed.out());
+    let shown: Value = serde_json::from_slice(&agent.run(&["members", "-format=json"]).well().out).unwrap();
+    assert_eq!(shown[0]["WrongAccusations"], 7);
+}
+
+#[test]
 fn members_without_a_match_end_with_2() {
     let agent = Canned::new(&[("GET /v1/agent/members", 200, MEMBERS)]);
     let none = agent.run(&["members", "-status=left"]);
@@ -506,6 +516,18 @@ fn a_cluster_is_simulated_with_two_configurations() {
 }
 
 #[test]
+fn what_a_killed_agent_runs_is_waited_for_as_its_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let patient = folder.path().join("patient.toml");
+    std::fs::write(&patient, "restart_grace = \"30s\"\nmass_loss_hold = \"10s\"\n").unwrap();
+    let args = ["simulate", "-nodes", "6", "-kill", "1", "-seconds", "20", "-seeds", "1"];
+    let ended = run(program().args(args).arg("-beside").arg(&patient), b"").well();
+    let worst = ended.out().lines().find(|line| line.contains("no answer, worst")).expect("a row of it").to_owned();
+    let seconds: Vec<f64> = worst.split_whitespace().filter_map(|cell| cell.parse().ok()).collect();
+    assert!((5.0..7.0).contains(&seconds[0]) && seconds[2] == 25.0, "{worst}");
+}
+
+#[test]
 fn what_cannot_be_simulated_is_refused() {
     for (args, said) in [
         (["-nodes", "0", "-seeds", "1"], "0 nodes"),
@@ -664,6 +686,7 @@ fn help_names_every_command_in_a_line_and_ends_as_consuls() {
         "keygen",
         "keyring",
         "operator",
+        "rtt",
         "info",
         "services",
         "catalog",

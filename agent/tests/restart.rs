@@ -84,3 +84,29 @@ fn who_is_told_to_leave_is_not_waited_for() {
     server
         .eventually("its node is gone", |server| !found(server) && server.get("/v1/catalog/node/c11").text().starts_with("null"));
 }
+
+/// Nobody starts it again in a moment. That its host hangs over the question keeps nobody from stopping.
+#[test]
+fn an_agent_whose_host_goes_down_leaves_at_once() {
+    let net = Net::new();
+    let (mut server, mut client) = pair(&net, "120s");
+    for (answer, leaves) in [("echo stopping", true), ("echo running", false), ("exec sleep 60", false)] {
+        client.signal("TERM");
+        client.ends();
+        client.finds("systemctl", answer);
+        client.start_up();
+        server.eventually("its service is found again", found);
+        client.signal("TERM");
+        client.ends();
+        server.eventually("it has left", |server| leaves || stands(server, "c11", LEFT));
+        if leaves {
+            server.eventually("its node is gone", |server| {
+                !found(server) && server.get("/v1/catalog/node/c11").text().starts_with("null")
+            });
+        } else {
+            assert!(found(&server), "{answer}: its service stays");
+        }
+        client.start_up();
+        server.eventually("it is back", |server| stands(server, "c11", ALIVE) && found(server));
+    }
+}

@@ -36,7 +36,7 @@ pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, CreateSession, Deregister, EndSession, Offer, Outcome, Proposal, Refusal, Register, Removed,
     Run, Target,
 };
-pub use coordinate::{Coordinate, Coordinates, DIMENSIONS, Placed};
+pub use coordinate::{Coordinate, DIMENSIONS, Placed};
 pub use definition::{
     AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
     Probe, TcpProbe,
@@ -54,8 +54,8 @@ pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, CHANGES_OF_A_SESSION_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use query::{
-    AllSessions, Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices,
-    NodeSessions, Nodes, Reading, ServiceChecks, ServiceTags, Services, SessionOne, StateChecks,
+    AllSessions, Ask, AutopilotSet, CatalogService, Coordinates, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks,
+    NodeServices, NodeSessions, Nodes, Reading, ServiceChecks, ServiceTags, Services, SessionOne, StateChecks,
 };
 pub use removal::RemovalMark;
 pub use row::{

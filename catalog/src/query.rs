@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use uuid::Uuid;
 
 use crate::autopilot::AutopilotRow;
+use crate::coordinate::Placed;
 use crate::interest::Part;
 use crate::meta::Meta;
 use crate::name::{NodeName, ServiceName};
@@ -405,6 +406,31 @@ impl Ask for AutopilotSet {
         state.autopilot().map_or(0, |row| row.modify_index)
     }
     /// As with keys: no copy holds it.
+    fn part(&self) -> Part {
+        Part::Keys
+    }
+}
+
+/// Where one node is, or all are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Coordinates {
+    /// Its name in any case; `None` is all.
+    pub node: Option<SmolStr>,
+}
+
+impl Ask for Coordinates {
+    type Answer = Vec<Arc<Placed>>;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        smallvec![Topic::Coordinates]
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        match &self.node {
+            Some(node) => state.coordinate(node).cloned().into_iter().collect(),
+            None => state.coordinates().cloned().collect(),
+        }
+    }
+    /// As with keys: no copy holds it. They change all the time, and are seldom asked for.
     fn part(&self) -> Part {
         Part::Keys
     }

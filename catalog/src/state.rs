@@ -303,6 +303,40 @@ impl State {
         true
     }
 
+    /// Where nodes are that are known to be somewhere, by name.
+    pub fn coordinates(&self) -> impl Iterator<Item = &Arc<Placed>> {
+        self.coordinates.values()
+    }
+
+    /// Where a node (in any case) is.
+    pub fn coordinate(&self, node: &str) -> Option<&Arc<Placed>> {
+        self.coordinates.get(&*fold(node))
+    }
+
+    /// True if anything changed. Who is no node any more, or never was, is nowhere.
+    pub(crate) fn set_coordinates(&mut self, placed: Vec<Placed>, index: Index) -> bool {
+        let before = self.coordinates_index;
+        for Placed { node, coordinate } in placed {
+            let folded = node.folded();
+            let Some(host) = self.nodes.get(&folded).filter(|_| coordinate.is_sound()) else { continue };
+            if self.coordinates.get(&folded).is_none_or(|known| known.coordinate != coordinate) {
+                let node = host.row.node.clone();
+                self.coordinates.insert(folded, Arc::new(Placed { node, coordinate }));
+                self.coordinates_index = index;
+            }
+        }
+        self.coordinates_index != before
+    }
+
+    /// The node is gone. True if it was somewhere.
+    pub(crate) fn drop_coordinate(&mut self, node: &NodeName, index: Index) -> bool {
+        let was = self.coordinates.remove(node).is_some();
+        if was {
+            self.coordinates_index = index;
+        }
+        was
+    }
+
     /// Whether this copy holds all that a question looks at.
     pub fn covers(&self, part: &Part) -> bool {
         match &self.interest {

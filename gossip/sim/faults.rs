@@ -4,7 +4,7 @@ mod proof;
 
 use std::time::Duration;
 
-use muster_gossip::sim::{Expect, Fault, Network, Scenario, Who};
+use muster_gossip::sim::{Expect, Fault, Loss, Network, Scenario, Who};
 use muster_gossip::{Dropped, Impossible, Key};
 use proof::{prove, secs, seeds};
 
@@ -90,6 +90,28 @@ fn who_does_not_come_to_agree_is_told() {
     let scenario = Scenario::new(10, 1).at(secs(5), Fault::Silence(Who::Node(2))).until(secs(6)).heal(Duration::from_millis(200));
     let report = scenario.run().expect("it can be");
     assert!(report.failures[0].contains("not all agree: node-2 is dead"), "{report}");
+}
+
+/// It hears nothing, whatever it is sent and over whatever; what it says is heard.
+#[test]
+fn of_two_hundred_the_one_that_is_deaf_is_named_first_before_anybody_is_buried() {
+    for seed in seeds(1) {
+        let deaf = Loss { udp: 1.0, all: 1.0 };
+        let report = prove(Scenario::new(200, seed).at(secs(5), Fault::Input(Who::Node(150), deaf)).until(secs(12)));
+        let wrong = report.wrong.as_deref().unwrap_or_default();
+        assert_eq!(wrong.first().map(|(node, _)| *node), Some(150), "seed {seed}: {wrong:?}");
+    }
+}
+
+/// It is never buried, as it answers now and then; it goes on accusing.
+#[test]
+fn who_loses_most_of_what_it_is_sent_is_named_first_and_buries_nobody() {
+    for seed in seeds(1) {
+        let most = Loss { udp: 0.8, all: 0.8 };
+        let report = prove(Scenario::new(40, seed).at(secs(5), Fault::Input(Who::Node(7), most)).until(secs(120)));
+        let wrong = report.wrong.as_deref().unwrap_or_default();
+        assert_eq!(wrong.first().map(|(node, _)| *node), Some(7), "seed {seed}: {wrong:?}");
+    }
 }
 
 #[test]

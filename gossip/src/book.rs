@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) reach: Reach,
     /// Who holds it silent; of the dead, who held it so.
     pub(crate) accused: Arc<[Accusation]>,
+    /// How often it accused, in this run, one that then refuted.
+    pub(crate) wrong: u32,
     /// The newest record that was heard of, too big for a packet: epoch and version.
     pub(crate) hinted: Option<(u64, u64)>,
 }
@@ -104,6 +106,7 @@ impl Entry {
             incarnation: 0,
             reach: Reach::default(),
             accused: Arc::default(),
+            wrong: 0,
             hinted: None,
         }
     }
@@ -119,6 +122,7 @@ impl Entry {
             since: self.since,
             reach: self.reach,
             accusations: self.accused.clone(),
+            wrong: self.wrong,
         })
     }
 
@@ -159,6 +163,11 @@ impl Book {
     pub(crate) fn reach_mut(&mut self, identity: Identity) -> Option<&mut Reach> {
         let entry = self.entries.get_mut(&identity.node).filter(|entry| entry.identity == identity && entry.is_alive());
         entry.map(|entry| &mut entry.reach)
+    }
+
+    /// How often a member was wrong: no digest has that either.
+    pub(crate) fn wrong_mut(&mut self, node: Uuid) -> Option<&mut u32> {
+        self.entries.get_mut(&node).map(|entry| &mut entry.wrong)
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> &mut Entry {

@@ -287,7 +287,16 @@ impl Core {
         };
         let cause = Cause { kind: Kind::Itself, by: Some(self.me.node) };
         let (identity, record, since) = (self.me, self.record.clone(), self.started);
-        let own = Member { identity, state, record, cause, since, reach: Default::default(), accusations: Arc::default() };
+        let own = Member {
+            identity,
+            state,
+            record,
+            cause,
+            since,
+            reach: Default::default(),
+            accusations: Arc::default(),
+            wrong: self.detect.wrong,
+        };
         std::iter::once(own).chain(self.book.iter().filter_map(Entry::member)).collect()
     }
 

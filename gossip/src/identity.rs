@@ -29,6 +29,11 @@ impl Identity {
         Self { node, epoch, addr: plain(addr) }
     }
 
+    /// Which run of the process: its lives share it.
+    pub(crate) fn run(&self) -> u64 {
+        self.epoch >> 16
+    }
+
     pub(crate) fn put(&self, to: &mut impl BufMut) {
         to.put_uuid(self.node);
         to.put_u64(self.epoch);

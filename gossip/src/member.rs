@@ -28,6 +28,9 @@ pub struct Member {
     pub reach: Reach,
     /// Who holds it silent: of a living one, who suspects it; of one that failed, by whose word.
     pub accusations: Arc<[Accusation]>,
+    /// How often it alone accused another, in this run, who then said that it lives: who is wrong more often than the others hears nothing
+    /// itself.
+    pub wrong: u32,
 }
 
 impl Member {

@@ -10,6 +10,7 @@ use crate::accusation::Charge;
 use crate::book::MEMBERS_MAX;
 use crate::error::{Refusal, Why};
 use crate::identity::Identity;
+use crate::item::Item;
 use crate::member::Kind;
 use crate::wire::{Malformed, Put, Reader};
 
@@ -88,7 +89,7 @@ pub(crate) enum Request {
     /// Do our tables agree?
     Digest { badge: Badge, digest: u64 },
     /// Here is my table, give me yours.
-    Exchange { badge: Badge, table: Vec<Seen> },
+    Exchange { badge: Badge, table: Vec<Seen>, fired: Vec<Item> },
     /// Try that address.
     Verify { badge: Badge, addr: SocketAddr },
     /// Do this with your keyring.
@@ -126,7 +127,8 @@ pub(crate) enum Response {
     /// There is no cluster here yet; these are waiting for one.
     Forming(Vec<Waiting>),
     Same,
-    Table(Vec<Seen>),
+    /// My table, and the newest events.
+    Table(Vec<Seen>, Vec<Item>),
     Reached(Reached),
     /// The keys in the ring, the primary first.
     Keys(Vec<String>),
@@ -156,6 +158,9 @@ pub(crate) struct Waiting {
     pub(crate) record: Bytes,
 }
 
+/// Most events with a table; nobody sends so many.
+const FIRED_MAX: usize = 256;
+
 /// Most agents that are told while a cluster forms.
 pub(crate) const WAITING_MAX: usize = 32;
 
@@ -182,10 +187,11 @@ impl Request {
                 put_badge(badge, &mut to);
                 to.put_u64(*digest);
             }
-            Self::Exchange { badge, table } => {
+            Self::Exchange { badge, table, fired } => {
                 to.push(4);
                 put_badge(badge, &mut to);
                 put_table(table, &mut to);
+                put_fired(fired, &mut to);
             }
             Self::Verify { badge, addr } => {
                 to.push(5);
@@ -234,7 +240,7 @@ impl Request {
                 record: Bytes::copy_from_slice(from.block()?),
             }),
             3 => Self::Digest { badge: read_badge(&mut from)?, digest: from.u64()? },
-            4 => Self::Exchange { badge: read_badge(&mut from)?, table: read_table(&mut from)? },
+            4 => Self::Exchange { badge: read_badge(&mut from)?, table: read_table(&mut from)?, fired: read_fired(&mut from)? },
             5 => Self::Verify { badge: read_badge(&mut from)?, addr: from.addr()? },
             6 => {
                 let badge = read_badge(&mut from)?;
@@ -281,9 +287,10 @@ impl Response {
                 }
             }
             Self::Same => to.push(4),
-            Self::Table(table) => {
+            Self::Table(table, fired) => {
                 to.push(5);
                 put_table(table, &mut to);
+                put_fired(fired, &mut to);
             }
             Self::Reached(reached) => {
                 to.push(6);
@@ -337,7 +344,7 @@ impl Response {
                 Self::Forming(waiting)
             }
             4 => Self::Same,
-            5 => Self::Table(read_table(&mut from)?),
+            5 => Self::Table(read_table(&mut from)?, read_fired(&mut from)?),
             6 => Self::Reached(match from.u8()? {
                 1 => Reached::Answered(read_iam(&mut from)?),
                 2 => Reached::Refused,
@@ -410,7 +417,27 @@ fn read_badge(from: &mut Reader<'_>) -> Result<Badge, Malformed> {
     Ok(Badge { cluster: from.some_uuid()?, datacenter: from.text()? })
 }
 
+/// Events at the end of a message.
+fn put_fired(fired: &[Item], to: &mut Vec<u8>) {
+    fired.iter().for_each(|item| to.put_block(&item.encode()));
+}
+
+/// What else stands there is of a newer version.
+fn read_fired(from: &mut Reader<'_>) -> Result<Vec<Item>, Malformed> {
+    let mut fired = Vec::new();
+    while !from.is_empty() {
+        if let Some(item @ Item::Fired { .. }) = Item::decode(from.block()?)? {
+            fired.push(item);
+        }
+        if fired.len() > FIRED_MAX {
+            return Err(Malformed);
+        }
+    }
+    Ok(fired)
+}
+
 fn put_table(table: &[Seen], to: &mut Vec<u8>) {
+    to.put_u32(u32::try_from(table.len()).unwrap_or(u32::MAX));
     for seen in table {
         seen.identity.put(to);
         to.put_u16(seen.incarnation);
@@ -434,10 +461,11 @@ fn put_table(table: &[Seen], to: &mut Vec<u8>) {
 
 fn read_table(from: &mut Reader<'_>) -> Result<Vec<Seen>, Malformed> {
     let mut table = Vec::new();
-    while !from.is_empty() {
-        if table.len() > MEMBERS_MAX {
-            return Err(Malformed);
-        }
+    let count = from.u32()? as usize;
+    if count > MEMBERS_MAX + 1 {
+        return Err(Malformed);
+    }
+    while table.len() < count {
         let (identity, incarnation, bits) = (Identity::read(from)?, from.u16()?, from.u8()?);
         let swim = match bits & 3 {
             1 => Swim::Alive,
@@ -490,6 +518,11 @@ mod tests {
         ]
     }
 
+    fn fired() -> Vec<Item> {
+        let (node, payload) = (Uuid::from_u128(6), Bytes::from_static(b"v2"));
+        vec![Item::Fired { node, epoch: 8, number: 9, name: "deploy".into(), payload }]
+    }
+
     #[test]
     fn what_is_asked_and_answered_comes_back() {
         let badge = Badge { cluster: Some(Uuid::from_u128(2)), datacenter: "dc1".into() };
@@ -499,7 +532,7 @@ mod tests {
             Request::Who { asker: iam(), over: Some((Uuid::from_u128(9), 4, Kind::Replaced)) },
             Request::Join(claim),
             Request::Digest { badge: badge.clone(), digest: 5 },
-            Request::Exchange { badge: badge.clone(), table: table() },
+            Request::Exchange { badge: badge.clone(), table: table(), fired: fired() },
             Request::Verify { badge: badge.clone(), addr: iam().identity.addr },
             Request::Keys { badge: badge.clone(), act: KeyAct::Use("k".into()) },
             Request::Ping { badge: badge.clone(), suspected: Some(3) },
@@ -512,7 +545,7 @@ mod tests {
             Response::Admitted { cluster: Uuid::from_u128(2), epoch: 5, reached: true },
             Response::Forming(vec![Waiting { identity: iam().identity, record: Bytes::from_static(b"record") }]),
             Response::Same,
-            Response::Table(table()),
+            Response::Table(table(), fired()),
             Response::Reached(Reached::Answered(iam())),
             Response::Reached(Reached::Silent),
             Response::Keys(vec!["a".into(), "b".into()]),

@@ -12,6 +12,7 @@ const DROPPED: &str = "gossip.packets.dropped";
 const REFUSED: &str = "gossip.refused";
 const DOUBTED: &str = "gossip.accusations.doubted";
 const ACCUSED: &str = "memberlist.msg.suspect";
+const WRONG: &str = "gossip.accusations.wrong";
 const HEALTH: &str = "memberlist.health.score";
 const MISPLACED: &str = "serf.coordinate.rejected";
 const EVENTS: &str = "serf.events";
@@ -26,6 +27,7 @@ pub fn describe() {
     metrics::describe_counter!(REFUSED, Unit::Count, "Agents that were refused or refused this one, by reason");
     metrics::describe_counter!(DOUBTED, Unit::Count, "Accusations and burials that were not believed, by cause");
     metrics::describe_counter!(ACCUSED, Unit::Count, "Accusations of other members by this one");
+    metrics::describe_counter!(WRONG, Unit::Count, "Accusations by one member alone that the accused refuted");
     metrics::describe_gauge!(HEALTH, Unit::Count, "How badly this agent fares as a member, 0 to 7");
     metrics::describe_counter!(MISPLACED, Unit::Count, "Network coordinates and round trips that cannot be, and were not taken");
     metrics::describe_counter!(EVENTS, Unit::Count, "Changes of members");
@@ -134,6 +136,7 @@ pub(crate) struct Meters {
     doubted: BTreeMap<Doubted, (u64, Counter)>,
     accused: Counter,
     misplaced: (u64, Counter),
+    wrong: Counter,
     health: Gauge,
     refused: BTreeMap<Why, Counter>,
     sent: Counter,
@@ -150,6 +153,7 @@ impl Meters {
             doubted: Doubted::ALL.map(|cause| (cause, (0, metrics::counter!(DOUBTED, "cause" => cause.as_str())))).into(),
             accused: metrics::counter!(ACCUSED),
             misplaced: (0, metrics::counter!(MISPLACED)),
+            wrong: metrics::counter!(WRONG),
             health: metrics::gauge!(HEALTH),
             refused: Why::ALL.map(|why| (why, metrics::counter!(REFUSED, "why" => why.as_str()))).into(),
             sent: metrics::counter!(SENT, "network" => "lan"),
@@ -186,6 +190,10 @@ impl Meters {
 
     pub(crate) fn accused(&self) {
         self.accused.increment(1);
+    }
+
+    pub(crate) fn wrong(&self) {
+        self.wrong.increment(1);
     }
 
     pub(crate) fn misplaced(&mut self) {

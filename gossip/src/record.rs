@@ -14,9 +14,9 @@ pub const RECORD_BYTES_MAX: usize = 8 * 1024;
 pub const PAIRS_MAX: usize = 64;
 
 /// Oldest form of the protocol that this version speaks.
-pub const PROTOCOL_MIN: u8 = 2;
+pub const PROTOCOL_MIN: u8 = 3;
 /// Newest form of the protocol that this version speaks.
-pub const PROTOCOL_MAX: u8 = 2;
+pub const PROTOCOL_MAX: u8 = 3;
 
 /// What a node says about itself. It alone changes this, and counts the changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

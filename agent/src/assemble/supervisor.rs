@@ -1,5 +1,6 @@
 //! What the supervisor that started this process (systemd) is told, if it asked for it.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -8,6 +9,19 @@ use crate::desk::Desk;
 
 /// An agent without a leader is ready after this long all the same: it answers, and says that it knows no leader.
 const LEADER_WAIT: Duration = Duration::from_secs(10);
+
+/// The host's answer to whether it is going down comes in milliseconds, or the agent stops without it.
+const HOST_ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+/// Whether the host itself is going down: nobody starts this agent again in a moment. Where there is no systemd, nobody knows.
+pub(super) async fn host_is_stopping() -> bool {
+    let mut ask = tokio::process::Command::new("systemctl");
+    ask.arg("is-system-running").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(HOST_ANSWERS_WITHIN, ask.output()).await {
+        Ok(Ok(answer)) => answer.stdout.trim_ascii() == b"stopping",
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
 
 /// Says that the agent is ready: its listeners are open, and it has a leader or waited long enough for one.
 pub(super) async fn tell_ready(desk: Desk) {

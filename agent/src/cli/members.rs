@@ -61,8 +61,16 @@ struct Member {
     /// Why it is not well, if it is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     cause: String,
+    /// How often it held others silent who lived.
+    #[serde(default, skip_serializing_if = "is_none")]
+    wrong_accusations: u64,
     #[serde(flatten)]
     rest: serde_json::Map<String, serde_json::Value>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands references
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Members {
@@ -107,14 +115,14 @@ fn standard(members: &[Member]) -> Table {
 }
 
 fn detailed(members: &[Member]) -> Table {
-    let told = members.iter().any(|member| !member.cause.is_empty());
+    let told = members.iter().any(|member| !member.told().is_empty());
     let heads = ["Node", "Address", "Status", "Tags", "Cause"];
     // The table is Consul's, until there is something to tell.
     let mut table = Table::headed(&heads[..if told { 5 } else { 4 }]);
     for member in members {
         let tags: Vec<String> = member.tags.iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
         let row = [member.name.clone(), member.address(), member.status().to_owned(), tags.join(",")];
-        table.row(row.into_iter().chain(told.then(|| member.cause.clone())));
+        table.row(row.into_iter().chain(told.then(|| member.told())));
     }
     table
 }
@@ -122,6 +130,16 @@ fn detailed(members: &[Member]) -> Table {
 impl Member {
     fn tag(&self, key: &str) -> &str {
         self.tags.as_ref().and_then(|tags| tags.get(key)).map_or("", String::as_str)
+    }
+
+    /// What there is to tell of it, if it is not well, or others are not by its word.
+    fn told(&self) -> String {
+        let wrong = match self.wrong_accusations {
+            0 => String::new(),
+            1 => "held another dead who lives, once".to_owned(),
+            count => format!("held others dead who live, {count} times"),
+        };
+        [self.cause.clone(), wrong].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// An empty segment has a name in tables: servers are in all of them.

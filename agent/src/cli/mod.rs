@@ -35,6 +35,7 @@ mod operator;
 mod print;
 mod process;
 mod remote;
+mod rtt;
 mod services;
 mod simulate;
 mod table;
@@ -102,6 +103,8 @@ enum Ask {
     /// Look after servers
     #[command(subcommand, arg_required_else_help = true)]
     Operator(operator::Command),
+    /// Estimate the round-trip time between two nodes
+    Rtt(rtt::Rtt),
     /// Print what the agent counts and knows about itself
     Info(info::Info),
     /// Ask the catalog: datacenters, nodes, services
@@ -185,6 +188,7 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
             Ask::ForceLeave(force_leave) => force_leave.run().await,
             Ask::Keyring(keyring) => keyring.run(out).await,
             Ask::Operator(command) => command.run(out).await,
+            Ask::Rtt(rtt) => rtt.run(out).await,
             Ask::Info(info) => info.run(out).await,
             Ask::Catalog(command) => command.run(out).await,
             Ask::Services(command) => command.run(out).await,

@@ -9,15 +9,19 @@ use std::time::Duration;
 
 use clap::Args;
 use muster_gossip::Timing;
-use muster_gossip::sim::{Expect, Fault, Network, Report, Run, Scenario, Times, Who};
+use muster_gossip::sim::{Expect, Fault, How, Network, Report, Run, Scenario, Times, Who};
 
 use super::done::Done;
 use super::error::Error;
 use super::print::{self, Out};
 use super::table::Table;
+use crate::config::AbsenceConfig;
 
-/// Reads how fast gossip goes from an agent's configuration, in a file or a folder; or says what is wrong with it.
-pub(crate) type Reads = fn(&Path) -> Result<Timing, String>;
+/// How fast gossip goes, and how the dead are waited for.
+type Settings = (Timing, AbsenceConfig);
+
+/// Reads these from an agent's configuration, in a file or a folder; or says what is wrong with it.
+pub(crate) type Reads = fn(&Path) -> Result<Settings, String>;
 
 /// When something happens in a run: after all agents have probed a few times.
 const THEN: Duration = Duration::from_secs(5);
@@ -94,23 +98,23 @@ impl Simulate {
         }
         let read = |path: &Option<PathBuf>| match path {
             Some(path) => {
-                let timing = reads(path).map_err(Error::Usage)?;
+                let settings = reads(path).map_err(Error::Usage)?;
                 Ok((
                     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned()),
-                    timing,
+                    settings,
                 ))
             }
-            None => Ok(("defaults".to_owned(), Timing::default())),
+            None => Ok(("defaults".to_owned(), Settings::default())),
         };
         let mut settings = vec![read(&self.config_file)?];
         if self.beside.is_some() {
             settings.push(read(&self.beside)?);
         }
-        self.scenario(Timing::default(), self.seed).check().map_err(|impossible| Error::Usage(sentence(impossible)))?;
+        self.scenario(Settings::default(), self.seed).check().map_err(|impossible| Error::Usage(sentence(impossible)))?;
         let workers = self.workers()?;
         let mut columns = Vec::new();
-        for (name, timing) in &settings {
-            columns.push(Column::of(name, &self.run_all(*timing, workers)?, self.seconds));
+        for (name, settings) in &settings {
+            columns.push(Column::of(name, &self.run_all(*settings, workers)?, self.seconds, settings.1.restart_grace));
         }
         out.line(self.head())?;
         out.line("")?;
@@ -122,12 +126,12 @@ impl Simulate {
         if broken.is_empty() { Ok(Done::Well) } else { Err(Error::NotDone("What must hold in each run did not".to_owned())) }
     }
 
-    fn scenario(&self, timing: Timing, seed: u64) -> Scenario {
+    fn scenario(&self, (timing, absence): Settings, seed: u64) -> Scenario {
         let network = Network { udp_loss: self.loss, all_loss: self.loss_all, ..Network::default() };
         let expect = Expect { no_false_death: false, ..Expect::default() };
         let until = Duration::from_secs(self.seconds);
-        let mut scenario =
-            Scenario { timing, ..Scenario::new(self.nodes, seed).on(network).expect(expect).until(until).heal(HEAL) };
+        let scenario = Scenario::new(self.nodes, seed).on(network).expect(expect).until(until).heal(HEAL);
+        let mut scenario = Scenario { timing, mass_loss_hold: absence.mass_loss_hold, ..scenario };
         for (count, fault) in [
             (self.kill, Fault::Kill(Who::Any(self.kill))),
             (self.silent, Fault::Silence(Who::Any(self.silent))),
@@ -158,7 +162,7 @@ impl Simulate {
         Ok(cores.min(fit).min(self.seeds).max(1))
     }
 
-    fn run_all(&self, timing: Timing, workers: u64) -> Result<Vec<Report>, Error> {
+    fn run_all(&self, settings: Settings, workers: u64) -> Result<Vec<Report>, Error> {
         let passed = AtomicU64::new(0);
         let next = AtomicU64::new(0);
         let mut reports: Vec<Report> = Vec::new();
@@ -174,7 +178,7 @@ impl Simulate {
                         if number >= self.seeds {
                             return;
                         }
-                        let report = self.run_one(timing, self.seed.wrapping_add(number), passed);
+                        let report = self.run_one(settings, self.seed.wrapping_add(number), passed);
                         if done.send(report).is_err() {
                             return; // nobody waits any more
                         }
@@ -205,8 +209,8 @@ impl Simulate {
         Ok(reports)
     }
 
-    fn run_one(&self, timing: Timing, seed: u64, passed: &AtomicU64) -> Result<Report, muster_gossip::Impossible> {
-        let mut run = Run::new(self.scenario(timing, seed))?;
+    fn run_one(&self, settings: Settings, seed: u64, passed: &AtomicU64) -> Result<Report, muster_gossip::Impossible> {
+        let mut run = Run::new(self.scenario(settings, seed))?;
         while run.pass(STEP) {
             passed.fetch_add(STEP.as_millis() as u64, Ordering::Relaxed);
         }
@@ -234,6 +238,8 @@ impl Simulate {
 struct Column {
     name: String,
     found: Times,
+    /// Until their services are out of the answers.
+    out: Times,
     deaths: usize,
     unknown: usize,
     false_deaths: usize,
@@ -246,7 +252,7 @@ struct Column {
 }
 
 impl Column {
-    fn of(name: &str, reports: &[Report], seconds: u64) -> Self {
+    fn of(name: &str, reports: &[Report], seconds: u64, grace: Duration) -> Self {
         let found = || reports.iter().flat_map(|report| &report.detections);
         let mean = |of: fn(&Report) -> f64| reports.iter().map(of).sum::<f64>() / reports.len().max(1) as f64;
         let broken = reports.iter().filter_map(|report| {
@@ -257,6 +263,10 @@ impl Column {
         Self {
             name: name.to_owned(),
             found: Times::new(found().filter_map(|found| found.all)),
+            // Who is gone while its host lives is waited for: it may be restarted.
+            out: Times::new(
+                found().filter_map(|found| Some(found.all? + if found.how == How::Killed { grace } else { Duration::ZERO })),
+            ),
             deaths: found().count(),
             unknown: found().filter(|found| found.all.is_none()).count(),
             false_deaths: reports.iter().map(Report::false_deaths).sum(),
@@ -297,6 +307,8 @@ fn table(columns: &[Column]) -> Table {
         row("Known dead by all, p50", &|column| seconds(column.found.quantile(0.5)), " s", 1);
         row("Known dead by all, p99", &|column| seconds(column.found.quantile(0.99)), " s", 1);
         row("Known dead by all, worst", &|column| seconds(column.found.worst()), " s", 1);
+        row("Its services in no answer, p50", &|column| seconds(column.out.quantile(0.5)), " s", 1);
+        row("Its services in no answer, worst", &|column| seconds(column.out.worst()), " s", 1);
         row("Deaths not known by all", &|column| Some(column.unknown as f64), "", 0);
     }
     row("False deaths seen", &|column| Some(column.false_deaths as f64), "", 0);

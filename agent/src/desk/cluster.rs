@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use muster_catalog::Coordinate;
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -48,6 +49,8 @@ pub(crate) trait Membership: Send + Sync {
     fn check(&self, node: Uuid);
     /// A feed of that member's fell silent: it is looked at, and accused if it answers nobody.
     fn feed_silent(&self, node: Uuid);
+    /// Where this agent is among the others, in the space of round trips.
+    fn coordinate(&self) -> Coordinate;
     /// The keys that members have; of this one alone if `local`.
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>>;
     /// Changes the key ring of every member.
@@ -122,6 +125,11 @@ impl Cluster {
     pub(crate) fn feed_silent(&self, node: Uuid) {
         metrics::counter!(SILENT).increment(1);
         self.0.membership.feed_silent(node);
+    }
+
+    /// Where this agent is among the others, in the space of round trips.
+    pub(crate) fn coordinate(&self) -> Coordinate {
+        self.0.membership.coordinate()
     }
 
     /// The keys that members have; of this one alone if `local`.

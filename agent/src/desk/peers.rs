@@ -153,6 +153,7 @@ mod tests {
             may_return: false,
             accusers: Vec::new(),
             unwell: false,
+            wrong: 0,
         }
     }
 

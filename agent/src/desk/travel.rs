@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    AllSessions, Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder,
-    NodeChecks, NodeServices, NodeSessions, Nodes, Part, Reading, ServiceChecks, Services, SessionOne, State, StateChecks, Topic,
+    AllSessions, Ask, AutopilotSet, CatalogService, Coordinates, HealthService, Incoming, Index, Intake, Interest, KeyOne,
+    KeysUnder, NodeChecks, NodeServices, NodeSessions, Nodes, Part, Reading, ServiceChecks, Services, SessionOne, State,
+    StateChecks, Topic,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,7 @@ pub(crate) enum Question {
         #[serde(default)]
         sent_on: bool,
     },
+    Coordinates(Coordinates),
     /// Rows, for whoever looks among them by itself.
     Rows(Rows),
 }
@@ -114,6 +116,7 @@ travels!(
     NodeSessions,
     AllSessions,
     Reading,
+    Coordinates,
     Rows
 );
 
@@ -289,6 +292,7 @@ impl Desk {
                 let renewed = self.renew_for_another(&who, id, sent_on).await;
                 reply(renewed.map(|answer| Seen { index: 1, known_leader: true, last_contact_ms: 0, answer }))
             }
+            Question::Coordinates(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))

@@ -33,6 +33,8 @@ pub struct Agent {
     flags: Vec<String>,
     /// Of HTTP; that of DNS is the next one where this is not the usual one.
     port: u16,
+    /// Where it finds programs before those of the host.
+    programs: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -62,6 +64,7 @@ impl Net {
             dir: self.dir.path().join(format!("host-{host}")),
             flags,
             port: 8500,
+            programs: None,
             child: None,
         }
     }
@@ -103,6 +106,17 @@ impl Agent {
         (self.ip, self.port) = ("::1".to_owned(), http);
     }
 
+    /// From its next start on it finds this program under this name, a script for `sh`.
+    pub fn finds(&mut self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let programs = self.dir.join("programs");
+        std::fs::create_dir_all(&programs).unwrap();
+        let path = programs.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        self.programs = Some(programs);
+    }
+
     /// Takes flags back that begin so.
     pub fn untold(&mut self, beginning: &str) {
         self.flags.retain(|flag| !flag.starts_with(beginning));
@@ -123,6 +137,10 @@ impl Agent {
         command.arg(format!("-client={ip}")).arg(format!("-data-dir={}", self.data().display()));
         command.args(&self.flags).env_remove("NOTIFY_SOCKET").current_dir("/");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(programs) = &self.programs {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", programs.display()));
+        }
         self.child = Some(command.spawn().unwrap());
     }
 

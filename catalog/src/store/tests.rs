@@ -1,5 +1,6 @@
 //! The store against a plain model: the same rows, the same outcomes, the same answers, and bells for all that changed.
 
+mod coordinates;
 mod follow;
 mod model;
 mod narrow;

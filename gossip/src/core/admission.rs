@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::item::Item;
 use crate::key::{Key, Keyring};
 use crate::member::{Event, Kind};
-use crate::message::{Claim, Iam, KeyAct, Reached, Request, Response, WAITING_MAX, Waiting};
+use crate::message::{Claim, Iam, KeyAct, Reached, Response, WAITING_MAX, Waiting};
 use crate::record::{PROTOCOL_MAX, PROTOCOL_MIN, Record};
 
 /// A claim that others stand against: they, or what is left of them, must be tried before it is judged.
@@ -93,7 +93,7 @@ impl Core {
             Standing::Inside => {}
             Standing::Leaving(_) | Standing::Left | Standing::Quiet(_) => return Step::Done(Done::Refused(self.out())),
         }
-        Step::Send(Request::Exchange { badge: self.badge(), table: self.table(now) })
+        Step::Send(self.exchange_request(now))
     }
 
     pub(super) fn enter(&mut self) {
@@ -113,6 +113,7 @@ impl Core {
             self.event(Event::Cluster(cluster));
         }
         self.enter();
+        self.events.begin();
         let waiting: Vec<_> = self.waiting.values().map(|(waiting, _)| Dial::Join(waiting.identity.addr)).collect();
         self.effects.dials.extend(waiting);
         self.settle(now);

@@ -20,6 +20,7 @@ impl Core {
     pub(crate) fn begin_among(&mut self, cluster: Uuid, members: &[(Identity, Told)], now: Instant) {
         self.cluster = Some(cluster);
         self.enter();
+        self.events.begin();
         let me = self.me.node;
         let others = || members.iter().filter(|(identity, _)| identity.node != me);
         self.book = Book::filled(others().map(|(identity, told)| {

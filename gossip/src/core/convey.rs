@@ -27,6 +27,9 @@ impl Core {
         let by = Some(self.told_by());
         match self.book.get_mut(identity.node) {
             Some(entry) => {
+                if entry.identity.run() != identity.run() {
+                    entry.wrong = 0;
+                }
                 entry.identity = identity;
                 entry.state = State::Alive;
                 entry.since = now;
@@ -50,6 +53,9 @@ impl Core {
 
     pub(super) fn renamed(&mut self, identity: Identity, now: Instant) {
         let Some(entry) = self.book.get_mut(identity.node) else { return };
+        if entry.identity.run() != identity.run() {
+            entry.wrong = 0;
+        }
         entry.identity = identity;
         (entry.incarnation, entry.reach) = (0, Reach::default());
         if entry.is_alive() {

@@ -57,6 +57,8 @@ pub(super) struct Detect {
     woke: Option<Instant>,
     /// Since when nobody has answered a last look.
     unanswered: Option<Instant>,
+    /// How often this agent accused one that then refuted.
+    pub(super) wrong: u32,
 }
 
 impl Detect {
@@ -72,7 +74,7 @@ impl Detect {
 
     /// This agent takes no part any more.
     pub(super) fn clear(&mut self) {
-        *self = Self { serial: self.serial, ..Self::default() };
+        *self = Self { serial: self.serial, wrong: self.wrong, ..Self::default() };
     }
 }
 

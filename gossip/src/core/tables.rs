@@ -20,9 +20,10 @@ impl Core {
         Badge { cluster: self.cluster, datacenter: self.record.datacenter.clone() }
     }
 
-    /// What the table of all members is, in eight bytes.
+    /// What the table of all members is, with the newest events, in eight bytes.
     pub(super) fn digest(&self) -> u64 {
-        self.book.digest() ^ digest_of(self.me, State::Alive, (self.me.epoch, self.record.version))
+        let own = digest_of(self.me, State::Alive, (self.me.epoch, self.record.version));
+        self.book.digest() ^ own ^ self.events.digest()
     }
 
     /// The table of all members, this agent included.
@@ -45,7 +46,7 @@ impl Core {
     }
 
     /// Takes what another member knows.
-    pub(super) fn import(&mut self, from: Uuid, table: Vec<Seen>, now: Instant) {
+    pub(super) fn import(&mut self, from: Uuid, table: Vec<Seen>, fired: Vec<Item>, now: Instant) {
         let mut records: Vec<(Uuid, u64, Bytes)> = Vec::new();
         for seen in table {
             let node = seen.identity.node;
@@ -76,6 +77,7 @@ impl Core {
                 self.tell(&Item::Record { node, epoch, bytes });
             }
         }
+        self.import_fired(fired);
         self.settle(now);
     }
 
@@ -144,27 +146,31 @@ impl Core {
 
     /// The other side's digest, as the accepting one.
     pub(super) fn asked_digest(&self, digest: u64) -> Response {
-        if digest == self.digest() { Response::Same } else { Response::Table(Vec::new()) }
+        if digest == self.digest() { Response::Same } else { Response::Table(Vec::new(), Vec::new()) }
     }
 
     /// The other side's table, as the accepting one; ours goes back.
-    pub(super) fn asked_exchange(&mut self, table: Vec<Seen>, now: Instant) -> Response {
-        let Some(from) = table.first().map(|seen| seen.identity.node) else { return Response::Table(self.table(now)) };
-        self.import(from, table, now);
-        Response::Table(self.table(now))
+    pub(super) fn asked_exchange(&mut self, table: Vec<Seen>, fired: Vec<Item>, now: Instant) -> Response {
+        if let Some(from) = table.first().map(|seen| seen.identity.node) {
+            self.import(from, table, fired, now);
+        }
+        Response::Table(self.table(now), self.events.exchanged())
+    }
+
+    /// Our table, for the other side's.
+    pub(super) fn exchange_request(&self, now: Instant) -> Request {
+        Request::Exchange { badge: self.badge(), table: self.table(now), fired: self.events.exchanged() }
     }
 
     /// The other side's answer, as the connecting one.
     pub(super) fn heard_exchange(&mut self, response: Response, now: Instant) -> Step {
         match response {
             Response::Same => Step::Done(Done::Well),
-            Response::Table(table) if table.is_empty() => {
-                Step::Send(Request::Exchange { badge: self.badge(), table: self.table(now) })
-            }
-            Response::Table(table) => {
+            Response::Table(table, _) if table.is_empty() => Step::Send(self.exchange_request(now)),
+            Response::Table(table, fired) => {
                 if let Some(from) = table.first().map(|seen| seen.identity.node) {
                     self.compare(&table);
-                    self.import(from, table, now);
+                    self.import(from, table, fired, now);
                 }
                 Step::Done(Done::Well)
             }

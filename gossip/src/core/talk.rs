@@ -193,7 +193,7 @@ impl Core {
             Request::Who { asker, over } => Reply::Now(self.asked_who(&asker, over, now)),
             Request::Join(claim) => self.asked_join(claim, now),
             Request::Digest { digest, .. } => Reply::Now(self.asked_digest(digest)),
-            Request::Exchange { table, .. } => Reply::Now(self.asked_exchange(table, now)),
+            Request::Exchange { table, fired, .. } => Reply::Now(self.asked_exchange(table, fired, now)),
             Request::Verify { addr, .. } if self.book.iter().any(|entry| entry.identity.addr == addr) => Reply::Verify(addr),
             // Nobody has other people's ports tried by us.
             Request::Verify { .. } => Reply::Now(Response::Refused(Refusal::new(Why::Other, "no member has that address"))),

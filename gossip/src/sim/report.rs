@@ -17,6 +17,9 @@ pub struct Report {
     pub detections: Vec<Detection>,
     /// Each life that was taken for dead while it lived.
     pub buried: Vec<Buried>,
+    /// By whom living members were accused wrongly, and how often by the record of all together, the most often first: as it was before
+    /// anybody was taken for dead.
+    pub wrong: Option<Vec<(usize, u64)>>,
     /// UDP packets and their bytes, with the headers of IP and UDP.
     pub udp: Traffic,
     /// TCP segments and their bytes, with the headers of IP and TCP.
@@ -105,6 +108,7 @@ impl Report {
             seed,
             detections: Vec::new(),
             buried: Vec::new(),
+            wrong: None,
             udp: Traffic::default(),
             tcp: Traffic::default(),
             node_seconds: 0.0,

@@ -61,6 +61,7 @@ impl Run {
         report.trace = world.watch.trace.value();
         report.detections = world.detections();
         report.drops = world.drops();
+        report.wrong.get_or_insert_with(|| world.wrong());
         report
     }
 

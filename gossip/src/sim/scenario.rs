@@ -33,6 +33,8 @@ pub struct Scenario {
     pub seed: u64,
     /// How fast gossip goes.
     pub timing: Timing,
+    /// How long nobody is buried while nobody else can be asked.
+    pub mass_loss_hold: Duration,
     /// What packets and connections are sealed with, if they are.
     pub key: Option<Key>,
     /// How the cluster comes about.
@@ -197,6 +199,7 @@ impl Scenario {
             servers: 3,
             seed,
             timing: Timing::default(),
+            mass_loss_hold: Duration::from_secs(60),
             key: None,
             start: Start::Converged,
             network: Network::default(),

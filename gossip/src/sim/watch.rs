@@ -133,6 +133,9 @@ impl World {
         match event {
             Event::Up(member) | Event::Updated(member) => self.saw(viewer, &member),
             Event::Down(member) => {
+                if self.report.wrong.is_none() {
+                    self.report.wrong = Some(self.wrong());
+                }
                 self.saw(viewer, &member);
                 self.note(format!(
                     "node-{viewer} takes {} (epoch {:x}) for dead: {}, {}",
@@ -343,6 +346,19 @@ impl World {
         if let Some(cause) = unreadable.into_iter().find(|cause| !strangers && drops.contains_key(cause)) {
             self.fail(format!("{} packets of agents could not be read by others: {}", drops[&cause], cause.as_str()));
         }
+    }
+
+    /// Who accused wrongly, and how often, by the record of all.
+    pub(super) fn wrong(&self) -> Vec<(usize, u64)> {
+        let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
+        for member in self.nodes.iter().filter_map(|node| node.core.as_ref()).flat_map(|core| core.members()) {
+            if let Some(host) = host_of(member.node()).filter(|_| member.wrong > 0) {
+                *counts.entry(host).or_default() += u64::from(member.wrong);
+            }
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(host, count)| (std::cmp::Reverse(*count), *host));
+        counts
     }
 
     /// What the living did not take.

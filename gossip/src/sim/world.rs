@@ -90,7 +90,7 @@ impl World {
         let boot = self.rng.random();
         let seed = self.rng.random();
         let now = self.clock(node);
-        let (timing, key) = (self.scenario.timing, self.scenario.key.clone());
+        let (timing, mass_loss_hold, key) = (self.scenario.timing, self.scenario.mass_loss_hold, self.scenario.key.clone());
         let host = &mut self.nodes[node];
         host.disk.starts += 1;
         let Disk { node: id, starts, cluster, .. } = host.disk;
@@ -100,6 +100,7 @@ impl World {
             keys: Keyring::new(key).expect("one key is no fault"),
             kept_peers: host.disk.peers.clone(),
             timing,
+            mass_loss_hold,
             ..Config::new(id, format!("node-{node}"), host.addr)
         };
         host.first_epoch = config.epoch;

@@ -33,6 +33,7 @@ impl Meaning {
                     .to_owned()
             });
         }
+        let calm = AbsenceConfig::default();
         ClusterConfig {
             bootstrap_expect,
             join,
@@ -40,8 +41,8 @@ impl Meaning {
             autopilot: self.autopilot(file),
             rpc: self.rpc(file),
             absence: AbsenceConfig {
-                restart_grace: value(&file.restart_grace, Duration::from_secs(5)),
-                mass_loss_hold: value(&file.mass_loss_hold, Duration::from_secs(60)),
+                restart_grace: value(&file.restart_grace, calm.restart_grace),
+                mass_loss_hold: value(&file.mass_loss_hold, calm.mass_loss_hold),
             },
             replica: self.replica(file, server),
             max_stale: value(&file.max_stale, Duration::from_secs(87_600 * 3600)),

@@ -75,6 +75,12 @@ pub(crate) struct AbsenceConfig {
     pub(crate) mass_loss_hold: Duration,
 }
 
+impl Default for AbsenceConfig {
+    fn default() -> Self {
+        Self { restart_grace: Duration::from_secs(5), mass_loss_hold: Duration::from_secs(60) }
+    }
+}
+
 /// How servers come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AutopilotConfig {

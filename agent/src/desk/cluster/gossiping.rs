@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use muster_catalog::Coordinate;
 use muster_gossip::{Ground, Handle, Joined, KeyAct, KeyAnswer, Kind, State};
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::watch;
@@ -105,6 +106,7 @@ impl Member {
                 State::Failed if member.accusations.is_empty() => member.cause.by.into_iter().collect(),
                 State::Failed => member.accusations.iter().map(|one| one.by).collect(),
             },
+            wrong: member.wrong,
             unwell: member.is_suspect() || member.degraded().is_some(),
             standing: match member.state {
                 State::Alive => Standing::Alive,
@@ -173,6 +175,11 @@ impl Membership for Gossiping {
 
     fn feed_silent(&self, node: uuid::Uuid) {
         let _ = self.handle.feed_silent(node); // as above
+    }
+
+    fn coordinate(&self) -> Coordinate {
+        let muster_gossip::Coordinate { vec, error, adjustment, height } = self.handle.coordinate();
+        Coordinate { vec, error, adjustment, height }
     }
 
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {

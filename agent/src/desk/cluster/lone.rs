@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use muster_catalog::Coordinate;
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -60,6 +61,10 @@ impl Membership for Lone {
     fn check(&self, _: Uuid) {}
 
     fn feed_silent(&self, _: Uuid) {}
+
+    fn coordinate(&self) -> Coordinate {
+        Coordinate::default()
+    }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         let keys = self.keys.lock().expect("no holder of this lock panics").clone();

@@ -34,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) accusers: Vec<Uuid>,
     /// It is alive, and others hold it silent, or one of its ports does not answer this agent.
     pub(crate) unwell: bool,
+    /// How often it held others silent who then said that they live.
+    pub(crate) wrong: u32,
 }
 
 /// How a member stands.
@@ -66,6 +68,7 @@ impl Member {
             may_return: false,
             accusers: Vec::new(),
             unwell: false,
+            wrong: 0,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use muster_catalog::Coordinate;
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -53,6 +54,7 @@ pub(crate) fn member(number: u8, role: &'static str) -> Member {
         may_return: false,
         accusers: Vec::new(),
         unwell: false,
+        wrong: 0,
     }
 }
 
@@ -120,6 +122,10 @@ impl Membership for Others {
     fn check(&self, _: Uuid) {}
 
     fn feed_silent(&self, _: Uuid) {}
+
+    fn coordinate(&self) -> Coordinate {
+        Coordinate::default()
+    }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         async { Err(ClusterError::NotEncrypted) }.boxed()

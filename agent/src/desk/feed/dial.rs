@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::follow::Feed;
-use super::source::BEAT;
+use super::heard::BEAT;
 use super::wants::Wants;
 use crate::rpc::{Method, Pool};
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::disk::DiskCopy;
-use super::source::BEAT;
+use super::heard::BEAT;
 use super::wants::{GATHER, Wants};
 use super::{beside, metrics};
 use crate::desk::watch::Bells;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::source::BEAT;
-
+/// How often a follower hears of its server, changes or not, and the server of its follower.
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
 /// Three beats, and the way of one: a process that stalls for a moment, or a lost segment, is no silence.
 const SILENT_AFTER: Duration = Duration::from_millis(3200);
 /// One look comes a second after the other; so much later it was this agent that slept, and heard nobody meanwhile.

@@ -17,11 +17,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
 
-use super::heard::Heard;
+use super::heard::{BEAT, Heard};
 use super::{beside, metrics};
-
-/// How often a follower hears of its server, changes or not.
-pub(crate) const BEAT: Duration = Duration::from_secs(1);
 
 /// The first change is sent at once, what comes within this time after it together: a stormy catalog wakes each agent twenty
 /// times a second at most, and a look-up is never older than that for it.

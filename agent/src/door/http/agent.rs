@@ -115,7 +115,7 @@ fn service_id(call: &Call) -> Result<ServiceId, HttpError> {
 }
 
 /// A JSON value as Go would write it: `<`, `>` and `&` stand in texts alone, and escaped.
-fn go_json(value: &serde_json::Value) -> Vec<u8> {
+pub(super) fn go_json(value: &serde_json::Value) -> Vec<u8> {
     let plain = value.to_string();
     let mut out = Vec::with_capacity(plain.len());
     for byte in plain.bytes() {

@@ -19,7 +19,8 @@ use super::fields::{NodeView, ServiceNodeView};
 use super::filter::{self, Filter};
 use super::health::{mesh, service_name};
 use super::json;
-use super::options::{Family, ReadOptions, node_meta, read, tags};
+use super::near::Near;
+use super::options::{Family, ReadOptions, node_meta, read, read_near, tags};
 use super::reply::Reply;
 use crate::desk::{Question, Rows, Travel};
 
@@ -49,13 +50,14 @@ fn datacenters(door: &Door, call: &Call) -> Answer {
 }
 
 fn nodes(door: Arc<Door>, call: Call) -> Answering {
-    read(door, call, |door, call| {
+    read_near(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), filter::Rows::Nodes)?;
         let ask = Nodes { node_meta: node_meta(&call.query) };
-        let render = move |door: &Door, nodes: Vec<Arc<Row<Node>>>| {
+        let render = move |door: &Door, mut nodes: Vec<Arc<Row<Node>>>, near: &Near| {
             let datacenter = door.datacenter();
+            near.sort(&mut nodes, |row| row.node.as_str());
             let admits = |node: &&Row<Node>| filter.as_ref().is_none_or(|filter| filter.admits(&NodeView { node, datacenter }));
             Reply::json(json::nodes(nodes.iter().map(|row| &**row).filter(admits), datacenter))
         };
@@ -127,14 +129,15 @@ impl Ask for ServicesWith {
 }
 
 fn service(door: Arc<Door>, call: Call) -> Answering {
-    read(door, call, |door, call| {
+    read_near(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         let name = service_name(call)?;
         options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), filter::Rows::ServiceNodes)?;
         let ask = CatalogService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
-        let render = move |door: &Door, instances: Vec<Arc<Instance>>| {
+        let render = move |door: &Door, mut instances: Vec<Arc<Instance>>, near: &Near| {
             let datacenter = door.datacenter();
+            near.sort(&mut instances, |instance| instance.node.node.as_str());
             let admitted = instances.iter().map(|instance| &**instance).filter(|instance| {
                 let view = ServiceNodeView { node: &instance.node, service: &instance.service, datacenter };
                 filter.as_ref().is_none_or(|filter| filter.admits(&view))

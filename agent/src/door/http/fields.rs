@@ -344,6 +344,8 @@ pub(super) struct MemberView<'a> {
     pub(super) status: u8,
     /// Of one that is degraded, suspected, failed or left: why, and by whose word. An extra key, which Consul has not.
     pub(super) cause: &'a str,
+    /// How often it held others silent who then said that they live. An extra key too.
+    pub(super) wrong: u32,
 }
 
 impl Fields for MemberView<'_> {
@@ -360,5 +362,6 @@ impl Fields for MemberView<'_> {
         to.field("DelegateMax", Value::Count(5), Shown::Always);
         to.field("DelegateCur", Value::Count(4), Shown::Always);
         to.field("Cause", Value::Text(self.cause), Shown::Filled);
+        to.field("WrongAccusations", Value::Count(u64::from(self.wrong)), Shown::Filled);
     }
 }

@@ -107,7 +107,7 @@ impl Filter {
             Rows::Checks => compile(expression, &*checks[0])?,
             Rows::Members => {
                 let tags = Default::default();
-                compile(expression, &MemberView { name: "", address: "", port: 0, tags: &tags, status: 0, cause: "" })?
+                compile(expression, &MemberView { name: "", address: "", port: 0, tags: &tags, status: 0, cause: "", wrong: 0 })?
             }
             Rows::Health => compile(expression, &HealthSpecimen { node: NodeView { node, datacenter }, service, checks })?,
         };

@@ -14,7 +14,8 @@ use super::error::HttpError;
 use super::fields::HealthView;
 use super::filter::{Filter, Rows, parse_bool};
 use super::json;
-use super::options::{Family, ReadOptions, node_meta, read, tags};
+use super::near::Near;
+use super::options::{Family, ReadOptions, node_meta, read, read_near, tags};
 use super::reply::Reply;
 use crate::desk::{Question, Travel};
 
@@ -32,7 +33,7 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 fn service(door: Arc<Door>, call: Call) -> Answering {
-    read(door, call, |door, call| {
+    read_near(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         let name = service_name(call)?;
         let only_passing = passing(call)?;
@@ -40,13 +41,14 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         let filter = Filter::read(call.query.get("filter"), Rows::Health)?;
         let ask = HealthService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
         let gzip = call.gzip;
-        let render = move |door: &Door, mut instances: Vec<Arc<Instance>>| {
+        let render = move |door: &Door, mut instances: Vec<Arc<Instance>>, near: &Near| {
             if let Some(filter) = filter {
                 instances.retain(|instance| filter.admits(&HealthView::new(instance, door.datacenter())));
             }
             if only_passing {
                 instances.retain(|instance| instance.health == Health::Passing);
             }
+            near.sort(&mut instances, |instance| instance.node.node.as_str());
             match door.answers.health(instances, door.datacenter(), gzip) {
                 answers::Health::Own(json) => Reply::json(json),
                 answers::Health::Shared(rendered) => Reply::shared(rendered),
@@ -138,12 +140,13 @@ fn list<A>(door: Arc<Door>, call: Call, ask: Result<A, HttpError>) -> Answering
 where
     A: Travel<Answer = Vec<Arc<Row<Check>>>> + Send + Sync + 'static,
 {
-    read(door, call, |door, call| {
+    read_near(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Catalog)?;
         let ask = ask?;
         options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::Checks)?;
-        let render = move |_: &Door, rows: Vec<Arc<Row<Check>>>| {
+        let render = move |_: &Door, mut rows: Vec<Arc<Row<Check>>>, near: &Near| {
+            near.sort(&mut rows, |row| row.node.as_str());
             let rows = rows.iter().map(|row| &**row);
             Reply::json(json::checks(rows.filter(|row| filter.as_ref().is_none_or(|filter| filter.admits(*row)))))
         };

@@ -14,6 +14,7 @@ mod answers;
 mod body;
 mod call;
 mod catalog;
+mod coordinate;
 mod decode;
 mod error;
 mod fields;
@@ -23,6 +24,7 @@ mod json;
 mod kv;
 mod later;
 mod limit;
+mod near;
 mod operator;
 mod options;
 mod path;
@@ -35,8 +37,8 @@ mod session;
 mod status;
 #[cfg(test)]
 mod tests;
-mod txn;
 mod turns;
+mod txn;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};

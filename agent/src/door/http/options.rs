@@ -15,6 +15,7 @@ use smol_str::SmolStr;
 use super::Door;
 use super::call::{Answering, Call};
 use super::error::HttpError;
+use super::near::Near;
 use super::query::Query;
 use super::reply::{Meta, Reply};
 use crate::config::duration;
@@ -33,6 +34,8 @@ pub(super) struct ReadOptions {
     cached: bool,
     wait: Option<Wait>,
     elsewhere: bool,
+    /// Answered in the order of the round trips from there, where the answer has an order.
+    near: Option<SmolStr>,
     family: Family,
 }
 
@@ -80,7 +83,8 @@ impl ReadOptions {
         };
         let elsewhere = query.filled("dc").is_some_and(|dc| *dc != door.config.datacenter);
         let wait = wait(door, query)?;
-        Ok(Self { consistency, max_stale, cached, wait, elsewhere, family })
+        let near = query.filled("near").cloned();
+        Ok(Self { consistency, max_stale, cached, wait, elsewhere, near, family })
     }
 
     /// What `X-Consul-Effective-Consistency` says.
@@ -154,6 +158,22 @@ where
     A: Travel<Answer: Send> + Send + Sync + 'static,
     R: FnOnce(&Door, A::Answer) -> Reply + Send + 'static,
 {
+    read_near(door, call, |door, call| {
+        let (options, ask, render) = understand(door, call)?;
+        Ok((ReadOptions { near: None, ..options }, ask, move |door: &Door, answer, _: &Near| render(door, answer)))
+    })
+}
+
+/// As [`read`], of an answer with an order: it is rendered as near as its reader asks for.
+pub(super) fn read_near<A, R>(
+    door: Arc<Door>,
+    call: Call,
+    understand: impl FnOnce(&Door, &Call) -> Result<(ReadOptions, A, R), HttpError>,
+) -> Answering
+where
+    A: Travel<Answer: Send> + Send + Sync + 'static,
+    R: FnOnce(&Door, A::Answer, &Near) -> Reply + Send + 'static,
+{
     let (options, ask, render) = match understand(&door, &call) {
         Ok(understood) => understood,
         Err(error) => return Box::pin(ready(Err(error))),
@@ -161,7 +181,11 @@ where
     let who = call.who;
     Box::pin(async move {
         let Seen { index, known_leader, last_contact_ms, answer } = options.ask(&door, &who, &ask).await?;
-        Ok(options.finish(render(&door, answer), Meta { index, known_leader, last_contact_ms }))
+        let near = match &options.near {
+            Some(node) => Box::pin(Near::of(&door, &who, node)).await,
+            None => Near::nothing(),
+        };
+        Ok(options.finish(render(&door, answer, &near), Meta { index, known_leader, last_contact_ms }))
     })
 }
 

@@ -105,7 +105,7 @@ impl Core {
             self.wheel.set(Due::Suspect(node, serial), now, again);
         } else if last.answers > 0 {
             // Others answer, and none of them finds fault with it: the accuser is wrong.
-            self.clear_suspicion(node);
+            self.suspicion_was_wrong(node);
             self.detect.looks.remove(&node);
         } else {
             self.bury_suspect(node, now);

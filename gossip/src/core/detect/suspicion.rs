@@ -126,9 +126,23 @@ impl Core {
     pub(super) fn refuted(&mut self, node: Uuid, incarnation: u16, now: Instant) {
         if self.detect.suspicions.get(&node).is_some_and(|suspicion| suspicion.incarnation < incarnation) {
             tracing::debug!(%node, incarnation, "suspected, and lives");
-            self.clear_suspicion(node);
+            self.suspicion_was_wrong(node);
             self.settle(now);
         }
+    }
+
+    /// The accused lives. An accuser whom nobody joined was wrong, and it is kept how often; where several agreed, it was the accused
+    /// that did not hear them.
+    pub(super) fn suspicion_was_wrong(&mut self, node: Uuid) {
+        let accusations = self.detect.suspicions.get(&node).map(|suspicion| suspicion.accusations.as_slice());
+        if let Some(&[Accusation { by, .. }]) = accusations {
+            let count = if by == self.me.node { Some(&mut self.detect.wrong) } else { self.book.wrong_mut(by) };
+            if let Some(count) = count {
+                *count = count.saturating_add(1);
+            }
+            self.meters.wrong();
+        }
+        self.clear_suspicion(node);
     }
 
     pub(super) fn clear_suspicion(&mut self, node: Uuid) {

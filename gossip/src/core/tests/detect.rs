@@ -6,7 +6,7 @@ use foca::Message;
 use uuid::Uuid;
 
 use super::net::{CLUSTER, Net, addr, secs};
-use crate::accusation::{Charge, Ground};
+use crate::accusation::{ACCUSERS_MAX, Charge, Ground};
 use crate::identity::Identity;
 use crate::item::Item;
 use crate::key::Keyring;
@@ -78,6 +78,41 @@ fn what_cannot_be_is_counted_and_changes_nothing() {
     assert!(!member(&net, 0, 3).is_suspect());
     net.run(secs(30));
     nobody_was_buried(&net);
+}
+
+#[test]
+fn repeated_accusations_count_once_and_more_than_a_few_accusers_are_none() {
+    let mut net = Net::cluster(82, 14);
+    let victim = identity(&mut net, 3);
+    let accusers: Vec<Uuid> = (4..14).map(|n| identity(&mut net, n).node).collect();
+    for by in accusers.iter().flat_map(|by| [by, by]) {
+        let charge = Charge { by: *by, ground: Ground::Tcp, health: 0, age: 0 };
+        let item = Item::Accused { node: victim.node, epoch: victim.epoch, incarnation: 0, charge };
+        let now = net.now;
+        net.core(addr(0)).take_item(&item, now); // nobody looks into it yet
+    }
+    let doubts = net.core(addr(0)).doubts();
+    let beyond = 2 * (accusers.len() - ACCUSERS_MAX);
+    assert_eq!((doubts[&Doubted::Repeated], doubts[&Doubted::Full]), (ACCUSERS_MAX as u64, beyond as u64));
+    assert_eq!(member(&net, 0, 3).accusations.len(), ACCUSERS_MAX);
+    net.run(secs(20));
+    nobody_was_buried(&net);
+    assert!(!member(&net, 0, 3).is_suspect() && (0..14).all(|n| member(&net, 0, n).wrong == 0), "so many are not wrong alone");
+}
+
+#[test]
+fn who_accuses_the_living_alone_is_wrong_and_all_keep_how_often() {
+    let mut net = Net::cluster(83, 8);
+    let (first, second, liar) = (identity(&mut net, 3), identity(&mut net, 5), identity(&mut net, 4).node);
+    for (victim, incarnation) in [(first, 0), (second, 0), (first, 1)] {
+        accuse(&mut net, victim, liar, incarnation, victim.epoch);
+        net.run(secs(10));
+    }
+    nobody_was_buried(&net);
+    for n in (0..8).filter(|n| ![3, 4, 5].contains(n)) {
+        let wrong: Vec<u32> = (0..8).map(|of| member(&net, n, of).wrong).collect();
+        assert_eq!(wrong, [0, 0, 0, 0, 3, 0, 0, 0], "at {n}");
+    }
 }
 
 #[test]

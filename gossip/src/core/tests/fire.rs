@@ -47,6 +47,41 @@ fn what_follows_has_a_later_time() {
     }
 }
 
+/// Gossip has long stopped telling it when the two halves meet again.
+#[test]
+fn an_event_that_gossip_lost_comes_with_the_tables_once() {
+    let mut net = Net::cluster(93, 6);
+    net.groups.insert(addr(5), 1);
+    fire(&mut net, 0, "while it was away").expect("it is small");
+    // Too short to be buried, too long for gossip: an event is told some ten times.
+    net.run(secs(3));
+    net.groups.clear();
+    net.run(secs(90));
+    for n in 0..6 {
+        assert_eq!(fired(&net, n).len(), 1, "at {n}");
+    }
+    let digests: Vec<u64> = (0..6).map(|n| net.core(addr(n)).events.digest()).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "and their tables agree: {digests:?}");
+}
+
+#[test]
+fn who_joins_hears_nothing_of_what_was_fired_before() {
+    let mut net = Net::cluster(94, 4);
+    for n in 0..100 {
+        fire(&mut net, n % 4, "before").expect("it is small");
+        net.run(std::time::Duration::from_millis(200));
+    }
+    net.run(secs(10));
+    net.start(super::net::config(9));
+    net.join(addr(9), addr(0));
+    net.run(secs(60));
+    assert_eq!(fired(&net, 9), []);
+    let time = fire(&mut net, 9, "after").expect("it is small");
+    assert!(time >= 100, "its clock has caught up: {time}");
+    net.run(secs(5));
+    assert!((0..4).all(|n| fired(&net, n).last() == Some(&(time, "after".to_owned()))));
+}
+
 #[test]
 fn what_is_too_big_or_fired_outside_is_refused() {
     let mut net = Net::cluster(92, 2);

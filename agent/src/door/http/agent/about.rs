@@ -2,18 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::super::Door;
 use super::super::call::{Answer, Call};
 use super::super::reply::Reply;
+use super::super::{Door, near};
 use super::{debug, go_json, members, stats};
 use crate::config::{CONSUL_VERSION, Config, MUSTER_VERSION};
 use crate::desk::Member;
 
 /// Builds are to be the same whenever they are made, so none knows when it was made; Consul's own stand-in for that.
 const BUILD_DATE: &str = "1970-01-01T00:00:01Z";
-
-/// Dimensions of network coordinates (Consul's).
-const COORDINATE_DIMENSIONS: usize = 8;
 
 /// `GET self`.
 pub(super) fn this(door: &Door, _: &Call) -> Answer {
@@ -31,7 +28,7 @@ pub(super) fn this(door: &Door, _: &Call) -> Answer {
     });
     let mut out = Vec::with_capacity(4096);
     let parts: [(&str, &Value); 3] =
-        [("{\"Config\":", &about), (",\"DebugConfig\":", &debug::all(&config)), (",\"Coord\":", &coordinate(&config))];
+        [("{\"Config\":", &about), (",\"DebugConfig\":", &debug::all(&config)), (",\"Coord\":", &coordinate(door, &config))];
     for (name, part) in parts {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(&go_json(part));
@@ -61,12 +58,12 @@ pub(super) fn version(_: &Door, _: &Call) -> Answer {
     Ok(Reply::json(go_json(&version)))
 }
 
-/// Where a node stands that has measured no distance yet; `null` where none are measured.
-fn coordinate(config: &Config) -> Value {
+/// Where this node is; `null` where no distances are measured.
+fn coordinate(door: &Door, config: &Config) -> Value {
     if config.disable_coordinates {
         return Value::Null;
     }
-    json!({ "Vec": vec![0.0; COORDINATE_DIMENSIONS], "Error": 1.5, "Adjustment": 0.0, "Height": 1.0e-5 })
+    near::shown(&near::own(door))
 }
 
 /// The node's meta data as the catalog has it; as configured until then.

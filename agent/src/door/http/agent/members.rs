@@ -55,6 +55,7 @@ fn view<T>(member: &Member, look: impl FnOnce(&MemberView<'_>) -> T) -> T {
         tags: &member.tags,
         status: member.standing.number(),
         cause: if well { "" } else { &member.why },
+        wrong: member.wrong,
     })
 }
 
