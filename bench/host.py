@@ -65,6 +65,12 @@ class Child:
             _children.remove(self)
 
 
+def forget(child):
+    """One that has ended, and need not be stopped."""
+    if child in _children:
+        _children.remove(child)
+
+
 def stop_all():
     for child in list(_children):
         child.stop(1)

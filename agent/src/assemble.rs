@@ -47,8 +47,9 @@ const THREADS_WAIT: Duration = Duration::from_secs(1);
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// Errands at once: a reload that waits behind another finds nothing new to do.
 const ERRANDS_MAX: usize = 4;
-/// How long after the start its last work is done: the first round of checks and of bringing them into the catalog.
-const SETTLE_WAIT: Duration = Duration::from_secs(1);
+/// How long after the start its last work is done: the first round of checks and of bringing them into the catalog; then, that all
+/// members met and told each other what they knew.
+const SETTLE_WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(59)];
 /// Worker threads at most: the agent shares its host with what it looks after.
 const WORKERS_MAX: usize = 4;
 
@@ -271,7 +272,8 @@ impl Agent {
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
             }
             if let Some(follower) = follower {
-                tasks.spawn(follower.run(feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed)), desk.stopping()));
+                let connect = feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed));
+                tasks.spawn(follower.run(connect, cluster::lost(cluster.clone()), desk.stopping()));
             }
         }
         if let Some(source) = source {
@@ -289,6 +291,7 @@ impl Agent {
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
         tasks.spawn(loops::reconcile(desk.clone(), patience(&config)));
         tasks.spawn(loops::keep_servers(desk.clone()));
+        tasks.spawn(loops::listen_to_followers(desk.clone()));
         tasks.spawn(loops::expire_sessions(desk.clone()));
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
@@ -658,10 +661,13 @@ async fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog:
 async fn settle(desk: Desk) {
     let over = async {
         let _ = desk.caught_up().await;
-        tokio::time::sleep(SETTLE_WAIT).await;
+        for wait in SETTLE_WAITS {
+            tokio::time::sleep(wait).await;
+            shed::code();
+        }
     };
     tokio::select! {
-        () = over => shed::code(),
+        () = over => {}
         () = desk.stopping() => {}
     }
 }

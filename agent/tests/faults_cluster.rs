@@ -165,3 +165,32 @@ fn a_cluster_on_ipv6_alone() {
         });
     }
 }
+
+/// How many feeds have fallen silent, as that agent tells.
+fn silent(agent: &Agent) -> u64 {
+    let text = agent.get("/v1/agent/metrics?format=prometheus").text();
+    let line = text.lines().find_map(|line| line.strip_prefix("consul_feed_silent "));
+    line.map_or(0, |count| count.trim().parse::<f64>().unwrap() as u64)
+}
+
+/// A process is stopped in its tracks for a while: its connections stand, and say nothing.
+#[test]
+fn a_feed_that_falls_silent_is_told_once_at_its_other_end_and_no_other_is() {
+    let net = Net::new();
+    let told = ["-hcl", "telemetry {\n prometheus_retention_time = \"1h\"\n disable_hostname = true\n}"];
+    let mut server = net.server(1, 1, &told);
+    server.start_up();
+    let mut clients: Vec<Agent> = (11..14).map(|host| net.client(host, 1, &told)).collect();
+    clients.iter_mut().for_each(Agent::start_up);
+    clients[0].signal("STOP");
+    server.eventually("its silence is told", |server| silent(server) == 1);
+    clients[0].signal("CONT");
+    server.eventually("all are there", |server| server.alive().len() == 4);
+    server.signal("STOP");
+    for client in &mut clients[1..] {
+        client.eventually("the silence of the server is told", |client| silent(client) == 1);
+    }
+    server.signal("CONT");
+    clients[1].eventually("all are there", |client| client.alive().len() == 4);
+    assert_eq!(silent(&server), 1, "nobody else was silent while the server slept, nor the same one twice");
+}

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::autopilot::SetAutopilot;
 use crate::cause::Cause;
+use crate::coordinate::Placed;
 use crate::error::DecodeError;
 use crate::kv::Kv;
 use crate::name::{CheckId, NodeName, ServiceId};
@@ -65,6 +66,8 @@ pub enum Command {
     AcknowledgeRemovals(Vec<Removed>),
     /// How servers come and go is set.
     SetAutopilot(SetAutopilot),
+    /// Nodes are found to be there, in the space of round trips.
+    Place(Vec<Placed>),
     /// A session begins.
     CreateSession(CreateSession),
     /// A session ends. That it is not there is no error.
@@ -253,6 +256,7 @@ impl Command {
             Command::Kv(_) => "kv",
             Command::AcknowledgeRemovals(_) => "acknowledge-removals",
             Command::SetAutopilot(_) => "set-autopilot",
+            Command::Place(_) => "place",
             Command::CreateSession(_) => "create-session",
             Command::EndSession(_) => "end-session",
             Command::Transaction(_) => "transaction",
@@ -269,6 +273,7 @@ impl Command {
             Command::Kv(_) => 5,
             Command::AcknowledgeRemovals(_) => 6,
             Command::SetAutopilot(_) => 7,
+            Command::Place(_) => 40,
             Command::CreateSession(_) => 8,
             Command::EndSession(_) => 9,
             Command::Transaction(_) => 10,
@@ -315,6 +320,7 @@ impl Proposal {
             Command::Kv(kv) => pack(&mut bytes, kv),
             Command::AcknowledgeRemovals(removed) => pack(&mut bytes, removed),
             Command::SetAutopilot(set) => pack(&mut bytes, set),
+            Command::Place(placed) => pack(&mut bytes, placed),
             Command::CreateSession(create) => pack(&mut bytes, create),
             Command::EndSession(end) => pack(&mut bytes, end),
             Command::Transaction(ops) => pack(&mut bytes, ops),
@@ -338,6 +344,7 @@ impl Proposal {
             5 => Command::Kv(unpack(&mut rest)?),
             6 => Command::AcknowledgeRemovals(unpack(&mut rest)?),
             7 => Command::SetAutopilot(unpack(&mut rest)?),
+            40 => Command::Place(unpack(&mut rest)?),
             8 => Command::CreateSession(unpack(&mut rest)?),
             9 => Command::EndSession(unpack(&mut rest)?),
             10 => Command::Transaction(unpack(&mut rest)?),

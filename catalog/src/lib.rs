@@ -6,6 +6,7 @@
 mod autopilot;
 mod cause;
 mod command;
+mod coordinate;
 mod definition;
 mod error;
 mod feed;
@@ -35,6 +36,7 @@ pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, CreateSession, Deregister, EndSession, Offer, Outcome, Proposal, Refusal, Register, Removed,
     Run, Target,
 };
+pub use coordinate::{Coordinate, Coordinates, DIMENSIONS, Placed};
 pub use definition::{
     AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
     Probe, TcpProbe,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::coordinate::Placed;
 use crate::error::SnapshotError;
 use crate::grave::Gone;
 use crate::name::NodeName;
@@ -39,6 +40,8 @@ mod tag {
     pub(super) const RUN: u8 = 9;
     pub(super) const CHANGE: u8 = 10;
     pub(super) const AUTOPILOT: u8 = 11;
+    pub(super) const COORDINATE: u8 = 40;
+    pub(super) const COORDINATES_INDEX: u8 = 41;
     pub(super) const SESSION: u8 = 12;
     pub(super) const SESSION_INDEXES: u8 = 13;
     pub(super) const HELD_BACK: u8 = 14;
@@ -109,6 +112,12 @@ impl State {
         if let Some(row) = &self.autopilot {
             out.record(tag::AUTOPILOT, &**row)?;
         }
+        for placed in self.coordinates.values() {
+            out.record(tag::COORDINATE, &**placed)?;
+        }
+        if self.coordinates_index > 0 {
+            out.record(tag::COORDINATES_INDEX, &self.coordinates_index)?;
+        }
         for session in self.sessions.iter() {
             out.record(tag::SESSION, &**session)?;
         }
@@ -173,6 +182,11 @@ impl State {
                     state.past.restore((node, subject), change);
                 }
                 tag::AUTOPILOT => state.autopilot = Some(Arc::new(from.body()?)),
+                tag::COORDINATE => {
+                    let placed: Placed = from.body()?;
+                    state.coordinates.insert(placed.node.folded(), Arc::new(placed));
+                }
+                tag::COORDINATES_INDEX => state.coordinates_index = from.body()?,
                 tag::SESSION => state.sessions.put(Arc::new(from.body()?)),
                 tag::SESSION_INDEXES => state.sessions.set_indexes(from.body()?),
                 tag::HELD_BACK => {

@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use uuid::Uuid;
 
 use crate::autopilot::{AutopilotRow, SetAutopilot};
+use crate::coordinate::Placed;
 use crate::grave::Graves;
 use crate::interest::{Interest, Part};
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName, fold};
@@ -42,6 +43,9 @@ pub struct State {
     pub(crate) runs: Runs,
     pub(crate) past: Past,
     pub(crate) autopilot: Option<Arc<AutopilotRow>>,
+    /// By folded name. No feed tells them.
+    pub(crate) coordinates: OrdMap<NodeName, Arc<Placed>>,
+    pub(crate) coordinates_index: Index,
     /// Which rows there are in a copy that does not have all.
     pub(crate) interest: Option<Arc<Interest>>,
 }
@@ -152,6 +156,7 @@ impl State {
             Topic::State(Some(health)) => tables.clone().of_status(*health).to_owned(),
             Topic::Key(key) => self.keys.get(&**key).map_or(tables.keys, |entry| entry.modify_index),
             Topic::Prefix(prefix) => self.prefix_index(prefix),
+            Topic::Coordinates => self.coordinates_index,
             Topic::Sessions => self.sessions.index(),
             Topic::NodeSessions(node) => self.sessions.index_on(node),
             Topic::Session(id) => self.sessions.index_of(*id),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::command::{Command, Outcome, Proposal, Refusal, Removed};
+use crate::coordinate::Placed;
 use crate::name::NodeName;
 use crate::removal::Removals;
 use crate::row::Index;
@@ -116,6 +117,7 @@ impl Store {
             Command::Kv(kv) => change.key(kv),
             Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
             Command::SetAutopilot(set) => Outcome::Kv(change.state.set_autopilot(set, index)),
+            Command::Place(placed) => change.place(placed),
             Command::CreateSession(create) => outcome(change.create_session(create.session)),
             Command::EndSession(end) => {
                 let cause = change.cause.clone();
@@ -166,6 +168,13 @@ impl<'a> Change<'a> {
     fn acknowledge(&mut self, removed: &[Removed]) -> Outcome {
         for removed in removed {
             self.state.removals.acknowledge(self.agent, removed);
+        }
+        Outcome::Done
+    }
+
+    fn place(&mut self, placed: Vec<Placed>) -> Outcome {
+        if self.state.set_coordinates(placed, self.index) {
+            self.touch(Topic::Coordinates);
         }
         Outcome::Done
     }

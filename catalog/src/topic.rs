@@ -30,6 +30,8 @@ pub enum Topic {
     Key(Arc<str>),
     /// All keys with this prefix; rung through [`Topic::Key`] of a key under it.
     Prefix(Arc<str>),
+    /// Where nodes are.
+    Coordinates,
     /// The list of sessions.
     Sessions,
     /// The sessions on one node.

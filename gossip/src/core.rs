@@ -8,6 +8,7 @@ mod detect;
 mod engine;
 mod fire;
 mod packets;
+mod place;
 mod rivals;
 mod rounds;
 mod tables;
@@ -45,6 +46,7 @@ use detect::Detect;
 use engine::{FORGET_AFTER, Out};
 use fire::Events;
 pub use fire::FIRED_BYTES_MAX;
+use place::Place;
 pub(crate) use talk::{Dial, Done, Heard, Reply, Step};
 
 /// One agent's gossip.
@@ -76,6 +78,7 @@ pub(crate) struct Core {
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
     detect: Detect,
     events: Events,
+    place: Place,
     /// Members whose record is being fetched, or soon will be.
     fetched: BTreeSet<Uuid>,
     renewed: Option<Instant>,
@@ -203,6 +206,7 @@ impl Core {
             wheel: Wheel::default(),
             book: Book::default(),
             seal: Seal::new(config.keys.clone(), boot),
+            place: Place::new(rng.random()),
             rng,
             teller: Teller::Own,
             parked: None,
@@ -264,6 +268,11 @@ impl Core {
     /// How badly this agent fares as a member, 0 to 7.
     pub(crate) fn health(&self) -> u8 {
         self.detect.health.score()
+    }
+
+    /// How many coordinates and round trips were not taken.
+    pub(crate) fn misplacements(&self) -> u64 {
+        self.meters.misplacements()
     }
 
     pub(crate) fn meters(&self) -> &Meters {

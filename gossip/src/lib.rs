@@ -12,6 +12,7 @@
 mod accusation;
 mod book;
 mod config;
+mod coordinate;
 mod core;
 mod error;
 mod identity;
@@ -31,6 +32,7 @@ mod wire;
 
 pub use accusation::{ACCUSERS_MAX, Accusation, Ground};
 pub use config::{Config, Keep, KeepCluster, KeepKeys, Timing};
+pub use coordinate::{Coordinate, DIMENSIONS};
 pub use core::FIRED_BYTES_MAX;
 pub use error::{Error, Impossible, JoinError, KeyError, Refusal, Why};
 pub use identity::Identity;

@@ -13,6 +13,7 @@ const REFUSED: &str = "gossip.refused";
 const DOUBTED: &str = "gossip.accusations.doubted";
 const ACCUSED: &str = "memberlist.msg.suspect";
 const HEALTH: &str = "memberlist.health.score";
+const MISPLACED: &str = "serf.coordinate.rejected";
 const EVENTS: &str = "serf.events";
 const TCP_ACCEPT: &str = "memberlist.tcp.accept";
 const TCP_CONNECT: &str = "memberlist.tcp.connect";
@@ -26,6 +27,7 @@ pub fn describe() {
     metrics::describe_counter!(DOUBTED, Unit::Count, "Accusations and burials that were not believed, by cause");
     metrics::describe_counter!(ACCUSED, Unit::Count, "Accusations of other members by this one");
     metrics::describe_gauge!(HEALTH, Unit::Count, "How badly this agent fares as a member, 0 to 7");
+    metrics::describe_counter!(MISPLACED, Unit::Count, "Network coordinates and round trips that cannot be, and were not taken");
     metrics::describe_counter!(EVENTS, Unit::Count, "Changes of members");
     metrics::describe_counter!(TCP_ACCEPT, Unit::Count, "Gossip connections taken");
     metrics::describe_counter!(TCP_CONNECT, Unit::Count, "Gossip connections opened");
@@ -131,6 +133,7 @@ pub(crate) struct Meters {
     dropped: BTreeMap<Dropped, (u64, Counter)>,
     doubted: BTreeMap<Doubted, (u64, Counter)>,
     accused: Counter,
+    misplaced: (u64, Counter),
     health: Gauge,
     refused: BTreeMap<Why, Counter>,
     sent: Counter,
@@ -146,6 +149,7 @@ impl Meters {
             dropped: Dropped::ALL.map(|cause| (cause, (0, metrics::counter!(DROPPED, "cause" => cause.as_str())))).into(),
             doubted: Doubted::ALL.map(|cause| (cause, (0, metrics::counter!(DOUBTED, "cause" => cause.as_str())))).into(),
             accused: metrics::counter!(ACCUSED),
+            misplaced: (0, metrics::counter!(MISPLACED)),
             health: metrics::gauge!(HEALTH),
             refused: Why::ALL.map(|why| (why, metrics::counter!(REFUSED, "why" => why.as_str()))).into(),
             sent: metrics::counter!(SENT, "network" => "lan"),
@@ -182,6 +186,16 @@ impl Meters {
 
     pub(crate) fn accused(&self) {
         self.accused.increment(1);
+    }
+
+    pub(crate) fn misplaced(&mut self) {
+        self.misplaced.0 += 1;
+        self.misplaced.1.increment(1);
+    }
+
+    /// How many coordinates and round trips were not taken.
+    pub(crate) fn misplacements(&self) -> u64 {
+        self.misplaced.0
     }
 
     pub(crate) fn health(&self, score: u8) {

@@ -4,6 +4,7 @@ use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
 use uuid::Uuid;
 
+use crate::coordinate::Coordinate;
 use crate::identity::{IDENTITY_BYTES_MAX, Identity};
 use crate::item::Item;
 use crate::wire::{Malformed, Put, Reader, hash};
@@ -54,7 +55,7 @@ fn decode<T>(mut from: impl Buf, read: impl FnOnce(&mut Reader<'_>) -> Result<T,
 }
 
 /// What rides before foca's part of a packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Note {
     /// What the sender's list of the living is: on pings and acks.
     pub(crate) digest: Option<u64>,
@@ -62,6 +63,8 @@ pub(crate) struct Note {
     pub(crate) suspected: Option<u16>,
     /// The sender was asked to ping that node, and has no answer from it: it is the node that is silent, not the sender.
     pub(crate) nack: Option<(Uuid, u8)>,
+    /// Where the sender is, in the space of round trips: on acks.
+    pub(crate) coordinate: Option<Coordinate>,
 }
 
 /// Whom a packet is for: shorter than an identity, since the receiver knows itself.
@@ -88,7 +91,7 @@ impl Target {
 }
 
 /// A packet, read whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Packet {
     pub(crate) note: Note,
     pub(crate) src: Identity,
@@ -196,10 +199,17 @@ impl<'a> Made<'a> {
 const DIGEST: u8 = 1;
 const SUSPECTED: u8 = 2;
 const NACK: u8 = 4;
+const COORDINATE: u8 = 8;
 
 fn put_note(note: &Note, to: &mut Vec<u8>) {
     let bit = |there: bool, bit: u8| if there { bit } else { 0 };
-    to.push(bit(note.digest.is_some(), DIGEST) | bit(note.suspected.is_some(), SUSPECTED) | bit(note.nack.is_some(), NACK));
+    let bits = [
+        bit(note.digest.is_some(), DIGEST),
+        bit(note.suspected.is_some(), SUSPECTED),
+        bit(note.nack.is_some(), NACK),
+        bit(note.coordinate.is_some(), COORDINATE),
+    ];
+    to.push(bits.into_iter().sum());
     if let Some(digest) = note.digest {
         to.put_u64(digest);
     }
@@ -210,17 +220,21 @@ fn put_note(note: &Note, to: &mut Vec<u8>) {
         to.put_uuid(node);
         to.push(number);
     }
+    if let Some(coordinate) = note.coordinate {
+        coordinate.put(to);
+    }
 }
 
 fn read_note(from: &mut Reader<'_>) -> Result<Note, Malformed> {
     let bits = from.u8()?;
-    if bits & !(DIGEST | SUSPECTED | NACK) != 0 {
+    if bits & !(DIGEST | SUSPECTED | NACK | COORDINATE) != 0 {
         return Err(Malformed);
     }
     Ok(Note {
         digest: if bits & DIGEST != 0 { Some(from.u64()?) } else { None },
         suspected: if bits & SUSPECTED != 0 { Some(from.u16()?) } else { None },
         nack: if bits & NACK != 0 { Some((from.uuid()?, from.u8()?)) } else { None },
+        coordinate: if bits & COORDINATE != 0 { Some(Coordinate::read(from)?) } else { None },
     })
 }
 
@@ -343,12 +357,17 @@ mod tests {
         #[test]
         fn a_packet_comes_back(
             digest in any::<Option<u64>>(), suspected in any::<Option<u16>>(), nack in any::<Option<(u128, u8)>>(),
-            src in identity(), dst in identity(), src_incarnation in any::<u16>(), message in message(),
+            place in any::<Option<[f32; 11]>>(), src in identity(), dst in identity(), src_incarnation in any::<u16>(), message in message(),
             updates in prop::collection::vec((identity(), any::<u16>(), 0..2u8), 0..20),
         ) {
             let state = |n| [State::Alive, State::Down][usize::from(n)];
             let updates = updates.into_iter().map(|(id, incarnation, n)| Member::new(id, incarnation, state(n))).collect();
-            let note = Note { digest, suspected, nack: nack.map(|(node, number)| (Uuid::from_u128(node), number)) };
+            let coordinate = place.map(|place| place.map(|number| f64::from(if number.is_nan() { 0.0 } else { number })));
+            let coordinate = coordinate.map(|place| Coordinate {
+                vec: std::array::from_fn(|n| place[n]), error: place[8], adjustment: place[9], height: place[10],
+            });
+            let nack = nack.map(|(node, number)| (Uuid::from_u128(node), number));
+            let note = Note { digest, suspected, nack, coordinate };
             let to = Target::of(&dst);
             let packet = Packet { note, src, src_incarnation, to, message, updates, items: Vec::new() };
             prop_assert_eq!(&Packet::decode(&packet.encode()), &Ok(packet.clone()));

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::home;
 use crate::config::Config;
-use crate::desk::{Desk, Member, Peers, carried};
+use crate::desk::feed::Lost;
+use crate::desk::{Cluster, Desk, Member, Peers, carried};
 use crate::rpc::{AddressBook, Identity, Part, Pool};
 
 /// File with the id of the cluster that this agent belongs to.
@@ -104,6 +105,14 @@ pub(super) struct Gossip {
     pub(super) handle: Handle,
     pub(super) driver: Driver,
     pub(super) sockets: Sockets,
+}
+
+/// What becomes of a server whose feed was lost here.
+pub(super) fn lost(cluster: Cluster) -> impl Fn(Uuid, Lost) {
+    move |server, lost| match lost {
+        Lost::Broken => cluster.check(server),
+        Lost::Silent => cluster.feed_silent(server),
+    }
 }
 
 /// What must outlive this run is on disk before it is used.

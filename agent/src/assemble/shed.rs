@@ -1,9 +1,10 @@
-//! What the start alone needed is given back: pages of code that read files and flags.
+//! What the start alone needed is given back: pages of code that read files and flags, and of what they said.
 #![allow(unsafe_code)] // madvise takes an address; it is given those of this program's own code, as the system lists them
 
 use std::ffi::c_void;
 
-/// Takes the program's code out of resident memory; what is used again comes back from the page cache, a few pages at a time.
+/// Takes the program's code and constants out of resident memory; what is used again comes back from the page cache, a few pages at
+/// a time.
 ///
 /// The start runs through nearly all of the program, some ten megabytes that the agent then never looks at.
 pub(super) fn code() {
@@ -18,12 +19,14 @@ pub(super) fn code() {
     }
 }
 
-/// The place of the program's code, if that is what the line lists.
+/// The place of the program's code, or of what lies before it in the file, if that is what the line lists.
 fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
-    // Read and executed, never written: pages that the loader has written to (relocations) are elsewhere.
-    if words.next()? != "r-xp" || !line.ends_with(program) {
+    // Never written, by nobody: pages that the loader has written to (relocations) are behind the code.
+    let (rights, offset) = (words.next()?, words.next()?);
+    let untouched = rights == "r-xp" || rights == "r--p" && offset.bytes().all(|digit| digit == b'0');
+    if !untouched || !line.ends_with(program) {
         return None;
     }
     let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
@@ -35,10 +38,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_programs_own_code_is_given_back() {
+    fn only_what_nobody_writes_is_given_back() {
         let place = |line: &str| code_of(line, "/bin/muster");
         assert_eq!(place("1000-3000 r-xp 00001000 fe:00 12 /bin/muster"), Some((0x1000, 0x2000)));
         assert_eq!(place("1000-3000 rw-p 00001000 fe:00 12 /bin/muster"), None);
+        assert_eq!(place("1000-3000 r--p 00000000 fe:00 12 /bin/muster"), Some((0x1000, 0x2000)));
         assert_eq!(place("1000-3000 r--p 00001000 fe:00 12 /bin/muster"), None);
         assert_eq!(place("1000-3000 r-xp 00001000 fe:00 12 /lib/libc.so.6"), None);
         assert_eq!(place("7ffc-7ffd r-xp 00000000 00:00 0 [vdso]"), None);

@@ -29,6 +29,9 @@ pub(crate) use keys::{KeyChange, Keyring};
 pub(crate) use lone::Lone;
 pub(crate) use member::{Member, Standing};
 
+/// Counter: feeds that fell silent, told to gossip.
+const SILENT: &str = "feed.silent";
+
 /// What an agent does among others: the assembly puts gossip behind it.
 pub(crate) trait Membership: Send + Sync {
     /// Everybody that is known, this agent included.
@@ -43,6 +46,8 @@ pub(crate) trait Membership: Send + Sync {
     fn force_leave(&self, name: SmolStr, prune: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
     /// A connection of that member ended without a good-bye: others find out at once whether it lives.
     fn check(&self, node: Uuid);
+    /// A feed of that member's fell silent: it is looked at, and accused if it answers nobody.
+    fn feed_silent(&self, node: Uuid);
     /// The keys that members have; of this one alone if `local`.
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>>;
     /// Changes the key ring of every member.
@@ -111,6 +116,12 @@ impl Cluster {
     /// A connection of that member ended without a good-bye. That proves nothing: it is looked for, from here and from others.
     pub(crate) fn check(&self, node: Uuid) {
         self.0.membership.check(node);
+    }
+
+    /// A feed of that member's fell silent, in either direction.
+    pub(crate) fn feed_silent(&self, node: Uuid) {
+        metrics::counter!(SILENT).increment(1);
+        self.0.membership.feed_silent(node);
     }
 
     /// The keys that members have; of this one alone if `local`.

@@ -5,6 +5,7 @@
 mod dial;
 mod disk;
 mod follow;
+mod heard;
 mod metrics;
 mod source;
 #[cfg(test)]
@@ -13,8 +14,8 @@ mod wants;
 
 pub(crate) use dial::{FeedRequest, over};
 pub(crate) use disk::DiskCopy;
-pub(crate) use follow::{Age, Follower, Following};
-pub(crate) use source::{Pulse, Source};
+pub(crate) use follow::{Age, Follower, Following, Lost};
+pub(crate) use source::{BEAT, Pulse, Source};
 pub(crate) use wants::Wants;
 
 /// Rows above which work on them is not done between two answers of the same thread: some milliseconds.

@@ -92,6 +92,7 @@ pub(super) const ALL: &[Named] = &[
     ("feed.resumes", Counter, Once, "Times a feed went on where another had ended"),
     ("feed.scans", Counter, Once, "Times this server looked through its tables for a follower"),
     ("feed.sent.bytes", Counter, Once, "Bytes handed to followers"),
+    ("feed.silent", Counter, Once, "Feeds that fell silent, at either end, which gossip was told"),
     ("feed.snapshots", Counter, Once, "Times this agent got the whole catalog"),
     ("feed.travelled", Counter, Once, "Questions asked of a server because this agent's copy could not answer them"),
     ("health.check.duration", Sample, Once, "A run of a health check, by kind, seconds"),

@@ -402,6 +402,9 @@ impl Change<'_> {
             self.remove_check(node, &id, None);
         }
         self.state.nodes.remove(node);
+        if self.state.drop_coordinate(node, self.index) {
+            self.touch(Topic::Coordinates);
+        }
         if let Some(id) = host.row.id {
             self.forget_id(id);
             self.touch_node(&NodeName::of_id(id));

@@ -87,7 +87,7 @@ impl Core {
             let Ok(made) = Made::read(&packet) else { continue };
             // foca tells its own incarnation nowhere else.
             self.incarnation = made.header.src_incarnation;
-            let note = self.note_sent(&made.header);
+            let note = self.note_sent(&made.header, now);
             let packet = self.without_disowned(made.travelling(&note));
             self.send_frame(to.addr, &packet);
         }

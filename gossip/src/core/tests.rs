@@ -6,5 +6,6 @@ mod fire;
 mod lives;
 mod net;
 mod noise;
+mod place;
 mod rivals;
 mod sweep;

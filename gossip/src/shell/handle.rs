@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::talk::Joined;
 use super::{Shared, talk};
+use crate::coordinate::Coordinate;
 use crate::core::{Dial, Standing};
 use crate::error::{Error, JoinError};
 use crate::identity::Identity;
@@ -232,6 +233,11 @@ impl Handle {
         self.shared.lock().reach()
     }
 
+    /// Where this agent is among the others, in the space of round trips.
+    pub fn coordinate(&self) -> Coordinate {
+        self.shared.lock().coordinate()
+    }
+
     /// How badly this agent fares as a member, 0 to 7: Lifeguard's local health.
     pub fn health(&self) -> u8 {
         self.shared.lock().health()
@@ -240,6 +246,11 @@ impl Handle {
     /// How many accusations and burials were not believed, by cause.
     pub fn doubts(&self) -> BTreeMap<Doubted, u64> {
         self.shared.lock().doubts()
+    }
+
+    /// How many coordinates of others, and times of round trips, could not be and were not taken.
+    pub fn misplacements(&self) -> u64 {
+        self.shared.lock().misplacements()
     }
 
     /// How many packets were dropped, by cause.

@@ -171,6 +171,10 @@ impl Membership for Gossiping {
         let _ = self.handle.check(node);
     }
 
+    fn feed_silent(&self, node: uuid::Uuid) {
+        let _ = self.handle.feed_silent(node); // as above
+    }
+
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         async move {
             if local {

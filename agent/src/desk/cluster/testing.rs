@@ -119,6 +119,8 @@ impl Membership for Others {
 
     fn check(&self, _: Uuid) {}
 
+    fn feed_silent(&self, _: Uuid) {}
+
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         async { Err(ClusterError::NotEncrypted) }.boxed()
     }

@@ -1,4 +1,5 @@
-//! How a client comes to a feed: from one of the servers that are known, and each time from another one.
+//! How a client comes to a feed: from one of the servers that are known, and each time from another one; and its beats while it is fed.
+#![allow(clippy::disallowed_methods)] // the beats are a task, which ends with the feed
 
 use std::future::Future;
 use std::io;
@@ -10,9 +11,12 @@ use futures_util::stream::{BoxStream, StreamExt as _, unfold};
 use muster_catalog::{Index, Interest, Position};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::follow::Feed;
+use super::source::BEAT;
 use super::wants::Wants;
 use crate::rpc::{Method, Pool};
 
@@ -55,16 +59,27 @@ pub(crate) fn over<R: Rng>(
             let node = next(&pool, &last, turn).ok_or_else(|| io::Error::other("no server is known"))?;
             let body = rmp_serde::to_vec_named(&request).map_err(io::Error::other)?;
             let frames = pool.stream(node, Method::Feed, body, BEGIN_MAX).await.map_err(io::Error::other)?;
-            let pieces = unfold(Some(frames), |frames| async move {
-                let mut frames = frames?;
+            let beats = AbortOnDropHandle::new(tokio::spawn(beat(pool, node)));
+            let pieces = unfold(Some((frames, beats)), |fed| async move {
+                let (mut frames, beats) = fed?;
                 match frames.next().await {
-                    Ok(Some(piece)) => Some((Ok(piece), Some(frames))),
+                    Ok(Some(piece)) => Some((Ok(piece), Some((frames, beats)))),
                     Ok(None) => None,
                     Err(error) => Some((Err(io::Error::other(error)), None)),
                 }
             });
             Ok(Feed { server: node, frames: pieces.boxed() })
         })
+    }
+}
+
+/// Tells the server once a second that this agent lives. One that does not take it is silent itself, or of an older version.
+async fn beat(pool: Pool, server: Uuid) {
+    let mut tick = interval(BEAT);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let _ = pool.call(server, Method::Beat, Bytes::new(), BEAT).await;
     }
 }
 

@@ -72,6 +72,15 @@ pub(crate) enum FollowError {
     Astray(#[from] EnterError),
 }
 
+/// How a server that was followed was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Its feed broke: whether it lives is found out at once.
+    Broken,
+    /// Nothing was heard of it.
+    Silent,
+}
+
 /// How old what this agent has can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Age {
@@ -159,8 +168,8 @@ impl<R: Rng> Follower<R> {
     }
 
     /// Follows one server after the other until the agent stops. `connect` takes any that answers, and each time another one, if
-    /// there is one.
-    pub(crate) async fn run<C, F, S>(mut self, mut connect: C, stop: impl Future<Output = ()>)
+    /// there is one. `lost` hears of servers that went without a good-bye.
+    pub(crate) async fn run<C, F, S>(mut self, mut connect: C, lost: impl Fn(Uuid, Lost), stop: impl Future<Output = ()>)
     where
         C: FnMut(Position) -> F,
         F: Future<Output = io::Result<Feed<S>>>,
@@ -179,9 +188,15 @@ impl<R: Rng> Follower<R> {
                 continue;
             }
             metrics::FOLLOW.connected.set(0.0);
-            {
+            let server = {
                 let mut contact = self.following.contact();
-                (contact.server, contact.known_leader) = (None, false);
+                contact.known_leader = false;
+                contact.server.take()
+            };
+            match (&ended, server) {
+                (FollowError::Broken(_), Some(server)) => lost(server, Lost::Broken),
+                (FollowError::Silent, Some(server)) => lost(server, Lost::Silent),
+                _ => {}
             }
             failures = if heard { 0 } else { failures + 1 };
             if failures <= 1 {

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
 
+use super::heard::Heard;
 use super::{beside, metrics};
 
 /// How often a follower hears of its server, changes or not.
@@ -65,6 +66,7 @@ struct Inner {
     news: watch::Sender<u64>,
     wake: Notify,
     hurries: Mutex<Hurries>,
+    heard: Heard,
     #[cfg(test)]
     encoded: AtomicU64,
 }
@@ -140,6 +142,7 @@ impl Source {
             news: watch::Sender::new(0),
             wake: Notify::new(),
             hurries: Mutex::new(Hurries::default()),
+            heard: Heard::default(),
             #[cfg(test)]
             encoded: AtomicU64::new(0),
         }))
@@ -208,6 +211,16 @@ impl Source {
             drop(hurries);
             self.changed(); // It may have been published just before it was noted.
         }
+    }
+
+    /// The agent of this node, which follows, is heard.
+    pub(crate) fn hear(&self, node: Uuid) {
+        self.0.heard.beat(node, Instant::now());
+    }
+
+    /// Followers that fell silent, each told once; to be asked once a [`BEAT`].
+    pub(crate) fn silent(&self) -> Vec<Uuid> {
+        self.0.heard.silent(Instant::now())
     }
 
     /// Whoever wrote something sees it at once, and so does who asked for it before it was there.
@@ -453,6 +466,7 @@ impl Line {
         };
         let first = source.beat_frame(); // So that it knows at once with whom it speaks.
         metrics::SOURCE.followers.increment(1.0);
+        source.0.heard.open(node);
         let narrow = interest.map(|interest| Narrow { interest, told: None });
         Self { source, node, at, beats, news, hurry, queue: [first].into(), narrow }
     }
@@ -525,6 +539,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         self.source.ring().followers -= 1;
         metrics::SOURCE.followers.decrement(1.0);
+        self.source.0.heard.close(self.node);
         let mut hurries = self.source.hurries();
         hurries.late.retain(|late| !Arc::ptr_eq(late, &self.hurry));
         if hurries.followers.get(&self.node).is_some_and(|hurry| Arc::ptr_eq(hurry, &self.hurry)) {

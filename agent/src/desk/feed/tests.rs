@@ -215,7 +215,7 @@ impl Agent {
                 async move { feed.ok_or_else(|| io::Error::other("nobody is there")) }
             }
         };
-        let task = tasks.spawn(follower.run(connect, async {
+        let task = tasks.spawn(follower.run(connect, |_, _| {}, async {
             let _ = stopped.await;
         }));
         Self { reader, following, bells, servers, cuts, firsts, stop, task }
@@ -550,7 +550,7 @@ async fn a_silent_server_is_left_and_the_age_is_told() {
             async move { Ok(Feed { server: Uuid::nil(), frames }) }
         }
     };
-    tasks.spawn(follower.run(connect, pending()));
+    tasks.spawn(follower.run(connect, |_, _| {}, pending()));
     eventually("the server is heard", || following.age().last_contact.is_some() && following.server().is_some()).await;
     assert!(following.age().known_leader);
     assert!(following.age().last_contact.expect("it was heard") >= Duration::from_millis(3));

@@ -7,11 +7,11 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{Answer, Call, Rooms};
+use super::{Answer, Call, Caller, Rooms};
 use crate::desk::Desk;
 use crate::desk::feed::FeedRequest;
 use crate::raft::decode_read_index;
-use crate::rpc::{Code, Method, Refusal};
+use crate::rpc::{Code, Method, Part, Refusal};
 
 /// Pieces of a feed on their way to a connection; a reader that is slower than this holds up its own feed alone, which then sends
 /// fewer and larger pieces.
@@ -37,10 +37,24 @@ impl Rooms for DeskRooms {
                 Method::ReadIndex => read_index(&desk, &call).await.map(Answer::Whole),
                 Method::Feed => feed(&desk, &call).map(Answer::Frames),
                 Method::Order => desk.answer_order(&call.body).await.map(Answer::Whole),
+                Method::Beat => beat(&desk, &call).map(Answer::Whole),
                 method => Err(Refusal::new(Code::Method, format!("{} is not answered here", method.path()))),
             }
         })
     }
+
+    /// A server's connections stand for as long as it runs.
+    fn closed(&self, caller: Caller) {
+        if caller.part == Part::Server {
+            self.0.cluster().check(caller.node);
+        }
+    }
+}
+
+/// A follower lives.
+fn beat(desk: &Desk, call: &Call) -> Result<Bytes, Refusal> {
+    desk.quorum().source().ok_or_else(no_server)?.hear(call.caller.node);
+    Ok(Bytes::new())
 }
 
 fn no_server() -> Refusal {

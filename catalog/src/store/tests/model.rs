@@ -94,7 +94,7 @@ impl Model {
 
         let cause = Arc::new(cause.clone());
         let outcome = match command.clone() {
-            Command::SetAutopilot(_) => unreachable!("this world has no servers"),
+            Command::SetAutopilot(_) | Command::Place(_) => unreachable!("this world has no servers"),
             Command::Found(history) => {
                 if self.history != Some(history) {
                     self.marks.clear();

@@ -23,6 +23,7 @@ pub(super) type Asked = (Uuid, Uuid, u8);
 pub(super) struct Probe {
     target: Identity,
     number: u8,
+    sent: Instant,
     answered: bool,
     /// By an ack, which foca sees too. What comes by TCP, or through a member that foca did not ask, it does not see.
     seen: bool,
@@ -34,15 +35,19 @@ pub(super) struct Probe {
 
 impl Core {
     /// foca sends a packet.
-    pub(in crate::core) fn note_sent(&mut self, header: &Header<Identity>) -> Note {
+    pub(in crate::core) fn note_sent(&mut self, header: &Header<Identity>, now: Instant) -> Note {
         let mut note = Note::default();
         match &header.message {
             Message::Ping(number) => {
-                let probe = Probe { target: header.dst, number: *number, answered: false, seen: false, asked: 0, nacks: 0 };
+                let (target, number) = (header.dst, *number);
+                let probe = Probe { target, number, sent: now, answered: false, seen: false, asked: 0, nacks: 0 };
                 self.detect.probe = Some(probe);
                 note.digest = Some(self.living_digest());
             }
-            Message::Ack(_) => note.digest = Some(self.living_digest()),
+            Message::Ack(_) => {
+                note.digest = Some(self.living_digest());
+                note.coordinate = self.place.tell();
+            }
             Message::PingReq { target, .. } => {
                 if let Some(probe) = self.detect.probe.as_mut().filter(|probe| probe.target == *target) {
                     probe.asked = probe.asked.saturating_add(1);
@@ -66,8 +71,12 @@ impl Core {
     pub(in crate::core) fn hear_answers(&mut self, packet: &Packet, now: Instant) {
         match &packet.message {
             Message::Ack(number) => {
-                if let Some(probe) = &mut self.detect.probe {
-                    probe.seen |= (probe.target, probe.number) == (packet.src, *number);
+                let probe = self.detect.probe.as_mut().filter(|probe| (probe.target, probe.number) == (packet.src, *number));
+                if let Some(probe) = probe {
+                    let (first, sent) = (!std::mem::replace(&mut probe.seen, true), probe.sent);
+                    if let Some(there) = packet.note.coordinate.filter(|_| first) {
+                        self.measured(packet.src, &there, sent, now);
+                    }
                 }
                 self.hear_ack(packet.src, *number);
                 // A late one says that it answers, too.

@@ -144,6 +144,7 @@ impl Core {
         self.detect.suspicions.remove(&node);
         self.detect.looks.remove(&node);
         self.detect.trials.remove(&node);
+        self.place.forget(node);
     }
 
     /// This agent slept while the accused might have refuted: they get their time again.
