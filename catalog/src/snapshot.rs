@@ -297,7 +297,8 @@ mod tests {
 
     use super::*;
     use crate::cause::{Cause, CauseKind};
-    use crate::command::{Command, Deregister, Kv, KvVerb, Offer, Outcome, Proposal, Register, Run, Target};
+    use crate::command::{Command, Deregister, Offer, Outcome, Proposal, Register, Run, Target};
+    use crate::kv::{Kv, KvVerb};
     use crate::meta::Meta;
     use crate::name::{CheckId, ServiceId, ServiceName};
     use crate::row::{Check, Node, Service, Weights};
