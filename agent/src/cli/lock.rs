@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Args, Debug)]
 pub(crate) struct Lock {
     /// How many may hold it at once; more than one is a semaphore.
-    #[arg(short, long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
     n: u32,
 
     /// A name for the session, for people.
@@ -69,7 +69,7 @@ pub(crate) struct Lock {
     prefix: String,
 
     /// The program and its arguments.
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "PROGRAM", required = true)]
     child: Vec<OsString>,
 }
 

@@ -12,8 +12,8 @@ use crate::raft::Raft;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Without any, and where another server leads.
 const IDLE: Duration = Duration::from_secs(60);
-/// Shortest pause between two looks.
-const LOOK_MIN: Duration = Duration::from_millis(10);
+/// Shortest pause between two looks, however many sessions come and go: each asks a majority whether this server still leads.
+const LOOK_MIN: Duration = Duration::from_millis(50);
 
 /// Runs until the agent stops; on a client it has nothing to do.
 pub(crate) async fn expire_sessions(desk: Desk) {
@@ -33,7 +33,7 @@ pub(crate) async fn expire_sessions(desk: Desk) {
         }
         tokio::select! {
             () = &mut stop => return,
-            () = rung => {}
+            () = rung => tokio::time::sleep(LOOK_MIN).await,
             () = leads_now(raft), if !leads => {}
             () = tokio::time::sleep(pause) => {}
         }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_catalog::{Check, Definition, Instance, Locality, Meta, Node, Row, Service, ServiceAddress, ServicePort, Weights};
+use muster_catalog::{
+    Behavior, Check, CheckId, Definition, Instance, Locality, Meta, Node, Row, Service, ServiceAddress, ServiceCheck,
+    ServicePort, Session, Weights,
+};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
@@ -64,6 +67,8 @@ pub(super) enum Value<'a> {
     Ports(&'a [ServicePort]),
     /// The checks of an instance.
     Checks(&'a [Arc<Row<Check>>]),
+    /// The checks of services that a session is tied to.
+    ServiceChecks(&'a [ServiceCheck]),
     /// An object; `null` where there is none.
     Object(Option<&'a dyn Fields>),
     /// Fixed JSON.
@@ -331,6 +336,50 @@ impl Fields for HealthView<'_> {
         to.field("Node", Value::Object(Some(&self.node)), Shown::Always);
         to.field("Service", Value::Object(Some(self.service)), Shown::Always);
         to.field("Checks", Value::Checks(self.checks), Shown::Always);
+    }
+}
+
+/// A session as `session/*` shows it.
+pub(super) struct SessionView<'a> {
+    session: &'a Session,
+    node_checks: Option<Vec<SmolStr>>,
+    checks: Vec<SmolStr>,
+}
+
+impl<'a> SessionView<'a> {
+    pub(super) fn new(session: &'a Session) -> Self {
+        let texts = |all: &Vec<CheckId>| all.iter().map(SmolStr::new).collect();
+        Self { session, node_checks: session.node_checks.as_ref().map(texts), checks: texts(&session.checks) }
+    }
+}
+
+impl Fields for SessionView<'_> {
+    fn show<'a>(&'a self, to: &mut dyn See<'a>) {
+        let session = self.session;
+        let behavior = match session.behavior {
+            Behavior::Release => "release",
+            Behavior::Delete => "delete",
+        };
+        to.field("ID", Value::Id(Some(session.id)), Shown::Always);
+        to.field("Name", Value::Text(&session.name), Shown::Always);
+        to.field("Node", Value::Text(session.node.as_str()), Shown::Always);
+        to.field("LockDelay", Value::Number(session.lock_delay_ns), Shown::Always);
+        to.field("Behavior", Value::Text(behavior), Shown::Always);
+        to.field("TTL", Value::Text(&session.ttl), Shown::Always);
+        let null = Value::Fixed("null");
+        to.field("NodeChecks", self.node_checks.as_ref().map_or(null, |checks| Value::Texts(checks)), Shown::Always);
+        let of_services = session.service_checks.as_ref().map_or(null, |checks| Value::ServiceChecks(checks));
+        to.field("ServiceChecks", of_services, Shown::Always);
+        to.field("Checks", Value::Texts(&self.checks), Shown::Filled);
+        to.field("CreateIndex", Value::Count(session.create_index), Shown::Unasked);
+        to.field("ModifyIndex", Value::Count(session.create_index), Shown::Unasked);
+    }
+}
+
+impl Fields for ServiceCheck {
+    fn show<'a>(&'a self, to: &mut dyn See<'a>) {
+        to.field("ID", Value::Text(self.id.as_str()), Shown::Always);
+        to.field("Namespace", Value::Text(&self.namespace), Shown::Always);
     }
 }
 

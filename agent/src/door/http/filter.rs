@@ -3,13 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use muster_catalog::{
-    Cause, CauseKind, Check, CheckId, Node, NodeName, Row, Service, ServiceAddress, ServiceId, ServiceName, Status, Weights,
+    Behavior, Cause, CauseKind, Check, CheckId, Node, NodeName, Row, Service, ServiceAddress, ServiceId, ServiceName, Session,
+    Status, Weights,
 };
 use regex::Regex;
 use smol_str::SmolStr;
+use uuid::Uuid;
 
 use super::error::HttpError;
-use super::fields::{Fields, MemberView, NodeView, See, ServiceNodeView, Shown, Value};
+use super::fields::{Fields, MemberView, NodeView, See, ServiceNodeView, SessionView, Shown, Value};
 
 mod parse;
 use parse::{Expression, Match, Operator};
@@ -87,6 +89,8 @@ pub(super) enum Rows {
     Checks,
     /// `agent/members`.
     Members,
+    /// `session/list`.
+    Sessions,
 }
 
 impl Filter {
@@ -109,6 +113,7 @@ impl Filter {
                 let tags = Default::default();
                 compile(expression, &MemberView { name: "", address: "", port: 0, tags: &tags, status: 0, cause: "", wrong: 0 })?
             }
+            Rows::Sessions => compile(expression, &SessionView::new(&session()))?,
             Rows::Health => compile(expression, &HealthSpecimen { node: NodeView { node, datacenter }, service, checks })?,
         };
         Ok(Some(Self(test)))
@@ -117,6 +122,24 @@ impl Filter {
     /// Whether a row passes.
     pub(super) fn admits(&self, row: &dyn Fields) -> bool {
         admits(&self.0, row)
+    }
+}
+
+/// A session with all that filters can ask for.
+fn session() -> Session {
+    Session {
+        id: Uuid::nil(),
+        name: "".into(),
+        node: NodeName::new("n").expect("one letter is a name"),
+        node_checks: Some(Vec::new()),
+        service_checks: None,
+        checks: Vec::new(),
+        lock_delay_ns: 0,
+        behavior: Behavior::Release,
+        ttl: "".into(),
+        ttl_ns: 0,
+        cause: Arc::new(Cause::new("", CauseKind::Start, 0, "")),
+        create_index: 0,
     }
 }
 
@@ -326,7 +349,7 @@ fn in_value(value: Value<'_>, rest: &[SmolStr], operator: Operator, wanted: &Wan
         Value::Checks(checks) => checks.iter().any(|check| in_fields(&**check, rest, operator, wanted)),
         Value::Object(Some(object)) => in_fields(object, rest, operator, wanted),
         Value::Object(None) => absent(operator),
-        Value::Duration(_) | Value::Ports(_) | Value::Fixed(_) => false,
+        Value::Duration(_) | Value::Ports(_) | Value::ServiceChecks(_) | Value::Fixed(_) => false,
     }
 }
 

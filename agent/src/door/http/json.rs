@@ -52,6 +52,7 @@ fn is_empty(value: &Value<'_>) -> bool {
         Value::Addresses(addresses) => addresses.is_empty(),
         Value::Ports(ports) => ports.is_empty(),
         Value::Checks(checks) => checks.is_empty(),
+        Value::ServiceChecks(checks) => checks.is_empty(),
         Value::Object(object) => object.is_none(),
         Value::Fixed(_) => false,
     }
@@ -76,6 +77,7 @@ fn value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Addresses(addresses) => map(out, addresses.iter(), |out, address| object(out, address)),
         Value::Ports(ports) => list(out, ports.iter(), |out, port| object(out, port)),
         Value::Checks(checks) => list(out, checks.iter(), |out, check| object(out, &**check)),
+        Value::ServiceChecks(checks) => list(out, checks.iter(), |out, check| object(out, check)),
         Value::Object(Some(value)) => object(out, *value),
         Value::Object(None) => out.extend_from_slice(b"null"),
         Value::Fixed(json) => out.extend_from_slice(json.as_bytes()),

@@ -16,7 +16,9 @@ use super::Door;
 use super::call::{Answering, Call, Handler, Route};
 use super::decode::Object;
 use super::error::HttpError;
-use super::json::{list, text};
+use super::fields::SessionView;
+use super::filter::{Filter, Rows};
+use super::json::{list, object};
 use super::options::{Family, ReadOptions, read};
 use super::reply::Reply;
 use crate::config::duration;
@@ -90,7 +92,12 @@ fn all(door: Arc<Door>, call: Call) -> Answering {
     read(door, call, |door, call| {
         let options = ReadOptions::read(door, &call.query, &call.headers, Family::Session)?;
         options.must_be_here()?;
-        Ok((options, AllSessions {}, |_: &Door, all: Vec<Arc<Session>>| Reply::json(sessions(&all))))
+        let filter = Filter::read(call.query.get("filter"), Rows::Sessions)?;
+        let render = move |_: &Door, mut all: Vec<Arc<Session>>| {
+            all.retain(|session| filter.as_ref().is_none_or(|filter| filter.admits(&SessionView::new(session))));
+            Reply::json(sessions(&all))
+        };
+        Ok((options, AllSessions {}, render))
     })
 }
 
@@ -256,44 +263,8 @@ impl Told {
 /// Sessions as Consul's JSON.
 fn sessions(all: &[Arc<Session>]) -> Bytes {
     let mut out = Vec::with_capacity(256);
-    list(&mut out, all.iter(), |out, session| show(out, session));
+    list(&mut out, all.iter(), |out, session| object(out, &SessionView::new(session)));
     out.into()
-}
-
-fn show(out: &mut Vec<u8>, session: &Session) {
-    let texts = |out: &mut Vec<u8>, all: &[CheckId]| list(out, all.iter(), |out, id| text(out, id.as_str()));
-    let plain = |out: &mut Vec<u8>, part: &str| out.extend_from_slice(part.as_bytes());
-    plain(out, &format!("{{\"ID\":\"{}\",\"Name\":", session.id));
-    text(out, &session.name);
-    plain(out, ",\"Node\":");
-    text(out, session.node.as_str());
-    let behavior = match session.behavior {
-        Behavior::Release => "release",
-        Behavior::Delete => "delete",
-    };
-    plain(out, &format!(",\"LockDelay\":{},\"Behavior\":\"{behavior}\",\"TTL\":", session.lock_delay_ns));
-    text(out, &session.ttl);
-    plain(out, ",\"NodeChecks\":");
-    match &session.node_checks {
-        Some(checks) => texts(out, checks),
-        None => plain(out, "null"),
-    }
-    plain(out, ",\"ServiceChecks\":");
-    match &session.service_checks {
-        Some(checks) => list(out, checks.iter(), |out, check| {
-            plain(out, "{\"ID\":");
-            text(out, check.id.as_str());
-            plain(out, ",\"Namespace\":");
-            text(out, &check.namespace);
-            plain(out, "}");
-        }),
-        None => plain(out, "null"),
-    }
-    if !session.checks.is_empty() {
-        plain(out, ",\"Checks\":");
-        texts(out, &session.checks);
-    }
-    plain(out, &format!(",\"CreateIndex\":{0},\"ModifyIndex\":{0}}}", session.create_index));
 }
 
 #[cfg(test)]
