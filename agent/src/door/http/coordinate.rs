@@ -102,7 +102,7 @@ fn update(door: Arc<Door>, call: Call) -> Answering {
             let placed = understand(&body.read_json().await?)?;
             match door.desk.write(&who, Command::Place(vec![placed]), CauseKind::Api, "coordinate/update").await? {
                 (_, Outcome::Refused(refusal)) => Err(HttpError::Server(refusal.to_string())),
-                (_, Outcome::Done | Outcome::Kv(_)) => Ok(Reply::nothing()),
+                (_, Outcome::Done | Outcome::Kv(_) | Outcome::Transaction(_)) => Ok(Reply::nothing()),
             }
         })
     })
