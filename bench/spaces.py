@@ -20,6 +20,10 @@ def address(number):
     return f"{NET}.{number}"
 
 
+def hardware(number):
+    return f"02:00:00:00:00:{number:02x}"
+
+
 def build():
     """The bridge, in this script's own network: seen by nobody else."""
     ip("link", "add", BRIDGE, "type", "bridge")
@@ -36,7 +40,8 @@ class Agent:
         ip("netns", "add", self.space)
         ip("link", "add", f"mu{number}", "type", "veth", "peer", "name", "eth0", "netns", self.space)
         ip("link", "set", f"mu{number}", "master", BRIDGE, "up")
-        for words in (["addr", "add", f"{self.ip}/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
+        for words in (["addr", "add", f"{self.ip}/24", "dev", "eth0"], ["link", "set", "eth0", "address", hardware(number), "up"],
+                      ["link", "set", "lo", "up"]):
             ip("-n", self.space, *words)
         self.binary, self.directory = binary, f"{place}/{self.name}"
         os.makedirs(f"{self.directory}/data")
@@ -46,6 +51,11 @@ class Agent:
             config["bootstrap_expect"] = len(servers)
         with open(f"{self.directory}/agent.json", "w") as file:
             json.dump(config, file)
+
+    def knows(self, numbers):
+        """It need not ask for their hardware: what the kernel finds out itself has one small table for all namespaces together."""
+        lines = "".join(f"neigh replace {address(n)} lladdr {hardware(n)} dev eth0 nud permanent\n" for n in numbers if n != self.number)
+        subprocess.run(["ip", "-n", self.space, "-batch", "-"], input=lines, text=True, check=True)
 
     def start(self):
         self.child = Child(["ip", "netns", "exec", self.space, self.binary, "agent", "-config-file", f"{self.directory}/agent.json"],

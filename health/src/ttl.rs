@@ -7,6 +7,9 @@ use muster_catalog::CheckId;
 
 use crate::wheel::AHEAD_MAX;
 
+/// An expiry that is noticed so late tells that the agent itself was asleep: stopped, suspended, or without CPU.
+const ASLEEP: Duration = Duration::from_secs(1);
+
 /// The time limits of all TTL checks.
 #[derive(Debug, Default)]
 pub(crate) struct Ttl {
@@ -20,6 +23,8 @@ struct Limit {
     ends: Instant,
     /// What was reported last; empty if nothing was.
     output: String,
+    /// The agent slept through its end, and gave it its time once more. Once only: who is always late must expire too.
+    again: bool,
 }
 
 impl Ttl {
@@ -29,7 +34,7 @@ impl Ttl {
         let ttl = ttl.min(AHEAD_MAX);
         let ends = now + ttl;
         self.due.insert((ends, check.clone()));
-        self.limits.insert(check, Limit { ttl, ends, output: String::new() });
+        self.limits.insert(check, Limit { ttl, ends, output: String::new(), again: false });
     }
 
     /// Forgets `check`.
@@ -45,6 +50,7 @@ impl Ttl {
         self.due.remove(&(limit.ends, check.clone()));
         limit.ends = now + limit.ttl;
         limit.output = output.to_owned();
+        limit.again = false;
         self.due.insert((limit.ends, check.clone()));
         true
     }
@@ -54,18 +60,26 @@ impl Ttl {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Takes one that has expired, with what is to be said of it. It expires again only after another report.
+    /// Takes one that has expired, with what is to be said of it. It expires again only after another report. One that nobody could
+    /// have reported, as the agent slept, has its time once more.
     pub(crate) fn take(&mut self, now: Instant) -> Option<(CheckId, String)> {
-        if self.due.first()?.0 > now {
-            return None;
+        loop {
+            if self.due.first()?.0 > now {
+                return None;
+            }
+            let (ends, check) = self.due.pop_first()?;
+            let limit = self.limits.get_mut(&check)?;
+            if !limit.again && now.saturating_duration_since(ends) > ASLEEP {
+                (limit.again, limit.ends) = (true, now + limit.ttl);
+                self.due.insert((limit.ends, check));
+                continue;
+            }
+            let text = match limit.output.as_str() {
+                "" => "TTL expired".to_owned(),
+                last => format!("TTL expired (last output before timeout follows): {last}"),
+            };
+            return Some((check, text));
         }
-        let (_, check) = self.due.pop_first()?;
-        let last = self.limits.get(&check).map(|limit| limit.output.as_str()).unwrap_or_default();
-        let text = match last {
-            "" => "TTL expired".to_owned(),
-            last => format!("TTL expired (last output before timeout follows): {last}"),
-        };
-        Some((check, text))
     }
 }
 
@@ -102,6 +116,16 @@ mod tests {
         assert_eq!(ttl.take(now + 18 * SECOND), None);
         let (_, text) = ttl.take(now + 19 * SECOND).expect("it expired");
         assert_eq!(text, "TTL expired (last output before timeout follows): fine so far");
+    }
+
+    #[test]
+    fn who_slept_through_the_end_gives_the_time_once_more_and_only_once() {
+        let (mut ttl, now) = start();
+        assert_eq!(ttl.take(now + 600 * SECOND), None);
+        assert_eq!(ttl.next(), Some(now + 610 * SECOND));
+        assert!(ttl.take(now + 640 * SECOND).is_some(), "it is always late");
+        assert!(ttl.report(&id("c"), "", now + 650 * SECOND));
+        assert_eq!(ttl.take(now + 700 * SECOND), None, "a report counts");
     }
 
     #[test]
