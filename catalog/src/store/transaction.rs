@@ -207,7 +207,7 @@ impl Change<'_> {
     }
 
     fn set_service(&mut self, node: &str, service: &Service, cas: Option<Index>) -> Tried {
-        let (id, index) = (&service.id, self.service_row(node, &service.id.to_string()).map_or(0, |row| row.modify_index));
+        let (id, index) = (&service.id, self.service_row(node, service.id.as_str()).map_or(0, |row| row.modify_index));
         must_be(cas, Some(index), || format!("failed to set service {id:?} on node {node:?}, index is stale"))?;
         let name = NodeName::new(node).map_err(|_| missing_node())?;
         let told = Register {
