@@ -121,6 +121,32 @@ fn a_host_that_is_imaged_anew_takes_its_place_without_an_operator() {
     }
 }
 
+/// Fault 39: a host gives an address at which another node answers. That one stays, and the other is told what to look at.
+#[test]
+fn an_address_that_another_node_answers_at_harms_that_node_not_at_all() {
+    let net = Net::new();
+    let mut server = net.server(1, 1, &[]);
+    server.start_up();
+    let mut first = net.client(11, 1, &[]);
+    first.start_up();
+    register(&mut first, "web");
+    server.eventually("it is found", |server| server.addresses("web.service.consul") == 1);
+    let mut second = net.client(12, 1, &[&format!("-advertise={}", net.ip(11))]);
+    second.start();
+    second.eventually("it is told", |second| !second.said("cannot reach the address").is_empty());
+    let stays = |server: &Agent| {
+        let is_there = server.members().get("c11") == Some(&(1, net.ip(11))) && server.addresses("web.service.consul") == 1;
+        assert!(is_there, "the first is not there any more: {:?}", server.members());
+    };
+    server.eventually("the second is not held alive", |server| {
+        stays(server);
+        server.members().get("c12").is_some_and(|member| member.0 == 4)
+    });
+    stays(&server);
+    assert!(first.runs() && second.runs(), "nobody exits for it");
+    assert!(first.members()["c11"].0 == 1 && first.leader() == server.ip);
+}
+
 #[test]
 fn a_copied_data_directory_is_refused_and_the_first_is_unharmed() {
     let net = Net::new();

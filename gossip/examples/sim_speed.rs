@@ -1,4 +1,6 @@
 //! Prints how fast the simulator runs, against real time: `cargo run --release -p muster-gossip --example sim_speed`.
+//!
+//! `-- 10000` runs only those of so many nodes.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)] // a program: it tells how long it took
 
 use std::time::{Duration, Instant};
@@ -6,7 +8,11 @@ use std::time::{Duration, Instant};
 use muster_gossip::sim::{Network, Run, Scenario};
 
 fn main() {
-    for (nodes, minutes, loss) in [(20, 60, 0.0), (100, 20, 0.0), (1000, 5, 0.0), (1000, 5, 0.05), (1000, 2, 0.2)] {
+    let only = std::env::args().nth(1);
+    let all = [(20, 60, 0.0), (100, 20, 0.0), (1000, 5, 0.0), (1000, 5, 0.05), (1000, 2, 0.2), (10_000, 2, 0.0)];
+    for (nodes, minutes, loss) in
+        all.into_iter().filter(|(nodes, ..)| only.as_ref().is_none_or(|only| *only == nodes.to_string()))
+    {
         let time = Duration::from_secs(60 * minutes);
         let scenario = Scenario::new(nodes, 1).on(Network::udp_loss(loss)).until(time).heal(Duration::ZERO);
         let begun = Instant::now();

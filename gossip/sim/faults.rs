@@ -51,6 +51,49 @@ fn who_was_paused_for_long_buries_nobody_and_all_agree_soon() {
     }
 }
 
+/// A host with three agents on it sleeps for ten minutes, as a laptop does. They come back by themselves; nobody believes them
+/// that the others were dead, and their waking makes no storm.
+#[test]
+fn three_that_sleep_for_ten_minutes_come_back_and_bury_nobody() {
+    for seed in seeds(1) {
+        let asleep = secs(600);
+        let slept = |until| Scenario::new(12, seed).at(secs(5), Fault::Pause(Who::Any(3), asleep)).until(until).heal(secs(30));
+        let report = prove(slept(secs(5) + asleep));
+        assert!(report.healed.is_some(), "{report}");
+        let longer = prove(slept(secs(5) + asleep + secs(60)));
+        let after = longer.udp.packets.saturating_sub(report.udp.packets) as f64 / (12.0 * 60.0);
+        assert!(after < 10.0, "{after} packets an agent and second after they woke");
+    }
+}
+
+/// A third is promised; at half of all packets deaths are found out more slowly, and nobody flaps.
+#[test]
+fn three_in_ten_packets_lost_bury_nobody_and_half_of_them_neither() {
+    for (loss, count) in [(0.3, 1), (0.5, 1)] {
+        for seed in seeds(count) {
+            let scenario = Scenario::new(12, seed).on(Network::udp_loss(loss)).at(secs(300), Fault::Silence(Who::Any(1)));
+            let report = prove(scenario.until(secs(360)));
+            assert!(report.detections[0].all.is_some(), "{report}");
+        }
+    }
+}
+
+#[test]
+fn one_that_hears_nothing_or_no_udp_or_little_takes_nobody_along() {
+    for loss in [Loss { udp: 1.0, all: 0.0 }, Loss { udp: 0.0, all: 0.8 }, Loss { udp: 0.0, all: 1.0 }] {
+        for seed in seeds(1) {
+            prove(Scenario::new(12, seed).at(secs(5), Fault::Input(Who::Any(1), loss)).until(secs(200)));
+        }
+    }
+}
+
+#[test]
+fn one_way_cuts_between_some_pairs_bury_nobody() {
+    for seed in seeds(1) {
+        prove(Scenario::new(20, seed).at(secs(5), Fault::CutPairs(0.05)).until(secs(200)));
+    }
+}
+
 #[test]
 fn two_halves_come_together_again() {
     for seed in seeds(3) {

@@ -14,6 +14,18 @@ fn a_silent_host_is_known_dead_by_all() {
     }
 }
 
+/// Its host refuses connections, and nobody misses the news of it.
+#[test]
+fn an_agent_that_is_killed_on_a_living_host_is_known_dead_by_all_within_a_second() {
+    for (nodes, count) in [(8, 50), (20, 20)] {
+        for seed in seeds(count) {
+            let report = prove(Scenario::new(nodes, seed).at(secs(5), Fault::Kill(Who::Any(1))).until(secs(12)));
+            let all = report.detections[0].all.expect("all know");
+            assert!(all < secs(1), "seed {seed}: {all:?}\n{report}");
+        }
+    }
+}
+
 #[test]
 fn a_cluster_that_joins_agrees() {
     for seed in seeds(3) {

@@ -27,6 +27,8 @@ pub(crate) struct Book {
     entries: BTreeMap<Uuid, Entry>,
     /// [`Book::living`], until anything changes.
     living: Cell<Option<u64>>,
+    /// [`Book::digest`], until anything changes.
+    digest: Cell<Option<u64>>,
 }
 
 /// A member as this agent sees it.
@@ -155,8 +157,14 @@ impl Book {
     }
 
     pub(crate) fn get_mut(&mut self, node: Uuid) -> Option<&mut Entry> {
-        self.living.set(None);
+        self.changes();
         self.entries.get_mut(&node)
+    }
+
+    /// What was reckoned up of all entries no longer holds.
+    fn changes(&mut self) {
+        self.living.set(None);
+        self.digest.set(None);
     }
 
     /// How a living member is reached: that changes often, and no digest has it.
@@ -171,14 +179,14 @@ impl Book {
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> &mut Entry {
-        self.living.set(None);
+        self.changes();
         let node = entry.identity.node;
         self.entries.insert(node, entry);
         self.entries.get_mut(&node).expect("it was just inserted")
     }
 
     pub(crate) fn remove(&mut self, node: Uuid) -> Option<Entry> {
-        self.living.set(None);
+        self.changes();
         self.entries.remove(&node)
     }
 
@@ -242,9 +250,14 @@ impl Book {
 
     /// What the table is, in eight bytes: equal tables have equal digests.
     pub(crate) fn digest(&self) -> u64 {
-        self.iter().fold(0, |digest, entry| {
-            digest ^ digest_of(entry.identity, entry.state, entry.told.as_ref().map_or((0, 0), Told::order))
-        })
+        let reckon = || {
+            self.iter().fold(0, |digest, entry| {
+                digest ^ digest_of(entry.identity, entry.state, entry.told.as_ref().map_or((0, 0), Told::order))
+            })
+        };
+        let digest = self.digest.get().unwrap_or_else(reckon);
+        self.digest.set(Some(digest));
+        digest
     }
 }
 

@@ -110,8 +110,8 @@ pub fn rows() -> Vec<Row> {
     for (nodes, seeds) in [(20, 200), (100, 60), (1000, 20)] {
         rows.push(row("a silent host", nodes, seeds, find, |base| base.at(THEN, Fault::Silence(Who::Any(1))).until(secs(60))));
     }
-    for (nodes, seeds) in [(20, 100), (100, 40), (1000, 20)] {
-        rows.push(row("a killed agent, its host lives", nodes, seeds, find, |base| {
+    for (nodes, seeds) in [(8, 200), (20, 200), (100, 60), (1000, 20)] {
+        rows.push(row("a killed agent, its host lives", nodes, seeds, Must::FindWithin(secs(1)), |base| {
             base.at(THEN, Fault::Kill(Who::Any(1))).until(secs(60))
         }));
     }

@@ -117,10 +117,13 @@ impl Core {
     fn reconnect_due(&mut self, now: Instant) {
         let next = self.jittered(RECONNECT_EVERY);
         self.wheel.set(Due::Reconnect, now, next);
+        let alive = self.foca.num_members();
+        if !self.is_inside() || alive == 0 || alive == self.book.len() {
+            return; // alone, it dials anyway; and where all live, nobody has failed
+        }
         let failed: Vec<SocketAddr> = self.book.failed().map(|entry| entry.identity.addr).collect();
-        let alive = self.book.alive().count();
-        if !self.is_inside() || failed.is_empty() || alive == 0 {
-            return; // alone, it dials anyway
+        if failed.is_empty() {
+            return;
         }
         if self.rng.random_range(0..failed.len() + alive) < failed.len().max(2)
             && let Some(addr) = failed.into_iter().choose(&mut self.rng)

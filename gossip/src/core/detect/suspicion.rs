@@ -202,6 +202,7 @@ impl Core {
         let incarnation = entry.incarnation;
         let known = entry.verdict.clone().filter(|verdict| verdict.epoch == epoch);
         let (by, mut accusations) = known.map_or((by, Vec::new()), |known| (known.by, known.accusations.to_vec()));
+        accusations.retain(|accusation| accusation.by != me); // it may have been a witness
         accusations.truncate(crate::accusation::ACCUSERS_MAX - 1);
         accusations.push(own);
         entry.verdict = Some(Verdict { epoch, by, accusations: accusations.into() });
