@@ -12,6 +12,8 @@ use crate::autopilot::SetAutopilot;
 use crate::cause::Cause;
 use crate::error::DecodeError;
 use crate::name::{CheckId, NodeName, ServiceId};
+use crate::prepared::SetQuery;
+use crate::restore::{Chunk, Switch};
 use crate::row::{Check, Index, Node, Service};
 
 /// Commands of one agent run that may be unanswered at once; more wait at the door. It bounds the outcomes that
@@ -63,6 +65,16 @@ pub enum Command {
     AcknowledgeRemovals(Vec<Removed>),
     /// How servers come and go is set.
     SetAutopilot(SetAutopilot),
+    /// A piece of a snapshot is laid beside the tables.
+    Stage(Chunk),
+    /// What was laid there takes the place of the tables.
+    Switch(Switch),
+    /// What was laid there by this restore is not needed.
+    GiveUp(Uuid),
+    /// A prepared query is made or changed.
+    SetQuery(Box<SetQuery>),
+    /// A prepared query goes.
+    DeleteQuery(Uuid),
 }
 
 /// A row that is offered, with the generation of the definition behind it (0 for rows without an owner).
@@ -212,6 +224,12 @@ pub enum Refusal {
         /// The UUID that holds it.
         id: Uuid,
     },
+    /// A snapshot was not restored.
+    #[error("{0}")]
+    Restore(SmolStr),
+    /// A prepared query cannot be as it was told.
+    #[error("{0}")]
+    Query(SmolStr),
 }
 
 impl fmt::Display for Proposal {
@@ -231,6 +249,11 @@ impl Command {
             Command::Kv(_) => "kv",
             Command::AcknowledgeRemovals(_) => "acknowledge-removals",
             Command::SetAutopilot(_) => "set-autopilot",
+            Command::Stage(_) => "stage",
+            Command::Switch(_) => "switch",
+            Command::GiveUp(_) => "give-up",
+            Command::SetQuery(_) => "set-query",
+            Command::DeleteQuery(_) => "delete-query",
         }
     }
 
@@ -244,6 +267,11 @@ impl Command {
             Command::Kv(_) => 5,
             Command::AcknowledgeRemovals(_) => 6,
             Command::SetAutopilot(_) => 7,
+            Command::Stage(_) => 20,
+            Command::Switch(_) => 21,
+            Command::GiveUp(_) => 22,
+            Command::SetQuery(_) => 23,
+            Command::DeleteQuery(_) => 24,
         }
     }
 }
@@ -287,6 +315,11 @@ impl Proposal {
             Command::Kv(kv) => pack(&mut bytes, kv),
             Command::AcknowledgeRemovals(removed) => pack(&mut bytes, removed),
             Command::SetAutopilot(set) => pack(&mut bytes, set),
+            Command::Stage(chunk) => pack(&mut bytes, chunk),
+            Command::Switch(switch) => pack(&mut bytes, switch),
+            Command::GiveUp(restore) => pack(&mut bytes, restore),
+            Command::SetQuery(set) => pack(&mut bytes, set),
+            Command::DeleteQuery(id) => pack(&mut bytes, id),
         }
         bytes
     }
@@ -307,6 +340,11 @@ impl Proposal {
             5 => Command::Kv(unpack(&mut rest)?),
             6 => Command::AcknowledgeRemovals(unpack(&mut rest)?),
             7 => Command::SetAutopilot(unpack(&mut rest)?),
+            20 => Command::Stage(unpack(&mut rest)?),
+            21 => Command::Switch(unpack(&mut rest)?),
+            22 => Command::GiveUp(unpack(&mut rest)?),
+            23 => Command::SetQuery(unpack(&mut rest)?),
+            24 => Command::DeleteQuery(unpack(&mut rest)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
         let Head { request, run, number, answered_below, time_ms, cause } = head;

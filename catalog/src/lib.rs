@@ -15,9 +15,11 @@ mod local;
 mod meta;
 mod name;
 mod past;
+mod prepared;
 mod query;
 mod rebuild;
 mod removal;
+mod restore;
 mod row;
 mod session;
 mod snapshot;
@@ -46,14 +48,20 @@ pub use local::{
 pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
+pub use prepared::{
+    AllQueries, ExecuteQuery, Executed, PreparedQuery, QueryFailover, QueryFault, QueryOne, QueryRow, QueryService,
+    QueryTemplate, ResolveQuery, SetQuery,
+};
 pub use query::{
     Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,
-    ServiceChecks, ServiceTags, Services, StateChecks,
+    ServiceChecks, ServiceTags, Services, StateChecks, Usage, UsageCounts,
 };
 pub use removal::RemovalMark;
+pub use restore::{CHUNK_BYTES_MAX, Chunk, STAGED_BYTES_MAX, Switch};
 pub use row::{
     Address, Check, Entry, Index, Instance, Locality, Node, RareServiceFields, Row, Service, ServiceAddress, ServicePort, Weights,
 };
+pub use snapshot::Survey;
 pub use state::{Bucket, State, state_named};
 pub use status::{Health, Status, worst};
 pub use store::{Applied, Reader, Store, Touched};

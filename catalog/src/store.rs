@@ -31,6 +31,8 @@ pub struct Applied {
     pub outcome: Outcome,
     /// What can be answered differently now: whose bells are to be rung, once the state is published.
     pub touched: BTreeSet<Topic>,
+    /// Whether everything can be: the tables were replaced.
+    pub replaced: bool,
 }
 
 /// The writer's side: one task owns it. *Change, publish, ring.*
@@ -98,12 +100,14 @@ impl Store {
         let Proposal { run, number, answered_below, time_ms, cause, command, request: _ } = proposal;
         self.state.applied = index;
         self.state.time_ms = self.state.time_ms.max(time_ms);
+        self.state.drop_abandoned();
         if command == Command::OpenRun {
-            return Applied { outcome: self.state.runs.open(run), touched: BTreeSet::new() };
+            return Applied { outcome: self.state.runs.open(run), touched: BTreeSet::new(), replaced: false };
         }
         if let Admission::Known(outcome) = self.state.runs.admit(run, number, answered_below) {
-            return Applied { outcome, touched: BTreeSet::new() };
+            return Applied { outcome, touched: BTreeSet::new(), replaced: false };
         }
+        let switches = matches!(command, Command::Switch(_));
         let mut change = Change {
             state: &mut self.state,
             index,
@@ -120,11 +124,20 @@ impl Store {
             Command::Kv(kv) => change.key(kv),
             Command::AcknowledgeRemovals(removed) => change.acknowledge(&removed),
             Command::SetAutopilot(set) => Outcome::Kv(change.state.set_autopilot(set, index)),
+            Command::Stage(chunk) => outcome(change.state.stage(chunk)),
+            Command::Switch(switch) => outcome(change.state.switch(switch, index)),
+            Command::GiveUp(restore) => {
+                change.state.give_up(restore);
+                Outcome::Done
+            }
+            Command::SetQuery(set) => outcome(change.state.queries.set(*set, &change.cause, index)),
+            Command::DeleteQuery(id) => outcome(change.state.queries.delete(id, index)),
         };
         change.settle();
         let touched = change.touched;
         self.state.runs.keep(run, number, &outcome);
-        Applied { outcome, touched }
+        let replaced = switches && outcome == Outcome::Done;
+        Applied { outcome, touched, replaced }
     }
 }
 

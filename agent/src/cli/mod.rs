@@ -22,6 +22,7 @@ mod definition;
 mod done;
 mod elements;
 mod error;
+mod event;
 mod info;
 mod input;
 mod join;
@@ -30,18 +31,21 @@ mod keyring;
 mod kv;
 mod maint;
 mod members;
+mod monitor;
 mod operator;
 mod print;
 mod process;
 mod remote;
 mod services;
 mod simulate;
+mod snapshot;
 mod table;
 mod target;
 mod transfer;
 mod validate;
 mod value;
 mod version;
+mod watch;
 
 /// What a command of this process needs from the rooms beside the command line.
 pub(crate) struct Rooms {
@@ -112,6 +116,15 @@ enum Ask {
     /// Read and write the key-value store
     #[command(subcommand, arg_required_else_help = true)]
     Kv(kv::Command),
+    /// Save all of the catalog to a file, or restore it
+    #[command(subcommand, arg_required_else_help = true)]
+    Snapshot(snapshot::Command),
+    /// Tell all agents of something
+    Event(event::Event),
+    /// Print what is asked for whenever it changes, or run a program with it
+    Watch(watch::Watch),
+    /// Print the agent's log as it is written
+    Monitor(monitor::Monitor),
     /// Take a node or a service out of the answers for maintenance, or back
     Maint(maint::Maint),
     /// Let the agent read its configuration files again
@@ -185,6 +198,10 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
             Ask::Catalog(command) => command.run(out).await,
             Ask::Services(command) => command.run(out).await,
             Ask::Kv(command) => command.run(out).await,
+            Ask::Snapshot(command) => command.run(out).await,
+            Ask::Event(event) => event.run(out).await,
+            Ask::Watch(watch) => watch.run(out).await,
+            Ask::Monitor(monitor) => monitor.run(out).await,
             Ask::Maint(maint) => maint.run(out).await,
             Ask::Reload(reload) => reload.run(out).await,
             Ask::Leave(leave) => leave.run(out).await,

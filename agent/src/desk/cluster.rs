@@ -14,6 +14,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub(crate) trait Membership: Send + Sync {
     fn force_leave(&self, name: SmolStr, prune: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
     /// A connection of that member ended without a good-bye: others find out at once whether it lives.
     fn check(&self, node: Uuid);
+    /// Tells all members of an event. False: nobody carries it, and it does not come back here either.
+    fn fire(&self, name: &str, payload: Bytes) -> Result<bool, ClusterError>;
     /// The keys that members have; of this one alone if `local`.
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>>;
     /// Changes the key ring of every member.
@@ -111,6 +114,11 @@ impl Cluster {
     /// A connection of that member ended without a good-bye. That proves nothing: it is looked for, from here and from others.
     pub(crate) fn check(&self, node: Uuid) {
         self.0.membership.check(node);
+    }
+
+    /// Tells all members of an event. False: nobody carries it.
+    pub(super) fn fire(&self, name: &str, payload: Bytes) -> Result<bool, ClusterError> {
+        self.0.membership.fire(name, payload)
     }
 
     /// The keys that members have; of this one alone if `local`.

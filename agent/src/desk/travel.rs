@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    Ask, AutopilotSet, CatalogService, HealthService, Incoming, Index, Intake, Interest, KeyOne, KeysUnder, NodeChecks,
-    NodeServices, Nodes, Part, ServiceChecks, Services, State, StateChecks, Topic,
+    AllQueries, Ask, AutopilotSet, CatalogService, ExecuteQuery, HealthService, Incoming, Index, Intake, Interest, KeyOne,
+    KeysUnder, NodeChecks, NodeServices, Nodes, Part, QueryOne, ResolveQuery, ServiceChecks, Services, State, StateChecks, Topic,
+    Usage,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,11 @@ pub(crate) enum Question {
     ServiceChecks(ServiceChecks),
     StateChecks(StateChecks),
     AutopilotSet(AutopilotSet),
+    Usage(Usage),
+    AllQueries(AllQueries),
+    QueryOne(QueryOne),
+    ResolveQuery(ResolveQuery),
+    ExecuteQuery(ExecuteQuery),
     /// Rows, for whoever looks among them by itself.
     Rows(Rows),
 }
@@ -98,6 +104,11 @@ travels!(
     ServiceChecks,
     StateChecks,
     AutopilotSet,
+    Usage,
+    AllQueries,
+    QueryOne,
+    ResolveQuery,
+    ExecuteQuery,
     Rows
 );
 
@@ -243,6 +254,11 @@ impl Desk {
             Question::ServiceChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::StateChecks(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::AutopilotSet(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Usage(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::AllQueries(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::QueryOne(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::ResolveQuery(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::ExecuteQuery(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))

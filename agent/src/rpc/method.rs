@@ -49,6 +49,8 @@ pub(crate) enum Method {
     Feed,
     /// Something for this one agent to do.
     Order,
+    /// All of the catalog, for an operator.
+    Save,
 }
 
 /// A registration with everything in it is a few KB; a key has at most 512 KB.
@@ -59,7 +61,7 @@ const MB: usize = 1 << 20;
 const ORIGIN: &str = "http://muster";
 
 /// Place, connection, longest body, longest time.
-const TABLE: [(Method, &str, Class, usize, Duration); 14] = [
+const TABLE: [(Method, &str, Class, usize, Duration); 15] = [
     (Method::Hello, "http://muster/1/hello", Class::Main, 4 * KB, Duration::from_secs(5)),
     (Method::Ping, "http://muster/1/ping", Class::Raft, KB, Duration::from_secs(5)),
     // a read of the log ends at 1 MB or after one entry, and an entry has at most 8
@@ -75,6 +77,7 @@ const TABLE: [(Method, &str, Class, usize, Duration); 14] = [
     (Method::Query, "http://muster/1/query", Class::Main, MB, Duration::from_secs(700)),
     (Method::Feed, "http://muster/1/feed", Class::Main, 64 * KB, Duration::from_secs(60)),
     (Method::Order, "http://muster/1/order", Class::Main, MB, Duration::from_secs(60)),
+    (Method::Save, "http://muster/1/save", Class::Bulk, 4 * KB, Duration::from_secs(60)),
 ];
 
 impl Method {
@@ -140,6 +143,7 @@ mod tests {
             Query,
             Feed,
             Order,
+            Save,
         ];
         assert_eq!(all.len(), TABLE.len());
         for method in all {

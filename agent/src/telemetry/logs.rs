@@ -10,6 +10,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, fmt, reload};
 
 use super::error::TelemetryError;
+use super::tap;
 
 /// How the log looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,10 @@ impl Logs {
             true => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             false => lines.boxed(),
         };
-        Ok((Self { level }, Registry::default().with(lines.with_filter(filter))))
+        let (heard, open) = reload::Layer::new(Targets::new());
+        tap::install(move |wanted| drop(open.reload(wanted)));
+        let layers = vec![lines.with_filter(filter).boxed(), tap::Tap.with_filter(heard).boxed()];
+        Ok((Self { level }, Registry::default().with(layers)))
     }
 
     /// Logs this level and what is worse from now on.
@@ -65,7 +69,7 @@ impl Logs {
     }
 }
 
-fn targets(level: &str) -> Result<Targets, TelemetryError> {
+pub(super) fn targets(level: &str) -> Result<Targets, TelemetryError> {
     let level = match level.to_ascii_lowercase().as_str() {
         "trace" => LevelFilter::TRACE,
         "debug" => LevelFilter::DEBUG,

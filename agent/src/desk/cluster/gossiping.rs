@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use muster_gossip::{Ground, Handle, Joined, KeyAct, KeyAnswer, Kind, State};
@@ -169,6 +170,10 @@ impl Membership for Gossiping {
     fn check(&self, node: uuid::Uuid) {
         // One that nobody knows, or that is dead already, is none to look for.
         let _ = self.handle.check(node);
+    }
+
+    fn fire(&self, name: &str, payload: Bytes) -> Result<bool, ClusterError> {
+        self.handle.fire(name, payload).map(|_| true).map_err(|error| ClusterError::NotFired(chain(&error)))
     }
 
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {

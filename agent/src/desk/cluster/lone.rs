@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
@@ -58,6 +59,10 @@ impl Membership for Lone {
     }
 
     fn check(&self, _: Uuid) {}
+
+    fn fire(&self, _name: &str, _payload: Bytes) -> Result<bool, ClusterError> {
+        Ok(false)
+    }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         let keys = self.keys.lock().expect("no holder of this lock panics").clone();

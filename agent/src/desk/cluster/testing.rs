@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use smol_str::SmolStr;
@@ -118,6 +119,10 @@ impl Membership for Others {
     }
 
     fn check(&self, _: Uuid) {}
+
+    fn fire(&self, _name: &str, _payload: Bytes) -> Result<bool, ClusterError> {
+        Ok(false)
+    }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {
         async { Err(ClusterError::NotEncrypted) }.boxed()

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use http::{HeaderValue, Method};
 
 use super::call::{Handler, Route};
-use super::{agent, catalog, health, kv, later, operator, status};
+use super::{agent, catalog, event, health, kv, later, operator, prepared, snapshot, status};
 
 /// A route, and what its methods make of the `Allow` header.
 pub(super) struct Known {
@@ -26,9 +26,20 @@ const PREFIX_SLASHES_MAX: usize = 6;
 
 /// All routes of all rooms.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    [agent::ROUTES, catalog::ROUTES, health::ROUTES, kv::ROUTES, operator::ROUTES, status::ROUTES, later::ROUTES]
-        .into_iter()
-        .flatten()
+    [
+        agent::ROUTES,
+        catalog::ROUTES,
+        health::ROUTES,
+        kv::ROUTES,
+        event::ROUTES,
+        prepared::ROUTES,
+        snapshot::ROUTES,
+        operator::ROUTES,
+        status::ROUTES,
+        later::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 static TABLE: LazyLock<HashMap<&'static str, Known, foldhash::fast::FixedState>> = LazyLock::new(|| {

@@ -72,7 +72,12 @@ impl Model {
 
         let cause = Arc::new(cause.clone());
         let outcome = match command.clone() {
-            Command::SetAutopilot(_) => unreachable!("this world has no servers"),
+            Command::SetAutopilot(_)
+            | Command::Stage(_)
+            | Command::Switch(_)
+            | Command::GiveUp(_)
+            | Command::SetQuery(_)
+            | Command::DeleteQuery(_) => unreachable!("this world does none of these"),
             Command::Found(history) => {
                 if self.history != Some(history) {
                     self.marks.clear();
