@@ -81,3 +81,25 @@ fn what_cannot_be_fired_is_refused_in_consuls_words() {
     }
     agent.done("/v1/event/fire/a", "x".repeat(400));
 }
+
+#[test]
+fn who_monitors_an_agent_reads_its_log_and_does_not_keep_it_from_stopping() {
+    let mut agent = Agent::new();
+    let mut monitor = muster()
+        .args(["monitor", &format!("-http-addr={}", agent.http), "-log-level=debug"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(monitor.stdout.take().unwrap()));
+    let told = std::thread::spawn(move || {
+        lines.any(|line| line.is_ok_and(|line| line.contains("[DEBUG]") && line.contains("name=told")))
+    });
+    eventually("a line comes", || {
+        agent.done("/v1/event/fire/told", "");
+        told.is_finished()
+    });
+    assert!(told.join().unwrap());
+    agent.signal("TERM");
+    assert!(agent.ended(std::time::Duration::from_secs(4)).is_some(), "a listener holds nobody up");
+    monitor.wait().unwrap();
+}

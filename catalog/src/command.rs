@@ -554,6 +554,24 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_form_of_restores_and_queries_stays_as_it_is() {
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let chunk = Chunk { restore: one, offset: 3, bytes: Bytes::from_static(b"x") };
+        assert_eq!(
+            body(Command::Stage(chunk)),
+            "0014 83a7726573746f7265c41000000000000000000000000000000001a66f666673657403a56279746573c40178"
+        );
+        assert_eq!(
+            body(Command::Switch(Switch { restore: one, length: 4, history: two })),
+            "0015 83a7726573746f7265c41000000000000000000000000000000001a66c656e67746804a7686973746f7279c41000000000000000000000000000000002"
+        );
+        assert_eq!(body(Command::GiveUp(one)), "0016 c41000000000000000000000000000000001");
+        assert_eq!(body(Command::DeleteQuery(two)), "0018 c41000000000000000000000000000000002");
+        let set = SetQuery { id: one, create: true, query: crate::prepared::PreparedQuery::default() };
+        assert!(body(Command::SetQuery(Box::new(set))).starts_with("0017 83a26964c410"));
+    }
+
     /// A proposal with another body: as an older or a newer version would write it.
     fn foreign(tag: u16, body: &impl Serialize) -> Vec<u8> {
         let mut bytes = proposal(Command::OpenRun).encode();

@@ -8,6 +8,7 @@ mod cause;
 mod command;
 mod definition;
 mod error;
+mod execute;
 mod feed;
 mod grave;
 mod interest;
@@ -48,10 +49,8 @@ pub use local::{
 pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
-pub use prepared::{
-    AllQueries, ExecuteQuery, Executed, PreparedQuery, QueryFailover, QueryFault, QueryOne, QueryRow, QueryService,
-    QueryTemplate, ResolveQuery, SetQuery,
-};
+pub use execute::{AllQueries, ExecuteQuery, Executed, QueryOne, ResolveQuery};
+pub use prepared::{PreparedQuery, QueryFailover, QueryFault, QueryRow, QueryService, QueryTemplate, SetQuery};
 pub use query::{
     Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,
     ServiceChecks, ServiceTags, Services, StateChecks, Usage, UsageCounts,

@@ -5,21 +5,14 @@ use std::sync::{Arc, OnceLock};
 use imbl::OrdMap;
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use smol_str::SmolStr;
 use uuid::Uuid;
 
 use crate::cause::Cause;
-use crate::command::Refusal;
-use crate::interest::Part;
 use crate::meta::Meta;
 use crate::name::fold;
-use crate::query::Ask;
-use crate::restore::mend;
-use crate::row::{Index, Instance, Service};
-use crate::state::State;
+use crate::row::{Index, Instance, Service, mend};
 use crate::status::Health;
-use crate::topic::Topic;
 
 /// Bytes of one template's compiled expression: what no sensible one needs, so that no query fills memory.
 const REGEXP_BYTES_MAX: usize = 1 << 20;
@@ -261,7 +254,7 @@ impl Variables<'_> {
 
 impl QueryService {
     /// Whether an instance is among the answers.
-    fn wants(&self, instance: &Instance) -> bool {
+    pub(crate) fn wants(&self, instance: &Instance) -> bool {
         let heeded = |id: &str| !self.ignore_check_ids.iter().any(|ignored| ignored == id);
         let well = instance.checks.iter().filter(|check| heeded(check.id.as_str())).all(|check| match check.status.health() {
             Health::Passing => true,
@@ -282,23 +275,18 @@ impl QueryService {
         })
     }
 
-    /// The instances that are wanted, by node and id.
-    pub fn instances<'s>(&self, state: &'s State) -> Vec<&'s Arc<Instance>> {
-        let bucket = state.service(&fold(&self.service));
-        bucket.into_iter().flat_map(|bucket| bucket.instances()).filter(|instance| self.wants(instance)).collect()
-    }
 }
 
 /// All queries.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Queries {
-    rows: OrdMap<Uuid, Arc<QueryRow>>,
+    pub(crate) rows: OrdMap<Uuid, Arc<QueryRow>>,
     /// Names without regard to case.
     names: OrdMap<SmolStr, Uuid>,
     templates: OrdMap<SmolStr, Uuid>,
     index: Index,
     /// In a copy: what servers told of one name.
-    told: Option<(SmolStr, Option<Arc<QueryRow>>)>,
+    pub(crate) told: Option<(SmolStr, Option<Arc<QueryRow>>)>,
 }
 
 fn key(name: &str) -> SmolStr {
@@ -306,26 +294,25 @@ fn key(name: &str) -> SmolStr {
 }
 
 impl Queries {
-    pub(crate) fn set(&mut self, set: SetQuery, cause: &Arc<Cause>, index: Index) -> Result<(), Refusal> {
+    pub(crate) fn set(&mut self, set: SetQuery, cause: &Arc<Cause>, index: Index) -> Result<(), String> {
         let SetQuery { id, create, query } = set;
-        let refused = |what: String| Err(Refusal::Query(what.into()));
         let old = self.rows.get(&id).cloned();
         if old.is_none() && !create {
-            return refused(format!("Cannot modify non-existent prepared query: '{id}'"));
+            return Err(format!("Cannot modify non-existent prepared query: '{id}'"));
         }
         let name = key(&query.name);
         if !name.is_empty() {
             if self.names.get(&name).is_some_and(|other| *other != id) {
-                return refused(format!("name '{}' aliases an existing query name", query.name));
+                return Err(format!("name '{}' aliases an existing query name", query.name));
             }
         } else if query.template.is_some() && self.templates.get("").is_some_and(|other| *other != id) {
-            return refused("a query template with an empty name already exists".to_owned());
+            return Err("a query template with an empty name already exists".to_owned());
         }
         if uuid_of(&query.name).is_some_and(|alias| self.rows.contains_key(&alias)) {
-            return refused(format!("name '{}' aliases an existing query ID", query.name));
+            return Err(format!("name '{}' aliases an existing query ID", query.name));
         }
         if let Some(session) = query.session {
-            return refused(format!("invalid session \"{session}\"")); // No session is known.
+            return Err(format!("invalid session \"{session}\"")); // No session is known.
         }
         if old.as_ref().is_some_and(|old| old.query == query) {
             return Ok(());
@@ -338,9 +325,9 @@ impl Queries {
         Ok(())
     }
 
-    pub(crate) fn delete(&mut self, id: Uuid, index: Index) -> Result<(), Refusal> {
+    pub(crate) fn delete(&mut self, id: Uuid, index: Index) -> Result<(), String> {
         if !self.rows.contains_key(&id) {
-            return Err(Refusal::Query(format!("Cannot modify non-existent prepared query: '{id}'").into()));
+            return Err(format!("Cannot modify non-existent prepared query: '{id}'"));
         }
         self.forget(id);
         self.index = index;
@@ -391,7 +378,7 @@ impl Queries {
     }
 
     /// By id, then by name, then by the template whose name is the longest beginning of it.
-    fn resolve(&self, id_or_name: &str) -> Result<Option<Arc<QueryRow>>, QueryFault> {
+    pub(crate) fn resolve(&self, id_or_name: &str) -> Result<Option<Arc<QueryRow>>, QueryFault> {
         if let Some((_, row)) = self.told.as_ref().filter(|(told, _)| told == id_or_name) {
             return Ok(row.clone());
         }
@@ -417,87 +404,95 @@ fn uuid_of(text: &str) -> Option<Uuid> {
     Uuid::parse_str(text).ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH)
 }
 
-impl State {
-    /// The query that answers to an id or a name, filled in if it is a template.
-    pub fn resolve_query(&self, id_or_name: &str) -> Result<Option<Arc<QueryRow>>, QueryFault> {
-        self.queries.resolve(id_or_name)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause::CauseKind;
+
+    fn cause() -> Arc<Cause> {
+        Arc::new(Cause::new("a", CauseKind::Api, 5, ""))
     }
 
-    /// The same rows, and what a server told of a query's name.
-    #[must_use]
-    pub fn with_query(mut self, name: &str, row: Option<Arc<QueryRow>>) -> Self {
-        self.queries.told = Some((SmolStr::new(name), row));
-        self
+    fn query(name: &str, service: &str) -> PreparedQuery {
+        let service = QueryService { service: service.into(), ..QueryService::default() };
+        PreparedQuery { name: name.into(), service, ..PreparedQuery::default() }
     }
 
-    /// How many prepared queries there are.
-    pub fn query_count(&self) -> usize {
-        self.queries.rows.len()
+    fn template(name: &str, regexp: &str, service: &str) -> PreparedQuery {
+        let template = QueryTemplate { kind: "name_prefix_match".into(), regexp: regexp.into(), remove_empty_tags: false };
+        PreparedQuery { template: Some(template), ..query(name, service) }
     }
-}
 
-/// All queries, by id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AllQueries {}
-
-/// One query by its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueryOne {
-    /// The id.
-    pub id: Uuid,
-}
-
-/// The query that answers to an id or a name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolveQuery {
-    /// Id or name.
-    pub name: SmolStr,
-}
-
-/// What the query finds that answers to an id or a name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecuteQuery {
-    /// Id or name.
-    pub name: SmolStr,
-}
-
-/// What a query found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Executed {
-    /// The query, filled in.
-    pub row: Arc<QueryRow>,
-    /// By node and id: in no order of preference.
-    pub instances: Vec<Arc<Instance>>,
-}
-
-/// Nobody waits for any of these.
-macro_rules! of_servers {
-    ($ask:ty, $answer:ty, $look:expr) => {
-        impl Ask for $ask {
-            type Answer = $answer;
-            fn topics(&self) -> SmallVec<[Topic; 1]> {
-                SmallVec::new()
-            }
-            fn look(&self, state: &State) -> Self::Answer {
-                let look: fn(&Self, &State) -> Self::Answer = $look;
-                look(self, state)
-            }
-            fn index(&self, state: &State) -> Index {
-                state.queries.index
-            }
-            /// As with keys: no copy holds it.
-            fn part(&self) -> Part {
-                Part::Keys
-            }
+    fn queries(all: &[PreparedQuery]) -> Queries {
+        let mut queries = Queries::default();
+        for (number, query) in (1..).zip(all) {
+            let set = SetQuery { id: Uuid::from_u128(number), create: true, query: query.clone() };
+            queries.set(set, &cause(), number as u64).expect("it can be kept");
         }
-    };
-}
+        queries
+    }
 
-of_servers!(AllQueries, Vec<Arc<QueryRow>>, |_, state| state.queries.iter().cloned().collect());
-of_servers!(QueryOne, Option<Arc<QueryRow>>, |ask, state| state.queries.rows.get(&ask.id).cloned());
-of_servers!(ResolveQuery, Result<Option<Arc<QueryRow>>, QueryFault>, |ask, state| state.resolve_query(&ask.name));
-of_servers!(ExecuteQuery, Result<Option<Executed>, QueryFault>, |ask, state| {
-    let Some(row) = state.resolve_query(&ask.name)? else { return Ok(None) };
-    let instances = row.query.service.instances(state).into_iter().cloned().collect();
-    Ok(Some(Executed { row, instances }))
-});
+    fn service(queries: &Queries, name: &str) -> Option<String> {
+        queries.resolve(name).expect("it resolves").map(|row| row.query.service.service.to_string())
+    }
+
+    #[test]
+    fn the_longest_template_answers_after_ids_and_names() {
+        let all = [template("", "", "all"), template("a", "", "a"), template("a-b", "", "ab"), query("A-b-c", "exact")];
+        let queries = queries(&all);
+        for (name, found) in [("x", "all"), ("a", "a"), ("a-", "a"), ("a-bc", "ab"), ("a-B-C", "exact"), ("a-b-cd", "ab")] {
+            assert_eq!(service(&queries, name).as_deref(), Some(found), "{name}");
+        }
+        assert_eq!(service(&queries, &Uuid::from_u128(4).to_string()).as_deref(), Some("exact"));
+        assert_eq!(queries.resolve(&Uuid::from_u128(1).to_string()), Err(QueryFault::TemplateById));
+    }
+
+    #[test]
+    fn variables_are_filled_in_as_consul_does() {
+        for (text, filled) in [
+            ("${name.full}|${name.prefix}|${name.suffix}", "t-x-y|t-|x-y"),
+            ("${match(0)},${match(1)},${match(2)},${match(9)},${match(-1)}", "t-x-y,x,y,,"),
+            ("$${x}|a}b|${ name.full }|${agent.segment}", "${x}|a}b|t-x-y|"),
+        ] {
+            let queries = queries(&[template("t-", "^t-(.)-(.)$", text)]);
+            assert_eq!(service(&queries, "t-x-y").as_deref(), Some(filled));
+        }
+        let without = queries(&[template("t-", "", "${match(0)}")]);
+        assert_eq!(service(&without, "t-x").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn what_cannot_be_filled_in_is_found_when_it_is_written() {
+        for (text, fault) in [
+            ("${", "Bad format '${' in Service.Service: parse error: syntax error"),
+            ("${}", "Bad format '${}' in Service.Service: parse error: syntax error"),
+            ("${name.bad}", "Bad evaluation for '${name.bad}' in Service.Service: unknown variable accessed: name.bad"),
+            ("${match(x)}", "Bad evaluation for '${match(x)}' in Service.Service: unknown variable accessed: x"),
+        ] {
+            assert_eq!(template("t", "", text).check().expect_err("it is wrong").to_string(), fault);
+        }
+        assert!(matches!(template("t", "(", "s").check(), Err(QueryFault::Regexp(_))));
+        assert!(matches!(template("t", "(a{900}){900}", "s").check(), Err(QueryFault::Regexp(_))), "too large");
+        let other = QueryTemplate { kind: "x".into(), ..QueryTemplate::default() };
+        assert!(PreparedQuery { template: Some(other), ..query("t", "s") }.check().is_err());
+    }
+
+    #[test]
+    fn names_and_ids_stand_for_one_query() {
+        let mut queries = queries(&[query("a", "s"), template("", "", "s")]);
+        let mut set = |id: u128, create: bool, query: PreparedQuery| {
+            let set = SetQuery { id: Uuid::from_u128(id), create, query };
+            queries.set(set, &cause(), 9)
+        };
+        assert_eq!(set(7, true, query("A", "x")), Err("name 'A' aliases an existing query name".to_owned()));
+        assert_eq!(set(7, true, template("", "", "x")), Err("a query template with an empty name already exists".to_owned()));
+        let id = Uuid::from_u128(1).to_string();
+        assert_eq!(set(7, true, query(&id, "x")), Err(format!("name '{id}' aliases an existing query ID")));
+        let none = Uuid::from_u128(7);
+        assert_eq!(set(7, false, query("b", "x")), Err(format!("Cannot modify non-existent prepared query: '{none}'")));
+        assert_eq!(set(1, false, query("b", "x")), Ok(()));
+        assert_eq!(set(7, true, query("a", "x")), Ok(()), "the name is free");
+        assert!(queries.delete(none, 10).is_ok() && queries.delete(none, 11).is_err());
+        assert_eq!((service(&queries, "b").as_deref(), queries.index()), (Some("x"), 10));
+    }
+}

@@ -19,6 +19,7 @@ mod enter;
 mod keys;
 mod nodes;
 mod place;
+mod restore;
 pub use enter::Touched;
 pub(crate) use nodes::SERF_HEALTH;
 #[cfg(test)]
@@ -130,8 +131,8 @@ impl Store {
                 change.state.give_up(restore);
                 Outcome::Done
             }
-            Command::SetQuery(set) => outcome(change.state.queries.set(*set, &change.cause, index)),
-            Command::DeleteQuery(id) => outcome(change.state.queries.delete(id, index)),
+            Command::SetQuery(set) => told(change.state.queries.set(*set, &change.cause, index)),
+            Command::DeleteQuery(id) => told(change.state.queries.delete(id, index)),
         };
         change.settle();
         let touched = change.touched;
@@ -146,6 +147,11 @@ fn outcome(result: Result<(), Refusal>) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(refusal) => Outcome::Refused(refusal),
     }
+}
+
+/// What a query cannot be, in Consul's words.
+fn told(result: Result<(), String>) -> Outcome {
+    outcome(result.map_err(|what| Refusal::Query(what.into())))
 }
 
 /// One command at work.

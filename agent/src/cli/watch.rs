@@ -63,7 +63,7 @@ pub(crate) struct Watch {
     shell: String,
 
     /// The program that is given each answer on its standard input, and the index in CONSUL_INDEX.
-    #[arg(value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "PROGRAM")]
     child: Vec<String>,
 
     #[command(flatten)]

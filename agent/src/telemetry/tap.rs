@@ -130,7 +130,12 @@ impl Visit for Said {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.put(field, crate::error::chain(value));
+        let (mut text, mut below) = (value.to_string(), value.source());
+        while let Some(error) = below {
+            let _ = write!(text, ": {error}"); // a String takes everything
+            below = error.source();
+        }
+        self.put(field, text);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
