@@ -39,6 +39,7 @@ pub use definition::{
     Probe, TcpProbe,
 };
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
+pub use execute::{AllQueries, ExecuteQuery, Executed, QueryOne, ResolveQuery};
 pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
 pub use interest::{Interest, Part};
@@ -49,7 +50,6 @@ pub use local::{
 pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, Change, PAST_BYTES_MAX, Subject};
-pub use execute::{AllQueries, ExecuteQuery, Executed, QueryOne, ResolveQuery};
 pub use prepared::{PreparedQuery, QueryFailover, QueryFault, QueryRow, QueryService, QueryTemplate, SetQuery};
 pub use query::{
     Ask, AutopilotSet, CatalogService, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks, NodeServices, Nodes,

@@ -274,7 +274,6 @@ impl QueryService {
             None => has(tag),
         })
     }
-
 }
 
 /// All queries.

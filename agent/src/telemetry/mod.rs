@@ -3,6 +3,7 @@
 mod catalog;
 mod error;
 mod host;
+mod levels;
 mod logs;
 mod metrics;
 mod names;

@@ -16,7 +16,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::error::TelemetryError;
-use super::logs::targets;
+use super::levels::targets;
 
 /// Lines that a listener may be behind (Consul's); further ones are not told to it, and it is told how many.
 const LINES_MAX: usize = 512;
