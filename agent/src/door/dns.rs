@@ -72,7 +72,7 @@ async fn query_rows(desk: &Desk, name: SmolStr, mut parts: BTreeSet<Part>, fresh
     let ask = ResolveQuery { name };
     // A template that was asked for by its id is no answer to anybody.
     let row = desk.read(&who, &ask, consistency, None).await?.answer.unwrap_or(None);
-    let service = row.as_ref().and_then(|row| ServiceName::new(&fold(&row.query.service.service)).ok());
+    let service = row.as_ref().and_then(|row| ServiceName::new(fold(&row.query.service.service)).ok());
     parts.extend(service.map(Part::Service));
     let state = if parts.is_empty() { Arc::default() } else { desk.rows(&who, &parts, fresh).await? };
     Ok(Arc::new(State::clone(&state).with_query(&ask.name, row)))
