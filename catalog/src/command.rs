@@ -13,6 +13,8 @@ use crate::coordinate::Placed;
 use crate::error::DecodeError;
 use crate::kv::Kv;
 use crate::name::{CheckId, NodeName, ServiceId};
+use crate::prepared::SetQuery;
+use crate::restore::{Chunk, Switch};
 use crate::row::{Check, Node, Service};
 use crate::session::Session;
 use crate::transaction::{Found, Op, RESULTS_KEPT_BYTES_MAX, Transacted};
@@ -74,6 +76,16 @@ pub enum Command {
     EndSession(EndSession),
     /// Several things at once: all or nothing.
     Transaction(Vec<Op>),
+    /// A piece of a snapshot is laid beside the tables.
+    Stage(Chunk),
+    /// What was laid there takes the place of the tables.
+    Switch(Switch),
+    /// What was laid there by this restore is not needed.
+    GiveUp(Uuid),
+    /// A prepared query is made or changed.
+    SetQuery(Box<SetQuery>),
+    /// A prepared query goes.
+    DeleteQuery(Uuid),
 }
 
 /// A session that begins, if its node and its checks are there and none is critical.
@@ -223,6 +235,12 @@ pub enum Refusal {
     /// A key is to be locked for a session that is not there.
     #[error("invalid session \"{0}\"")]
     UnknownSession(Uuid),
+    /// A snapshot was not restored.
+    #[error("{0}")]
+    Restore(SmolStr),
+    /// A prepared query cannot be as it was told.
+    #[error("{0}")]
+    Query(SmolStr),
 }
 
 impl Outcome {
@@ -260,6 +278,11 @@ impl Command {
             Command::CreateSession(_) => "create-session",
             Command::EndSession(_) => "end-session",
             Command::Transaction(_) => "transaction",
+            Command::Stage(_) => "stage",
+            Command::Switch(_) => "switch",
+            Command::GiveUp(_) => "give-up",
+            Command::SetQuery(_) => "set-query",
+            Command::DeleteQuery(_) => "delete-query",
         }
     }
 
@@ -277,6 +300,11 @@ impl Command {
             Command::CreateSession(_) => 8,
             Command::EndSession(_) => 9,
             Command::Transaction(_) => 10,
+            Command::Stage(_) => 20,
+            Command::Switch(_) => 21,
+            Command::GiveUp(_) => 22,
+            Command::SetQuery(_) => 23,
+            Command::DeleteQuery(_) => 24,
         }
     }
 }
@@ -324,6 +352,11 @@ impl Proposal {
             Command::CreateSession(create) => pack(&mut bytes, create),
             Command::EndSession(end) => pack(&mut bytes, end),
             Command::Transaction(ops) => pack(&mut bytes, ops),
+            Command::Stage(chunk) => pack(&mut bytes, chunk),
+            Command::Switch(switch) => pack(&mut bytes, switch),
+            Command::GiveUp(restore) => pack(&mut bytes, restore),
+            Command::SetQuery(set) => pack(&mut bytes, set),
+            Command::DeleteQuery(id) => pack(&mut bytes, id),
         }
         bytes
     }
@@ -348,6 +381,11 @@ impl Proposal {
             8 => Command::CreateSession(unpack(&mut rest)?),
             9 => Command::EndSession(unpack(&mut rest)?),
             10 => Command::Transaction(unpack(&mut rest)?),
+            20 => Command::Stage(unpack(&mut rest)?),
+            21 => Command::Switch(unpack(&mut rest)?),
+            22 => Command::GiveUp(unpack(&mut rest)?),
+            23 => Command::SetQuery(unpack(&mut rest)?),
+            24 => Command::DeleteQuery(unpack(&mut rest)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
         let Head { request, run, number, answered_below, time_ms, cause } = head;
@@ -616,6 +654,24 @@ mod tests {
         "000a 9481a26b7682a36b6579a16ba476657262ab64656c6574655f7472656581a36b657982a36b6579a16ba46c6f6f6b81ab636865636b5\
          f696e6465780381ab64656c6574655f6e6f646592a16e0481a772656675736564a26e6f",
     ];
+
+    #[test]
+    fn the_form_of_restores_and_queries_stays_as_it_is() {
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let chunk = Chunk { restore: one, offset: 3, bytes: Bytes::from_static(b"x") };
+        assert_eq!(
+            body(Command::Stage(chunk)),
+            "0014 83a7726573746f7265c41000000000000000000000000000000001a66f666673657403a56279746573c40178"
+        );
+        assert_eq!(
+            body(Command::Switch(Switch { restore: one, length: 4, history: two })),
+            "0015 83a7726573746f7265c41000000000000000000000000000000001a66c656e67746804a7686973746f7279c41000000000000000000000000000000002"
+        );
+        assert_eq!(body(Command::GiveUp(one)), "0016 c41000000000000000000000000000000001");
+        assert_eq!(body(Command::DeleteQuery(two)), "0018 c41000000000000000000000000000000002");
+        let set = SetQuery { id: one, create: true, query: crate::prepared::PreparedQuery::default() };
+        assert!(body(Command::SetQuery(Box::new(set))).starts_with("0017 83a26964c410"));
+    }
 
     /// A proposal with another body: as an older or a newer version would write it.
     fn foreign(tag: u16, body: &impl Serialize) -> Vec<u8> {

@@ -22,6 +22,8 @@ pub enum Part {
     Catalog,
     /// Keys, which no copy holds.
     Keys,
+    /// What stands under the name or id of a prepared query, which no copy holds.
+    Query(SmolStr),
 }
 
 /// Which rows a copy is made of. It travels between agents.
@@ -45,7 +47,7 @@ impl Interest {
             Part::Service(name) => self.services.contains(name),
             Part::Node(node) => self.nodes.contains(&*fold(node)),
             Part::Address(address) => self.addresses.contains(address),
-            Part::Catalog | Part::Keys => false,
+            Part::Catalog | Part::Keys | Part::Query(_) => false,
         }
     }
 
@@ -55,7 +57,7 @@ impl Interest {
             Part::Service(name) => self.services.insert(name.clone()),
             Part::Node(node) => self.nodes.insert(SmolStr::new(&*fold(node))),
             Part::Address(address) => self.addresses.insert(*address),
-            Part::Catalog | Part::Keys => return false,
+            Part::Catalog | Part::Keys | Part::Query(_) => return false,
         };
         true
     }

@@ -9,6 +9,7 @@ mod command;
 mod coordinate;
 mod definition;
 mod error;
+mod execute;
 mod feed;
 mod grave;
 mod interest;
@@ -17,9 +18,11 @@ mod local;
 mod meta;
 mod name;
 mod past;
+mod prepared;
 mod query;
 mod rebuild;
 mod removal;
+mod restore;
 mod row;
 mod run;
 mod session;
@@ -42,6 +45,7 @@ pub use definition::{
     Probe, TcpProbe,
 };
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
+pub use execute::{AllQueries, ExecuteQuery, Executed, QueryOne, ResolveQuery};
 pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
 pub use interest::{Interest, Part};
@@ -53,15 +57,19 @@ pub use local::{
 pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, CHANGES_OF_A_SESSION_MAX, Change, PAST_BYTES_MAX, Subject};
+pub use prepared::{PreparedQuery, QueryFailover, QueryFault, QueryRow, QueryService, QueryTemplate, SetQuery};
 pub use query::{
     AllSessions, Ask, AutopilotSet, CatalogService, Coordinates, HealthService, KeyOne, KeysUnder, MetaFilter, NodeChecks,
-    NodeServices, NodeSessions, Nodes, Reading, ServiceChecks, ServiceTags, Services, SessionOne, StateChecks,
+    NodeServices, NodeSessions, Nodes, Reading, ServiceChecks, ServiceTags, Services, SessionOne, StateChecks, Usage,
+    UsageCounts,
 };
 pub use removal::RemovalMark;
+pub use restore::{CHUNK_BYTES_MAX, Chunk, STAGED_BYTES_MAX, Switch};
 pub use row::{
     Address, Check, Entry, Index, Instance, Locality, Node, RareServiceFields, Row, Service, ServiceAddress, ServicePort, Weights,
 };
 pub use session::{Behavior, HELD_BACK_MAX, ServiceCheck, Session};
+pub use snapshot::Survey;
 pub use state::{Bucket, State, state_named};
 pub use status::{Health, Status, worst};
 pub use store::{Applied, Reader, Store, Touched};

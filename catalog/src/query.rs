@@ -435,3 +435,36 @@ impl Ask for Coordinates {
         Part::Keys
     }
 }
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {}
+
+/// How much there is of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UsageCounts {
+    /// Nodes.
+    pub nodes: usize,
+    /// Names of services.
+    pub services: usize,
+    /// Instances of them.
+    pub instances: usize,
+    /// Instances that are the servers themselves.
+    pub own: usize,
+}
+
+impl Ask for Usage {
+    type Answer = UsageCounts;
+    fn topics(&self) -> SmallVec<[Topic; 1]> {
+        SmallVec::from_iter([Topic::Nodes, Topic::Services])
+    }
+    fn look(&self, state: &State) -> Self::Answer {
+        UsageCounts {
+            nodes: state.nodes().len(),
+            services: state.services().len(),
+            instances: state.instance_count(),
+            own: state.service("consul").map_or(0, |bucket| bucket.instances().len()),
+        }
+    }
+}

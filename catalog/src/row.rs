@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -59,6 +60,15 @@ impl<T> Deref for Row<T> {
     fn deref(&self) -> &T {
         &self.value
     }
+}
+
+/// Changes every row of a table that nobody else holds.
+pub(crate) fn mend<K: Ord + Clone, V: Clone>(table: &mut OrdMap<K, Arc<V>>, mut change: impl FnMut(&mut V)) {
+    let rows = std::mem::take(table).into_iter().map(|(key, mut row)| {
+        change(Arc::make_mut(&mut row));
+        (key, row)
+    });
+    *table = rows.collect();
 }
 
 /// A machine, real or made up, that services run on.

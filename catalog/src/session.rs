@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::name::{CheckId, NodeName};
-use crate::row::Index;
+use crate::row::{Index, mend};
 
 /// Keys that may be held back at once after their lock was lost; those whose time ends soonest go first. At about 150 bytes each
 /// they cost 10 MB at most; Consul keeps any number.
@@ -231,6 +231,14 @@ impl Sessions {
     /// Where its topics last changed, for a snapshot: the table, then each node that has sessions.
     pub(crate) fn indexes(&self) -> (SessionIndexes, Vec<(&NodeName, Index)>) {
         (self.indexes, self.nodes.iter().map(|(node, on)| (node, on.index)).collect())
+    }
+
+    /// All of it as if it had been written at this index.
+    pub(crate) fn date(&mut self, index: Index) {
+        mend(&mut self.rows, |session| session.create_index = index);
+        self.indexes = SessionIndexes { changed: index, ended: index };
+        let nodes = std::mem::take(&mut self.nodes);
+        self.nodes = nodes.into_iter().map(|(node, on)| (node, OnNode { index, ..on })).collect();
     }
 
     /// Puts back what [`Sessions::indexes`] told of, once the sessions are there.

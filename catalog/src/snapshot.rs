@@ -1,5 +1,6 @@
 //! The whole state as a stream of records, with a checksum: what a server keeps and sends to another.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -40,11 +41,15 @@ mod tag {
     pub(super) const RUN: u8 = 9;
     pub(super) const CHANGE: u8 = 10;
     pub(super) const AUTOPILOT: u8 = 11;
-    pub(super) const COORDINATE: u8 = 40;
-    pub(super) const COORDINATES_INDEX: u8 = 41;
     pub(super) const SESSION: u8 = 12;
     pub(super) const SESSION_INDEXES: u8 = 13;
     pub(super) const HELD_BACK: u8 = 14;
+    pub(super) const STAGED: u8 = 30;
+    pub(super) const STAGED_CHUNK: u8 = 31;
+    pub(super) const QUERY: u8 = 32;
+    pub(super) const QUERIES_INDEX: u8 = 33;
+    pub(super) const COORDINATE: u8 = 40;
+    pub(super) const COORDINATES_INDEX: u8 = 41;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,6 +133,18 @@ impl State {
         for held_back in self.sessions.held_back() {
             out.record(tag::HELD_BACK, &held_back)?;
         }
+        if let Some(staged) = &self.staged {
+            out.record(tag::STAGED, staged)?;
+            for chunk in &staged.chunks {
+                out.record(tag::STAGED_CHUNK, chunk)?;
+            }
+        }
+        for row in self.queries.iter() {
+            out.record(tag::QUERY, &**row)?;
+        }
+        if self.queries.index() > 0 {
+            out.record(tag::QUERIES_INDEX, &self.queries.index())?;
+        }
         out.raw(&[tag::END])?;
         let crc = out.crc.finalize();
         out.to.write_all(&crc.to_be_bytes())?;
@@ -135,70 +152,155 @@ impl State {
     }
 
     /// Reads what [`State::write_to`] wrote. Memory grows with what was read, never with what a length promises.
-    pub fn read_from(from: impl Read) -> Result<Self, SnapshotError> {
-        let mut from = Reader { from, crc: crc32fast::Hasher::new(), offset: 0, record: Vec::new() };
-        let mut start = [0; 10];
-        from.raw(&mut start)?;
-        if start[..8] != *MAGIC {
-            return Err(from.damaged("this is no snapshot of muster"));
-        }
-        let version = u16::from_be_bytes([start[8], start[9]]);
-        if version != VERSION {
-            return Err(SnapshotError::Version(version));
-        }
-        let mut state = State::default();
-        let mut indexes: Vec<ServiceIndexes> = Vec::new();
-        loop {
-            match from.next()? {
-                tag::END => break,
-                tag::HEAD => {
-                    let head: Head = from.body()?;
-                    state.applied = head.applied;
-                    state.time_ms = head.time_ms;
-                    state.history = head.history;
-                    state.indexes = head.indexes;
-                    state.graves.set_trimmed(head.trimmed);
-                }
-                tag::NODE => state.add_node(from.body()?),
-                tag::SERVICE => state.add_service(from.body()?),
-                tag::CHECK => state.add_check(from.body()?),
-                tag::SERVICE_INDEXES => indexes.push(from.body()?),
-                tag::KEY => {
-                    let entry: Entry = from.body()?;
-                    state.sessions.passes(&entry.key, None, entry.session);
-                    state.keys.insert(entry.key.clone(), Arc::new(entry));
-                }
-                tag::GRAVE => {
-                    let (index, gone): (Index, Gone) = from.body()?;
-                    state.graves.dig(gone, index);
-                }
-                tag::REMOVAL => state.removals.mark(from.body::<RemovalMark>()?),
-                tag::RUN => {
-                    let (agent, session): (Uuid, LogSession) = from.body()?;
-                    state.runs.restore(agent, session);
-                }
-                tag::CHANGE => {
-                    let ChangeRecord { node, subject, change } = from.body()?;
-                    state.past.restore((node, subject), change);
-                }
-                tag::AUTOPILOT => state.autopilot = Some(Arc::new(from.body()?)),
-                tag::COORDINATE => {
-                    let placed: Placed = from.body()?;
-                    state.coordinates.insert(placed.node.folded(), Arc::new(placed));
-                }
-                tag::COORDINATES_INDEX => state.coordinates_index = from.body()?,
-                tag::SESSION => state.sessions.put(Arc::new(from.body()?)),
-                tag::SESSION_INDEXES => state.sessions.set_indexes(from.body()?),
-                tag::HELD_BACK => {
-                    let (until, key): (u64, Arc<str>) = from.body()?;
-                    state.sessions.hold_back(key, until);
-                }
-                unknown => return Err(from.damaged(&format!("unknown record {unknown}"))),
-            }
-        }
-        from.finish()?;
+    pub fn read_from(mut from: impl Read) -> Result<Self, SnapshotError> {
+        let (mut state, indexes) = read_rows(&mut from, None)?;
         state.assemble(indexes);
         Ok(state)
+    }
+}
+
+/// Reads all rows, which are to be assembled then. With a survey nothing of them is kept: what can be read so can be read.
+pub(crate) fn read_rows(
+    from: &mut dyn Read,
+    mut survey: Option<&mut Survey>,
+) -> Result<(State, Vec<ServiceIndexes>), SnapshotError> {
+    let mut from = Reader { from, crc: crc32fast::Hasher::new(), offset: 0, record: Vec::new() };
+    let mut start = [0; 10];
+    from.raw(&mut start)?;
+    if start[..8] != *MAGIC {
+        return Err(from.damaged("this is no snapshot of muster"));
+    }
+    let version = u16::from_be_bytes([start[8], start[9]]);
+    if version != VERSION {
+        return Err(SnapshotError::Version(version));
+    }
+    let mut state = State::default();
+    let mut indexes: Vec<ServiceIndexes> = Vec::new();
+    loop {
+        let tag = from.next()?;
+        match tag {
+            tag::END => break,
+            tag::HEAD => {
+                let head: Head = from.body()?;
+                state.applied = head.applied;
+                state.time_ms = head.time_ms;
+                state.history = head.history;
+                state.indexes = head.indexes;
+                state.graves.set_trimmed(head.trimmed);
+            }
+            tag::NODE => state.add_node(from.body()?),
+            tag::SERVICE => state.add_service(from.body()?),
+            tag::CHECK => state.add_check(from.body()?),
+            tag::SERVICE_INDEXES => indexes.push(from.body()?),
+            tag::KEY => {
+                let entry: Entry = from.body()?;
+                state.sessions.passes(&entry.key, None, entry.session);
+                state.keys.insert(entry.key.clone(), Arc::new(entry));
+            }
+            tag::GRAVE => {
+                let (index, gone): (Index, Gone) = from.body()?;
+                state.graves.dig(gone, index);
+            }
+            tag::REMOVAL => state.removals.mark(from.body::<RemovalMark>()?),
+            tag::RUN => {
+                let (agent, session): (Uuid, LogSession) = from.body()?;
+                state.runs.restore(agent, session);
+            }
+            tag::CHANGE => {
+                let ChangeRecord { node, subject, change } = from.body()?;
+                state.past.restore((node, subject), change);
+            }
+            tag::AUTOPILOT => state.autopilot = Some(Arc::new(from.body()?)),
+            tag::STAGED => state.staged = Some(from.body()?),
+            tag::STAGED_CHUNK => {
+                let chunk = from.body()?;
+                state.staged.get_or_insert_default().chunks.push_back(chunk);
+            }
+            tag::QUERY => state.queries.restore(from.body()?),
+            tag::QUERIES_INDEX => state.queries.set_index(from.body()?),
+            tag::SESSION => state.sessions.put(Arc::new(from.body()?)),
+            tag::SESSION_INDEXES => state.sessions.set_indexes(from.body()?),
+            tag::HELD_BACK => {
+                let (until, key): (u64, Arc<str>) = from.body()?;
+                state.sessions.hold_back(key, until);
+            }
+            tag::COORDINATE => {
+                let placed: Placed = from.body()?;
+                state.coordinates.insert(placed.node.folded(), Arc::new(placed));
+            }
+            tag::COORDINATES_INDEX => state.coordinates_index = from.body()?,
+            unknown => return Err(from.damaged(&format!("unknown record {unknown}"))),
+        }
+        if let Some(survey) = &mut survey {
+            survey.count(tag, from.record.len(), &state);
+            state = State::default();
+            indexes.clear();
+        }
+    }
+    from.finish()?;
+    Ok((state, indexes))
+}
+
+/// What is in a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Up to which entry of the log it goes.
+    pub index: Index,
+    /// The leader's time of the last command, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Which history it is of.
+    pub history: Option<Uuid>,
+    /// Records by kind: how many, and their bytes.
+    pub kinds: BTreeMap<&'static str, (u64, u64)>,
+    /// The same of keys, by their first parts.
+    pub keys: BTreeMap<String, (u64, u64)>,
+    /// How many parts of a key, and under which prefix; nothing is said of keys without.
+    pub detail: Option<(usize, String)>,
+}
+
+impl Survey {
+    /// Reads and checks all of it; of its rows nothing is kept.
+    pub fn of(mut from: impl Read, detail: Option<(usize, String)>) -> Result<Self, SnapshotError> {
+        let mut survey = Self { detail, ..Self::default() };
+        read_rows(&mut from, Some(&mut survey))?;
+        Ok(survey)
+    }
+
+    fn count(&mut self, tag: u8, bytes: usize, read: &State) {
+        if tag == tag::HEAD {
+            (self.index, self.time_ms, self.history) = (read.applied, read.time_ms, read.history);
+        }
+        add(self.kinds.entry(kind(tag)).or_default(), bytes);
+        if let (Some((depth, prefix)), Some(key)) = (&self.detail, read.keys.keys().next())
+            && key.starts_with(prefix)
+        {
+            let end = key.match_indices('/').nth(depth.saturating_sub(1)).map_or(key.len(), |(at, _)| at);
+            add(self.keys.entry(key[..end].to_owned()).or_default(), bytes);
+        }
+    }
+}
+
+fn add((count, sum): &mut (u64, u64), bytes: usize) {
+    *count += 1;
+    *sum += bytes as u64;
+}
+
+fn kind(tag: u8) -> &'static str {
+    match tag {
+        tag::HEAD => "Head",
+        tag::NODE => "Node",
+        tag::SERVICE => "Service",
+        tag::CHECK => "Check",
+        tag::SERVICE_INDEXES => "ServiceIndexes",
+        tag::KEY => "KVS",
+        tag::GRAVE => "Tombstone",
+        tag::REMOVAL => "RemovalMark",
+        tag::RUN => "LogSession",
+        tag::CHANGE => "Change",
+        tag::AUTOPILOT => "Autopilot",
+        tag::STAGED | tag::STAGED_CHUNK => "Restore",
+        tag::QUERY | tag::QUERIES_INDEX => "PreparedQuery",
+        _ => "Other",
     }
 }
 

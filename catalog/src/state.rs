@@ -13,7 +13,9 @@ use crate::grave::Graves;
 use crate::interest::{Interest, Part};
 use crate::name::{CheckId, NodeName, ServiceId, ServiceName, fold};
 use crate::past::Past;
+use crate::prepared::Queries;
 use crate::removal::Removals;
+use crate::restore::Staged;
 use crate::row::{Check, Entry, Index, Instance, Node, Row, Service};
 use crate::run::Runs;
 use crate::session::{Session, Sessions};
@@ -46,6 +48,11 @@ pub struct State {
     /// By folded name. No feed tells them.
     pub(crate) coordinates: OrdMap<NodeName, Arc<Placed>>,
     pub(crate) coordinates_index: Index,
+    /// A snapshot on its way into the place of all this.
+    pub(crate) staged: Option<Staged>,
+    pub(crate) queries: Queries,
+    /// Whether this is what a follower was told: keys and queries are not in it.
+    pub(crate) is_copy: bool,
     /// Which rows there are in a copy that does not have all.
     pub(crate) interest: Option<Arc<Interest>>,
 }
@@ -339,10 +346,16 @@ impl State {
 
     /// Whether this copy holds all that a question looks at.
     pub fn covers(&self, part: &Part) -> bool {
-        match &self.interest {
-            None => *part != Part::Keys,
-            Some(interest) => interest.covers(part),
+        match (part, &self.interest) {
+            (Part::Query(name), _) => !self.is_copy || self.queries.was_told(name),
+            (part, None) => *part != Part::Keys,
+            (part, Some(interest)) => interest.covers(part),
         }
+    }
+
+    /// Whether this is a follower's copy, which lacks what is asked of servers alone.
+    pub fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     /// Which rows this copy is made of; `None` is all.

@@ -20,6 +20,7 @@ mod enter;
 mod keys;
 mod nodes;
 mod place;
+mod restore;
 mod sessions;
 mod transaction;
 pub use enter::Touched;
@@ -34,6 +35,8 @@ pub struct Applied {
     pub outcome: Outcome,
     /// What can be answered differently now: whose bells are to be rung, once the state is published.
     pub touched: BTreeSet<Topic>,
+    /// Whether everything can be: the tables were replaced.
+    pub replaced: bool,
 }
 
 /// The writer's side: one task owns it. *Change, publish, ring.*
@@ -102,12 +105,14 @@ impl Store {
         self.state.applied = index;
         self.state.time_ms = self.state.time_ms.max(time_ms);
         self.state.sessions.let_go(self.state.time_ms);
+        self.state.drop_abandoned();
         if command == Command::OpenRun {
-            return Applied { outcome: self.state.runs.open(run), touched: BTreeSet::new() };
+            return Applied { outcome: self.state.runs.open(run), touched: BTreeSet::new(), replaced: false };
         }
         if let Admission::Known(outcome) = self.state.runs.admit(run, number, answered_below) {
-            return Applied { outcome, touched: BTreeSet::new() };
+            return Applied { outcome, touched: BTreeSet::new(), replaced: false };
         }
+        let switches = matches!(command, Command::Switch(_));
         let mut change = Change::new(&mut self.state, index, run.agent, cause);
         let outcome = match command {
             Command::OpenRun => Outcome::Done,
@@ -125,11 +130,20 @@ impl Store {
                 Outcome::Done
             }
             Command::Transaction(ops) => Outcome::Transaction(change.transact(&ops)),
+            Command::Stage(chunk) => outcome(change.state.stage(chunk)),
+            Command::Switch(switch) => outcome(change.state.switch(switch, index)),
+            Command::GiveUp(restore) => {
+                change.state.give_up(restore);
+                Outcome::Done
+            }
+            Command::SetQuery(set) => told(change.state.queries.set(*set, &change.cause, index)),
+            Command::DeleteQuery(id) => told(change.state.queries.delete(id, index)),
         };
         change.settle();
         let touched = change.touched;
         self.state.runs.keep(run, number, outcome.to_keep());
-        Applied { outcome, touched }
+        let replaced = switches && outcome == Outcome::Done;
+        Applied { outcome, touched, replaced }
     }
 }
 
@@ -138,6 +152,11 @@ fn outcome(result: Result<(), Refusal>) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(refusal) => Outcome::Refused(refusal),
     }
+}
+
+/// What a query cannot be, in Consul's words.
+fn told(result: Result<(), String>) -> Outcome {
+    outcome(result.map_err(|what| Refusal::Query(what.into())))
 }
 
 /// One command at work.

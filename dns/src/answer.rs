@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use muster_catalog::{Address, Health, Instance, Meta, Part, ServiceName, State};
+use muster_catalog::{Address, Health, Instance, Meta, Part, ServiceName, State, fold};
 
 use crate::bounds::{View, wants_addresses};
-use crate::config::{Settings, Soa, Zone};
+use crate::config::{Settings, Soa, TTL_MAX, Zone};
 use crate::draw::Draw;
 use crate::name::{Asked, Folded, Target, parse};
 use crate::question::Question;
@@ -124,6 +124,7 @@ impl Look<'_> {
             Asked::Nothing => self.negative(Rcode::NxDomain),
             Asked::Node(name) => self.node(name, owner, question.kind, CHASE_DEPTH_MAX),
             Asked::Service { name, tag } => self.service(name, tag, owner, question.kind, CHASE_DEPTH_MAX),
+            Asked::Query(name) => self.query(name, owner, question.kind, CHASE_DEPTH_MAX),
             Asked::Address(address) => self.address(address, &owner, question.kind),
             Asked::Reverse(Some(address)) => self.reverse(address, owner, question.kind),
             Asked::Reverse(None) => Reply::bare(Rcode::NxDomain),
@@ -132,7 +133,7 @@ impl Look<'_> {
 
     /// Notes what is looked at and not here.
     fn need(&mut self, part: impl FnOnce() -> Option<Part>) {
-        if self.view.state.interest().is_some()
+        if self.view.state.is_copy()
             && let Some(part) = part()
             && !self.view.state.covers(&part)
         {
@@ -226,6 +227,7 @@ impl<'a> Look<'a> {
         let mut reply = match asked {
             Asked::Node(name) => self.node(name, target.clone(), asked_kind, depth - 1),
             Asked::Service { name, tag } => self.service(name, tag, target.clone(), asked_kind, depth - 1),
+            Asked::Query(name) => self.query(name, target.clone(), asked_kind, depth - 1),
             Asked::Address(address) => self.address(address, target, asked_kind),
             Asked::Outside | Asked::Apex | Asked::Nothing | Asked::Reverse(_) => return Vec::new(),
         };
@@ -235,14 +237,35 @@ impl<'a> Look<'a> {
 
     fn service(&mut self, name: &str, tag: Option<&str>, owner: Name, asked_kind: u16, depth: usize) -> Reply {
         let instances = self.instances(name, tag);
+        let ttl = self.settings().service_ttl(name);
+        self.tell(&instances, ttl, owner, asked_kind, depth)
+    }
+
+    /// What a prepared query finds, for as long as it says itself.
+    fn query(&mut self, name: &str, owner: Name, asked_kind: u16, depth: usize) -> Reply {
+        self.need(|| Some(Part::Query(name.into())));
+        let state = self.state();
+        let Ok(Some(row)) = state.resolve_query(name) else { return self.negative(Rcode::NxDomain) };
+        let service = fold(&row.query.service.service);
+        self.need(|| ServiceName::new(&service).ok().map(Part::Service));
+        let found = row.query.service.instances(state);
+        self.draw.start(found.len());
+        let instances: Vec<&Instance> =
+            std::iter::from_fn(|| self.draw.next()).filter_map(|at| found.get(at)).map(|instance| &***instance).collect();
+        let ttl = row.query.dns_ttl_seconds.map(|seconds| seconds.min(TTL_MAX.as_secs() as u32));
+        let ttl = ttl.unwrap_or_else(|| self.settings().service_ttl(&service));
+        self.tell(&instances, ttl, owner, asked_kind, depth)
+    }
+
+    /// The records of instances that were chosen.
+    fn tell(&mut self, instances: &[&Instance], ttl: u32, owner: Name, asked_kind: u16, depth: usize) -> Reply {
         if instances.is_empty() {
             return self.negative(Rcode::NxDomain);
         }
-        let ttl = self.settings().service_ttl(name);
         match asked_kind {
-            kind::SRV => self.service_srv(&instances, &owner, ttl, depth),
+            kind::SRV => self.service_srv(instances, &owner, ttl, depth),
             kind::A | kind::AAAA | kind::ANY => {
-                let answers = self.service_addresses(&instances, &owner, ttl, asked_kind);
+                let answers = self.service_addresses(instances, &owner, ttl, asked_kind);
                 let alias = instances.iter().find_map(|instance| match instance.address() {
                     Address::Name(name) if answers.is_empty() => Some(name),
                     _ => None,
@@ -253,7 +276,7 @@ impl<'a> Look<'a> {
                 }
             }
             kind::TXT => {
-                let mut extra = self.service_addresses(&instances, &owner, ttl, kind::ANY);
+                let mut extra = self.service_addresses(instances, &owner, ttl, kind::ANY);
                 if extra.is_empty() {
                     return self.negative(Rcode::NoError);
                 }

@@ -72,6 +72,8 @@ pub(crate) enum Asked<'a> {
     Node(&'a str),
     /// A service, perhaps only its instances with a tag, which may hold dots.
     Service { name: &'a str, tag: Option<&'a str> },
+    /// A prepared query by its name, which may hold dots, or its id.
+    Query(&'a str),
     /// An address written in the name.
     Address(IpAddr),
     /// A name for an address; `None` if the name holds no address.
@@ -106,7 +108,8 @@ fn inside<'a>(name: &'a str, asked_kind: u16, datacenter: &str) -> Asked<'a> {
             "service" if here(locality, datacenter) => return service(left),
             "node" if here(locality, datacenter) && !left.is_empty() => return Asked::Node(left),
             "addr" if !locality.contains('.') => return hexadecimal(left).map_or(Asked::Nothing, Asked::Address),
-            // Prepared queries are not kept yet; the mesh's names never will be.
+            "query" if here(locality, datacenter) && !left.is_empty() => return Asked::Query(query(left)),
+            // The mesh's names are never ours.
             "service" | "node" | "addr" | "query" | "connect" | "virtual" | "ingress" => return Asked::Nothing,
             _ if left.is_empty() => break,
             _ => rest = left,
@@ -143,6 +146,12 @@ fn service(left: &str) -> Asked<'_> {
         Some((tag, name)) => Asked::Service { name, tag: Some(tag) },
         None => Asked::Service { name: left, tag: None },
     })
+}
+
+/// `<name>`, or `_<name>._tcp`.
+fn query(left: &str) -> &str {
+    let pair = left.split_once('.').filter(|(_, protocol)| *protocol == "_tcp");
+    pair.and_then(|(name, _)| name.strip_prefix('_')).filter(|name| !name.is_empty()).unwrap_or(left)
 }
 
 /// `_tcp` is no tag, anything else is, `_udp` included.
@@ -238,7 +247,12 @@ mod tests {
             ("cb0071.addr.consul", Asked::Nothing),
             ("+b00718d.addr.consul", Asked::Nothing),
             ("x.cb00718d.addr.consul", Asked::Nothing),
-            ("x.query.consul", Asked::Nothing),
+            ("x.query.consul", Asked::Query("x")),
+            ("a.b.query.dc1.consul", Asked::Query("a.b")),
+            ("_x._tcp.query.consul", Asked::Query("x")),
+            ("_x._udp.query.consul", Asked::Query("_x._udp")),
+            ("x.query.dc2.consul", Asked::Nothing),
+            ("query.consul", Asked::Nothing),
             ("x.connect.consul", Asked::Nothing),
             ("web.consul", Asked::Nothing),
             ("notconsul", Asked::Outside),

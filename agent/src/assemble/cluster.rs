@@ -244,7 +244,7 @@ fn tell(event: &Event, desk: &Desk, handle: &Handle) {
             %with, ?only_here, ?only_there,
             "this agent and another do not come to agree on who lives"
         ),
-        Event::Fired(fired) => tracing::debug!(name = fired.name, time = fired.time, by = %fired.by, "user event"),
+        Event::Fired(fired) => desk.heard(&fired.name, &fired.payload, fired.time),
         Event::Quiet(why) => tracing::error!("{why}"),
         Event::Alone => tracing::warn!("every other member is lost: they are looked for"),
         Event::Epoch(epoch) => desk.raise_epoch(*epoch),

@@ -1,13 +1,18 @@
 //! One HTTP connection to an agent, with a limit on time and on size.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -28,6 +33,12 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// `rpc_hold_timeout` (7 s) and a leaving one for `leave_drain_time` (5 s) and more: well below this.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// The same after a file was sent: the servers write all of it before they answer.
+const FILE_ANSWER_MAX: Duration = Duration::from_secs(3600);
+
+/// Bytes of a file that are read at once.
+const FILE_PIECE_BYTES: u64 = 64 * 1024;
+
 /// A whole answer in memory: the catalog of 100 000 instances is about this size. Keys and values come piece by piece
 /// and may be more in all; this then bounds one piece.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -39,10 +50,12 @@ const REFUSAL_BYTES_MAX: usize = 4096;
 pub(crate) struct Client {
     remote: Remote,
     open: Option<Open>,
+    /// `X-Consul-Index` of the last answer.
+    index: Option<u64>,
 }
 
 struct Open {
-    send: SendRequest<Full<Bytes>>,
+    send: SendRequest<Sending>,
     /// Moves bytes; polled beside each request, since a command has no tasks. `None` once it has ended.
     driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
 }
@@ -51,15 +64,15 @@ struct Open {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    /// `X-Consul-Index`; 0 where there is none.
-    pub(crate) index: u64,
     body: Bytes,
     address: String,
+    /// `X-Consul-Index`.
+    pub(crate) index: Option<u64>,
 }
 
 impl Client {
     pub(crate) fn new(args: &AgentArgs) -> Result<Client, Error> {
-        Ok(Client { remote: Remote::from_args(args)?, open: None })
+        Ok(Client { remote: Remote::from_args(args)?, open: None, index: None })
     }
 
     pub(crate) async fn get(&mut self, target: &Target) -> Result<Answer, Error> {
@@ -81,14 +94,14 @@ impl Client {
         mut take: impl FnMut(T) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let address = self.remote.address.to_string();
-        let (status, _, mut body) = self.send(Method::GET, target, Bytes::new()).await?;
+        let (status, mut body) = self.send(Method::GET, target, Bytes::new().into(), ANSWER_MAX).await?;
         if status == StatusCode::NOT_FOUND {
             self.drain(&mut body, REFUSAL_BYTES_MAX).await?;
             return Ok(false);
         }
         if !status.is_success() {
             let body = self.drain(&mut body, REFUSAL_BYTES_MAX).await?;
-            return Err(Answer { status, index: 0, body, address }.refusal());
+            return Err(Answer { status, body, address, index: None }.refusal());
         }
         let not_json = |source| Error::NotJson { address: address.clone(), source };
         let mut elements = Elements::new(ANSWER_BYTES_MAX);
@@ -102,20 +115,56 @@ impl Client {
         Ok(true)
     }
 
+    /// Gets an answer and hands its pieces over as they come; there may be any time between two of them.
+    pub(crate) async fn pieces(
+        &mut self,
+        target: &Target,
+        mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let address = self.remote.address.to_string();
+        let (status, mut body) = self.send(Method::GET, target, Bytes::new().into(), ANSWER_MAX).await?;
+        if !status.is_success() {
+            let body = self.drain(&mut body, REFUSAL_BYTES_MAX).await?;
+            return Err(Answer { status, body, address, index: None }.refusal());
+        }
+        while let Some(piece) = self.piece_within(&mut body, Duration::MAX).await? {
+            take(&piece)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a file, which is read as it is sent.
+    pub(crate) async fn put_file(&mut self, target: &Target, file: File) -> Result<Answer, Error> {
+        let length = file.metadata().map_err(|error| Error::Usage(format!("The file cannot be read: {error}")))?.len();
+        let sending = Sending::File { file: Arc::new(file), at: 0, length };
+        self.ask_within(Method::PUT, target, sending, FILE_ANSWER_MAX).await
+    }
+
     /// Sends a body and takes a whole answer.
     pub(crate) async fn ask(&mut self, method: Method, target: &Target, body: Bytes) -> Result<Answer, Error> {
-        let (status, index, mut incoming) = self.send(method, target, body).await?;
+        self.ask_within(method, target, body.into(), ANSWER_MAX).await
+    }
+
+    async fn ask_within(&mut self, method: Method, target: &Target, body: Sending, limit: Duration) -> Result<Answer, Error> {
+        let (status, mut incoming) = self.send(method, target, body, limit).await?;
+        let index = self.index.take();
         let limit = if status.is_success() { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
         let body = self.drain(&mut incoming, limit).await?;
         if status.is_success() && body.len() > limit {
             return Err(self.too_large());
         }
-        Ok(Answer { status, index, body, address: self.remote.address.to_string() })
+        Ok(Answer { status, body, address: self.remote.address.to_string(), index })
     }
 
     /// Sends one request and waits for the head of its answer. A kept connection that the agent closed meanwhile is
     /// replaced once: an unsent request was not seen by anybody.
-    async fn send(&mut self, method: Method, target: &Target, body: Bytes) -> Result<(StatusCode, u64, Incoming), Error> {
+    async fn send(
+        &mut self,
+        method: Method,
+        target: &Target,
+        body: Sending,
+        limit: Duration,
+    ) -> Result<(StatusCode, Incoming), Error> {
         loop {
             let reused = match &self.open {
                 Some(open) if open.driver.is_some() && !open.send.is_closed() => true,
@@ -128,13 +177,14 @@ impl Client {
             let address = self.remote.address.to_string();
             let open = self.open.as_mut().expect("the lines above opened a connection");
             let answer = open.send.try_send_request(request);
-            let answer = beside(&mut open.driver, ANSWER_MAX, answer).await;
+            let answer = beside(&mut open.driver, limit, answer).await;
             match answer {
-                None => return Err(Error::Timeout { address, seconds: ANSWER_MAX.as_secs() }),
+                None => return Err(Error::Timeout { address, seconds: limit.as_secs() }),
                 Some(Ok(answer)) => {
                     let (head, body) = answer.into_parts();
                     let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-                    return Ok((head.status, index.unwrap_or(0), body));
+                    self.index = index;
+                    return Ok((head.status, body));
                 }
                 Some(Err(mut failed)) => {
                     let unsent = failed.take_message().is_some();
@@ -147,7 +197,7 @@ impl Client {
         }
     }
 
-    fn request(&self, method: Method, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>, Error> {
+    fn request(&self, method: Method, target: &Target, body: Sending) -> Result<Request<Sending>, Error> {
         let mut builder = Request::builder()
             .method(method)
             .uri(target.as_str())
@@ -159,7 +209,7 @@ impl Client {
             token.set_sensitive(true);
             builder = builder.header("X-Consul-Token", token);
         }
-        builder.body(Full::new(body)).map_err(|error| Error::Usage(format!("This cannot be asked over HTTP: {error}")))
+        builder.body(body).map_err(|error| Error::Usage(format!("This cannot be asked over HTTP: {error}")))
     }
 
     /// Up to `limit` bytes and the piece that reaches past it.
@@ -176,12 +226,16 @@ impl Client {
     }
 
     async fn piece(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+        self.piece_within(body, ANSWER_MAX).await
+    }
+
+    async fn piece_within(&mut self, body: &mut Incoming, limit: Duration) -> Result<Option<Bytes>, Error> {
         let address = || self.remote.address.to_string();
         let mut none = None;
         let driver = self.open.as_mut().map_or(&mut none, |open| &mut open.driver);
         loop {
-            match beside(driver, ANSWER_MAX, body.frame()).await {
-                None => return Err(Error::Timeout { address: address(), seconds: ANSWER_MAX.as_secs() }),
+            match beside(driver, limit, body.frame()).await {
+                None => return Err(Error::Timeout { address: address(), seconds: limit.as_secs() }),
                 Some(None) => return Ok(None),
                 Some(Some(Err(source))) => return Err(Error::Broken { address: address(), source }),
                 Some(Some(Ok(frame))) => {
@@ -217,6 +271,57 @@ impl Answer {
             text => text.to_owned(),
         };
         Error::Answer { status: self.status.as_u16(), text }
+    }
+}
+
+/// A body on its way out.
+#[derive(Clone)]
+enum Sending {
+    Whole(Bytes),
+    File { file: Arc<File>, at: u64, length: u64 },
+}
+
+impl From<Bytes> for Sending {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+impl Sending {
+    fn next(&mut self) -> io::Result<Bytes> {
+        match self {
+            Self::Whole(bytes) => Ok(std::mem::take(bytes)),
+            Self::File { file, at, length } => {
+                let mut piece = vec![0; length.saturating_sub(*at).min(FILE_PIECE_BYTES) as usize];
+                file.read_exact_at(&mut piece, *at)?; // a command has nothing else to do meanwhile
+                *at += piece.len() as u64;
+                Ok(piece.into())
+            }
+        }
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let next = self.get_mut().next();
+        Poll::Ready(match next {
+            Ok(piece) if piece.is_empty() => None,
+            piece => Some(piece.map(Frame::data)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.size_hint().exact() == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::File { at, length, .. } => length.saturating_sub(*at),
+        })
     }
 }
 

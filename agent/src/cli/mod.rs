@@ -22,6 +22,7 @@ mod definition;
 mod done;
 mod elements;
 mod error;
+mod event;
 mod info;
 mod input;
 mod join;
@@ -31,6 +32,7 @@ mod kv;
 mod lock;
 mod maint;
 mod members;
+mod monitor;
 mod operator;
 mod print;
 mod process;
@@ -38,12 +40,14 @@ mod remote;
 mod rtt;
 mod services;
 mod simulate;
+mod snapshot;
 mod table;
 mod target;
 mod transfer;
 mod validate;
 mod value;
 mod version;
+mod watch;
 
 /// What a command of this process needs from the rooms beside the command line.
 pub(crate) struct Rooms {
@@ -118,6 +122,15 @@ enum Ask {
     Kv(kv::Command),
     /// Run a program while a lock is held
     Lock(lock::Lock),
+    /// Save all of the catalog to a file, or restore it
+    #[command(subcommand, arg_required_else_help = true)]
+    Snapshot(snapshot::Command),
+    /// Tell all agents of something
+    Event(event::Event),
+    /// Print what is asked for whenever it changes, or run a program with it
+    Watch(watch::Watch),
+    /// Print the agent's log as it is written
+    Monitor(monitor::Monitor),
     /// Take a node or a service out of the answers for maintenance, or back
     Maint(maint::Maint),
     /// Let the agent read its configuration files again
@@ -193,6 +206,10 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
             Ask::Catalog(command) => command.run(out).await,
             Ask::Services(command) => command.run(out).await,
             Ask::Kv(command) => command.run(out).await,
+            Ask::Snapshot(command) => command.run(out).await,
+            Ask::Event(event) => event.run(out).await,
+            Ask::Watch(watch) => watch.run(out).await,
+            Ask::Monitor(monitor) => monitor.run(out).await,
             Ask::Maint(maint) => maint.run(out).await,
             Ask::Reload(reload) => reload.run(out).await,
             Ask::Leave(leave) => leave.run(out).await,

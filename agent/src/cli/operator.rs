@@ -5,14 +5,22 @@ use clap::Subcommand;
 use super::error::Error;
 use super::print::Out;
 
+mod autopilot;
 mod log;
 mod servers;
+mod usage;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Look after raft
     #[command(subcommand, arg_required_else_help = true)]
     Raft(Raft),
+    /// Look after how servers come and go
+    #[command(subcommand, arg_required_else_help = true)]
+    Autopilot(autopilot::Command),
+    /// Count what is in the catalog
+    #[command(subcommand, arg_required_else_help = true)]
+    Usage(usage::Command),
 }
 
 #[derive(Subcommand, Debug)]
@@ -29,7 +37,11 @@ pub(crate) enum Raft {
 
 impl Command {
     pub(crate) async fn run(self, out: &mut Out) -> Result<(), Error> {
-        let Command::Raft(raft) = self;
+        let raft = match self {
+            Command::Raft(raft) => raft,
+            Command::Autopilot(command) => return command.run(out).await,
+            Command::Usage(command) => return command.run(out).await,
+        };
         match raft {
             Raft::ListPeers(list) => list.run(out).await,
             Raft::RemovePeer(remove) => remove.run(out).await,

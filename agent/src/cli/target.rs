@@ -11,6 +11,11 @@ impl Target {
         Target(path.to_owned())
     }
 
+    /// One that is encoded already.
+    pub(crate) fn written(target: String) -> Target {
+        Target(target)
+    }
+
     /// Appends a name to the path. Slashes stay: the API takes all that follows its prefix as one name.
     pub(crate) fn name(mut self, name: &str) -> Target {
         encode(&mut self.0, name, b"-._~/");

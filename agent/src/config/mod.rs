@@ -23,6 +23,7 @@ mod toml;
 mod tree;
 mod validate;
 mod version;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -38,6 +39,7 @@ pub(crate) use settled::{AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig,
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::{understood, validate};
 pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
+pub(crate) use watch::{WatchParams, WatchPlan};
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,6 +14,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use muster_catalog::Coordinate;
 use smol_str::SmolStr;
@@ -51,6 +52,8 @@ pub(crate) trait Membership: Send + Sync {
     fn feed_silent(&self, node: Uuid);
     /// Where this agent is among the others, in the space of round trips.
     fn coordinate(&self) -> Coordinate;
+    /// Tells all members of an event. False: nobody carries it, and it does not come back here either.
+    fn fire(&self, name: &str, payload: Bytes) -> Result<bool, ClusterError>;
     /// The keys that members have; of this one alone if `local`.
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>>;
     /// Changes the key ring of every member.
@@ -130,6 +133,11 @@ impl Cluster {
     /// Where this agent is among the others, in the space of round trips.
     pub(crate) fn coordinate(&self) -> Coordinate {
         self.0.membership.coordinate()
+    }
+
+    /// Tells all members of an event. False: nobody carries it.
+    pub(super) fn fire(&self, name: &str, payload: Bytes) -> Result<bool, ClusterError> {
+        self.0.membership.fire(name, payload)
     }
 
     /// The keys that members have; of this one alone if `local`.

@@ -442,7 +442,7 @@ impl Desk {
     pub(crate) async fn obey(&self, who: &Who, order: Order) -> Result<(), DeskError> {
         let local = self.local();
         allow(who, &Act::Order(&order, &local.settings().policy))?;
-        if !matches!(order, Order::Report { .. } | Order::Cluster(_) | Order::Reload | Order::Leave) {
+        if !matches!(order, Order::Report { .. } | Order::Fire(_) | Order::Cluster(_) | Order::Reload | Order::Leave) {
             self.raft().map_or(Ok(()), Raft::room)?; // before anything is changed here: it could neither be kept nor told to the catalog
         }
         let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
@@ -468,6 +468,7 @@ impl Desk {
                 let id = CheckId::new(NODE_MAINTENANCE).expect("the constant is a name");
                 self.maintain(id, "Node Maintenance Mode", None, on, &cause(CauseKind::Maintenance, "")).await?;
             }
+            Order::Fire(event) => return self.fire(*event),
             Order::Cluster(order) => return self.obey_about_cluster(who, order).await,
             Order::Reload => return self.reload().await,
             Order::Leave => return self.leave().await,

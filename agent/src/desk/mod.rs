@@ -12,9 +12,11 @@ use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use uuid::Uuid;
 
+pub(crate) mod archive;
 mod autopilot;
 mod cluster;
 pub(crate) mod disk;
+mod events;
 pub(crate) mod feed;
 pub(crate) mod forward;
 mod leases;
@@ -26,6 +28,7 @@ mod read;
 mod renew;
 mod rounds;
 mod servers;
+mod snapshot;
 mod travel;
 mod watch;
 mod write;
@@ -39,6 +42,7 @@ pub(crate) use cluster::{
     BOOTSTRAPPED_TAG, Cluster, ClusterError, ClusterOrder, Gossiping, KeyChange, Keyring, Lone, Member, RAFT_TAG, Standing,
     Unmet, carried,
 };
+pub(crate) use events::{EventFault, UserEvent};
 use feed::Wants;
 use leases::Leases;
 pub(crate) use local::{LocalDesk, LocalSettings};
@@ -140,6 +144,15 @@ pub(crate) enum DeskError {
     /// The reload was refused as a whole; the message lists every fault.
     #[error("{0}")]
     Reload(String),
+    /// Nothing was changed: the file is no snapshot, or not whole.
+    #[error("{0}")]
+    Archive(Arc<archive::ArchiveError>),
+    /// The catalog is as it was: the log took not all of the snapshot, or its rows cannot be read.
+    #[error("the snapshot was not restored: {0}")]
+    NotRestored(String),
+    /// Nothing was told to anybody.
+    #[error(transparent)]
+    Event(#[from] EventFault),
     /// About the cluster; what was changed is said there.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -184,6 +197,7 @@ struct Inner {
     server_address: SocketAddr,
     wants: Option<Wants>,
     watched: autopilot::Watched,
+    events: events::Events,
     /// No leader can have been heard of for longer.
     begun: Instant,
     stop: channel::Receiver<bool>,
@@ -264,6 +278,7 @@ impl Desk {
             server_address,
             wants,
             watched: autopilot::Watched::new(autopilot),
+            events: events::Events::new(),
             begun: Instant::now(),
             stop,
             errands,

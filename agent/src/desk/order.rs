@@ -3,6 +3,7 @@
 use muster_catalog::{CheckDefinition, CheckId, Probe, Service, ServiceId, Status};
 
 use super::cluster::ClusterOrder;
+use super::events::UserEvent;
 
 /// Something that one named agent does.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) enum Order {
     ServiceMaintenance { service: ServiceId, on: Option<String> },
     /// Take the node out of the answers, with a reason, or back.
     NodeMaintenance { on: Option<String> },
+    /// Tell all agents of an event.
+    Fire(Box<UserEvent>),
     /// Do something about the cluster.
     Cluster(ClusterOrder),
     /// Read the configuration again.

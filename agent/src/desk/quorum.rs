@@ -14,7 +14,7 @@ use super::feed::{Age, Following, Source};
 use super::forward::{ForwardError, Forwarder};
 use super::rounds::{Rounds, any};
 use crate::raft::{Raft, WriteError};
-use crate::rpc::{Method, Pool, Rate};
+use crate::rpc::{Frames, Method, Pool, Rate};
 
 /// First pause before a command is tried again; a leader that was lost by evidence is replaced within some milliseconds.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -164,6 +164,20 @@ impl Quorum {
         away.ask(method, body, deadline).await
     }
 
+    /// The same for an answer in pieces.
+    pub(crate) async fn stream(&self, method: Method, body: Bytes, begin: Duration) -> Result<Frames, DeskError> {
+        self.admits()?;
+        let away = self.away.as_ref().ok_or(DeskError::NoLeader)?;
+        let mut last = DeskError::NoLeader;
+        for server in away.servers() {
+            match away.pool.stream(server, method, body.clone(), begin).await {
+                Ok(frames) => return Ok(frames),
+                Err(error) => last = DeskError::Away(error),
+            }
+        }
+        Err(last)
+    }
+
     /// Has an encoded command written by the leader, whoever that is and becomes, within `hold`. It keeps its number in every
     /// attempt, so it is applied once.
     pub(crate) async fn write(&self, proposal: Bytes, hold: Duration) -> Result<(Index, Outcome), WriteError> {
@@ -267,14 +281,19 @@ impl Away {
         silent.is_some_and(|(silent, at)| silent == node && at.elapsed() < SILENT_FOR)
     }
 
-    async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
-        let until = Instant::now() + deadline;
+    /// The one that served last first.
+    fn servers(&self) -> Vec<Uuid> {
         let mut servers: Vec<Uuid> = self.pool.book().all().keys().copied().collect();
         if let Some(first) = *self.leader.lock().expect("no holder panics: a number is stored") {
             servers.sort_by_key(|node| *node != first);
         }
+        servers
+    }
+
+    async fn ask(&self, method: Method, body: Bytes, deadline: Duration) -> Result<Bytes, DeskError> {
+        let until = Instant::now() + deadline;
         let mut last = DeskError::NoLeader;
-        for server in servers {
+        for server in self.servers() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_catalog::{
-    AllSessions, Ask, AutopilotSet, CatalogService, Coordinates, HealthService, Incoming, Index, Intake, Interest, KeyOne,
-    KeysUnder, NodeChecks, NodeServices, NodeSessions, Nodes, Part, Reading, ServiceChecks, Services, SessionOne, State,
-    StateChecks, Topic,
+    AllQueries, AllSessions, Ask, AutopilotSet, CatalogService, Coordinates, ExecuteQuery, HealthService, Incoming, Index,
+    Intake, Interest, KeyOne, KeysUnder, NodeChecks, NodeServices, NodeSessions, Nodes, Part, QueryOne, Reading, ResolveQuery,
+    ServiceChecks, Services, SessionOne, State, StateChecks, Topic, Usage,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,11 @@ pub(crate) enum Question {
         sent_on: bool,
     },
     Coordinates(Coordinates),
+    Usage(Usage),
+    AllQueries(AllQueries),
+    QueryOne(QueryOne),
+    ResolveQuery(ResolveQuery),
+    ExecuteQuery(ExecuteQuery),
     /// Rows, for whoever looks among them by itself.
     Rows(Rows),
 }
@@ -117,6 +122,11 @@ travels!(
     AllSessions,
     Reading,
     Coordinates,
+    Usage,
+    AllQueries,
+    QueryOne,
+    ResolveQuery,
+    ExecuteQuery,
     Rows
 );
 
@@ -293,6 +303,11 @@ impl Desk {
                 reply(renewed.map(|answer| Seen { index: 1, known_leader: true, last_contact_ms: 0, answer }))
             }
             Question::Coordinates(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::Usage(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::AllQueries(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::QueryOne(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::ResolveQuery(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
+            Question::ExecuteQuery(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Rows(ask) => self.answer_ask(&who, &ask, consistency, wait).await,
             Question::Servers => {
                 reply(Ok(Seen { index: 1, known_leader: true, last_contact_ms: 0, answer: self.servers_here() }))

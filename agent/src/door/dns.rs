@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_catalog::{Part, State};
+use muster_catalog::{Part, ResolveQuery, ServiceName, State, fold};
 use muster_dns::{Age, Beyond, Errand};
+use smol_str::SmolStr;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::desk::{Desk, DeskError, Who};
+use crate::desk::{Consistency, Desk, DeskError, Who};
 
 /// Errands that wait to be looked at: a moment's worth, for each is begun at once.
 const ERRANDS_MAX: usize = 64;
@@ -51,10 +52,28 @@ async fn fetch(desk: Desk, Errand { parts, fresh, mut answer }: Errand) {
     }
 }
 
-async fn rows(desk: &Desk, parts: BTreeSet<Part>, fresh: bool) -> Result<Arc<State>, DeskError> {
+async fn rows(desk: &Desk, mut parts: BTreeSet<Part>, fresh: bool) -> Result<Arc<State>, DeskError> {
+    let query = parts.iter().find_map(|part| if let Part::Query(name) = part { Some(name.clone()) } else { None });
+    if let Some(name) = query {
+        parts.retain(|part| !matches!(part, Part::Query(_)));
+        return query_rows(desk, name, parts, fresh).await;
+    }
     if parts.is_empty() {
         desk.caught_up().await?;
         return Ok(desk.reader().load().clone());
     }
     desk.rows(&Who::outside("dns", None), &parts, fresh).await
+}
+
+/// What a prepared query asks for, as servers have it, with the rows of its service.
+async fn query_rows(desk: &Desk, name: SmolStr, mut parts: BTreeSet<Part>, fresh: bool) -> Result<Arc<State>, DeskError> {
+    let who = Who::outside("dns", None);
+    let consistency = if fresh { Consistency::Default } else { Consistency::Stale };
+    let ask = ResolveQuery { name };
+    // A template that was asked for by its id is no answer to anybody.
+    let row = desk.read(&who, &ask, consistency, None).await?.answer.unwrap_or(None);
+    let service = row.as_ref().and_then(|row| ServiceName::new(fold(&row.query.service.service)).ok());
+    parts.extend(service.map(Part::Service));
+    let state = if parts.is_empty() { Arc::default() } else { desk.rows(&who, &parts, fresh).await? };
+    Ok(Arc::new(State::clone(&state).with_query(&ask.name, row)))
 }

@@ -92,8 +92,17 @@ impl Position {
 #[derive(Default)]
 struct Batch {
     touched: BTreeSet<Topic>,
+    /// The tables were replaced: everything can be other.
+    replaced: bool,
     answers: Vec<(ApplyResponder<Types>, Answer)>,
     entries: usize,
+}
+
+/// What came of one entry.
+struct Done {
+    answer: Answer,
+    touched: BTreeSet<Topic>,
+    replaced: bool,
 }
 
 impl Machine {
@@ -117,7 +126,7 @@ impl Machine {
         Self { store, last, applied, membership, bells, shelf, alarm }
     }
 
-    fn apply_entry(&mut self, entry: Entry) -> io::Result<(Answer, BTreeSet<Topic>)> {
+    fn apply_entry(&mut self, entry: Entry) -> io::Result<Done> {
         let id = entry.log_id();
         let done = match entry.payload {
             EntryPayload::Blank => self.pass(id.index),
@@ -131,12 +140,12 @@ impl Machine {
         Ok(done)
     }
 
-    fn pass(&mut self, index: Index) -> (Answer, BTreeSet<Topic>) {
+    fn pass(&mut self, index: Index) -> Done {
         self.store.pass(index);
-        (Answer(None), BTreeSet::new())
+        Done { answer: Answer(None), touched: BTreeSet::new(), replaced: false }
     }
 
-    fn apply_command(&mut self, index: Index, payload: &Payload) -> io::Result<(Answer, BTreeSet<Topic>)> {
+    fn apply_command(&mut self, index: Index, payload: &Payload) -> io::Result<Done> {
         let proposal = match Proposal::decode(&payload.0) {
             Ok(proposal) => proposal,
             Err(DecodeError::UnknownCommand { tag, skippable: true }) => {
@@ -149,7 +158,7 @@ impl Machine {
         // apply is total; should it panic all the same, nothing of it is published, and the failure names the entry
         let store = &mut self.store;
         match std::panic::catch_unwind(AssertUnwindSafe(|| store.apply(index, proposal))) {
-            Ok(Applied { outcome, touched }) => Ok((Answer(Some((index, outcome))), touched)),
+            Ok(Applied { outcome, touched, replaced }) => Ok(Done { answer: Answer(Some((index, outcome))), touched, replaced }),
             Err(_) => Err(self.stop(Failure::Apply { index })),
         }
     }
@@ -168,7 +177,11 @@ impl Machine {
         }
         self.store.publish();
         self.applied.set(self.store.state().last_applied());
-        (self.bells.touched)(&batch.touched); // Even if that is nothing: feeds tell how far the log is.
+        if batch.replaced {
+            (self.bells.all)();
+        } else {
+            (self.bells.touched)(&batch.touched); // Even if that is nothing: feeds tell how far the log is.
+        }
         // the last one first: who waits for a batch asks after its first, and is woken once, when all answers are there
         for (responder, answer) in batch.answers.into_iter().rev() {
             responder.send(answer);
@@ -196,7 +209,7 @@ impl RaftStateMachine<Types> for Machine {
         let mut batch = Batch::default();
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let (answer, touched) = match self.apply_entry(entry) {
+            let Done { answer, touched, replaced } = match self.apply_entry(entry) {
                 Ok(done) => done,
                 Err(error) => {
                     self.finish(batch); // what came before the entry is applied, and its writers are told so
@@ -205,6 +218,7 @@ impl RaftStateMachine<Types> for Machine {
             };
             batch.entries += 1;
             batch.touched.extend(touched);
+            batch.replaced |= replaced;
             batch.answers.extend(responder.map(|responder| (responder, answer)));
             if batch.entries >= PUBLISH_EVERY {
                 self.finish(std::mem::take(&mut batch));

@@ -51,6 +51,8 @@ pub(crate) enum Method {
     Order,
     /// A follower lives: sent once a second while it is fed.
     Beat,
+    /// All of the catalog, for an operator.
+    Save,
 }
 
 /// A registration with everything in it is a few KB; a key has at most 512 KB.
@@ -78,6 +80,7 @@ const TABLE: [(Method, &str, Class, usize, Duration); 15] = [
     (Method::Feed, "http://muster/1/feed", Class::Main, 64 * KB, Duration::from_secs(60)),
     (Method::Order, "http://muster/1/order", Class::Main, MB, Duration::from_secs(60)),
     (Method::Beat, "http://muster/1/beat", Class::Main, KB, Duration::from_secs(5)),
+    (Method::Save, "http://muster/1/save", Class::Bulk, 4 * KB, Duration::from_secs(60)),
 ];
 
 impl Method {
@@ -144,6 +147,7 @@ mod tests {
             Feed,
             Order,
             Beat,
+            Save,
         ];
         assert_eq!(all.len(), TABLE.len());
         for method in all {

@@ -29,7 +29,7 @@ mod told;
 pub(crate) use address::AddressBook;
 pub(crate) use connect::{Stream, accept};
 pub(crate) use error::CallError;
-pub(crate) use frames::frame;
+pub(crate) use frames::{Frames, frame};
 pub(crate) use hello::{HELLO_BYTES_MAX, Hello, meet};
 pub(crate) use identity::{Identity, Part};
 #[cfg(test)]

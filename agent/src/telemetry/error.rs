@@ -6,6 +6,9 @@ pub(crate) enum TelemetryError {
     /// No such level; whoever wrote it can mend it.
     #[error("unknown log level {0:?}: one of trace, debug, info, warn, error is right")]
     UnknownLevel(String),
+    /// So many listen to the log already; later may do.
+    #[error("too many listen to the log already")]
+    Crowded,
     /// Logs or metrics were installed before in this process: a fault of the program.
     #[error("{0} are installed already")]
     Installed(&'static str),

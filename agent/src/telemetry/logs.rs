@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 
-use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -10,6 +9,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, fmt, reload};
 
 use super::error::TelemetryError;
+use super::levels::targets;
+use super::tap;
 
 /// How the log looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +20,6 @@ pub(crate) struct LogsConfig {
     /// JSON lines instead of text.
     pub(crate) json: bool,
 }
-
-/// Dependencies whose debug lines tell about themselves, not about the cluster: they are heard from `warn` on, unless
-/// everything is asked for.
-const QUIET: [&str; 8] = ["openraft", "redb", "hyper", "hyper_util", "h2", "rustls", "hickory_proto", "mio"];
-
-/// Parts of raft that warn of each message that did not arrive, ten times a second for each peer that is out of reach. Which
-/// servers are missing, and since when, is told once elsewhere; these are heard from `debug` on.
-const REPEATING: [&str; 3] =
-    ["openraft::core::heartbeat", "openraft::replication", "openraft::engine::handler::replication_handler"];
 
 /// The installed log.
 #[derive(Debug)]
@@ -53,7 +45,10 @@ impl Logs {
             true => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
             false => lines.boxed(),
         };
-        Ok((Self { level }, Registry::default().with(lines.with_filter(filter))))
+        let (heard, open) = reload::Layer::new(Targets::new());
+        tap::install(move |wanted| drop(open.reload(wanted)));
+        let layers = vec![lines.with_filter(filter).boxed(), tap::Tap.with_filter(heard).boxed()];
+        Ok((Self { level }, Registry::default().with(layers)))
     }
 
     /// Logs this level and what is worse from now on.
@@ -63,21 +58,6 @@ impl Logs {
         let _ = self.level.reload(targets);
         Ok(())
     }
-}
-
-fn targets(level: &str) -> Result<Targets, TelemetryError> {
-    let level = match level.to_ascii_lowercase().as_str() {
-        "trace" => LevelFilter::TRACE,
-        "debug" => LevelFilter::DEBUG,
-        "info" => LevelFilter::INFO,
-        "warn" | "warning" => LevelFilter::WARN,
-        "error" | "err" => LevelFilter::ERROR,
-        _ => return Err(TelemetryError::UnknownLevel(level.to_owned())),
-    };
-    let quiet = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    let calm = if level >= LevelFilter::DEBUG { quiet } else { level.min(LevelFilter::ERROR) };
-    let targets = Targets::new().with_default(level).with_targets(QUIET.map(|target| (target, quiet)));
-    Ok(targets.with_targets(REPEATING.map(|target| (target, calm))))
 }
 
 #[cfg(test)]

@@ -3,16 +3,19 @@
 mod catalog;
 mod error;
 mod host;
+mod levels;
 mod logs;
 mod metrics;
 mod names;
 mod process;
+mod tap;
 
 pub(crate) use catalog::publish_catalog;
 pub(crate) use error::TelemetryError;
 pub(crate) use host::host_report;
 pub(crate) use logs::LogsConfig;
 pub(crate) use metrics::{Filter, Metrics, MetricsConfig};
+pub(crate) use tap::listen;
 
 use logs::Logs;
 

@@ -36,7 +36,7 @@ impl Touched {
 impl Store {
     /// Makes an empty store one of a copy that holds nothing yet: no question is answered from it.
     pub fn narrow(&mut self) {
-        self.state.interest = Some(Arc::default());
+        (self.state.interest, self.state.is_copy) = (Some(Arc::default()), true);
     }
 
     /// Enters a batch: all of it or, if it does not follow on what is there, nothing. One that was entered before changes nothing.
@@ -71,7 +71,7 @@ impl State {
     pub fn of(batch: Batch) -> Self {
         let Batch { head, nodes, services, checks, buckets, marks, .. } = batch;
         let Head { to, time_ms, history, indexes, interest, .. } = head;
-        let mut state = State { applied: to, time_ms, history, indexes, interest, ..State::default() };
+        let mut state = State { applied: to, time_ms, history, indexes, interest, is_copy: true, ..State::default() };
         nodes.into_iter().for_each(|node| state.add_node(node));
         services.into_iter().for_each(|row| state.add_service(row));
         checks.into_iter().for_each(|row| state.add_check(row));

@@ -96,7 +96,7 @@ impl Bench {
         self.index += 1;
         let before = self.model.rows();
         let expected = self.model.apply(self.index, proposal);
-        let Applied { outcome, touched } = self.store.apply(self.index, proposal.clone());
+        let Applied { outcome, touched, .. } = self.store.apply(self.index, proposal.clone());
         assert_eq!(outcome, expected, "{proposal:?}");
         let twin = self.twin.apply(self.index, proposal.clone());
         assert_eq!((&twin.outcome, &twin.touched), (&outcome, &touched), "a restored store goes on otherwise");

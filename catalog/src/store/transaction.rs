@@ -135,7 +135,7 @@ impl Change<'_> {
                 return Ok(Vec::new());
             }
         }
-        Ok(self.state.key(key).map(|entry| without_value(entry)).into_iter().collect())
+        Ok(self.state.key(key).map(without_value).into_iter().collect())
     }
 
     fn look_at_key(&self, key: &SmolStr, look: &Look) -> Tried {

@@ -26,13 +26,18 @@ const BACKLOG_MAX: usize = 1024;
 /// Times beyond this are made up: nobody counts so far.
 const TIME_MAX: u64 = u64::MAX / 2;
 
+/// Its time, who fired it, and which of those it was.
+type Key = (u64, Uuid, u32);
+/// Its name and payload, while they are kept.
+type Whole = Option<(String, Bytes)>;
+
 /// What was fired, and when.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// Lamport's clock.
     clock: u64,
-    /// By time, who fired it, and which of those it was. The newest are kept whole.
-    seen: BTreeMap<(u64, Uuid, u32), Option<(String, Bytes)>>,
+    /// The newest are kept whole.
+    seen: BTreeMap<Key, Whole>,
     /// What was fired before this agent came is nothing to it: its first table tells what that was.
     begun: bool,
 }
@@ -61,13 +66,13 @@ impl Events {
         self.begun = true;
     }
 
-    fn newest(&self) -> impl Iterator<Item = (&(u64, Uuid, u32), &Option<(String, Bytes)>)> {
+    fn newest(&self) -> impl Iterator<Item = (&Key, &Whole)> {
         self.seen.iter().rev().take(EXCHANGED_MAX)
     }
 
     /// Which the newest are, in eight bytes.
     pub(super) fn digest(&self) -> u64 {
-        let one = |(time, by, number): &(u64, Uuid, u32)| {
+        let one = |(time, by, number): &Key| {
             let mut bytes = Vec::with_capacity(28);
             bytes.put_uuid(*by);
             bytes.extend_from_slice(&time.to_be_bytes());
@@ -79,7 +84,7 @@ impl Events {
 
     /// The newest, for another's table.
     pub(super) fn exchanged(&self) -> Vec<Item> {
-        let whole = |(key, whole): (&(u64, Uuid, u32), &Option<(String, Bytes)>)| {
+        let whole = |(key, whole): (&Key, &Whole)| {
             let ((time, by, number), (name, payload)) = (*key, whole.clone()?);
             Some(Item::Fired { node: by, epoch: time, number, name, payload })
         };

@@ -155,7 +155,7 @@ impl<'q> Hold<'q> {
             target = target.param("index", &seen.to_string()).param("wait", LOOK_MAX);
         }
         let answer = self.client.get(&target).await?;
-        let index = answer.index;
+        let index = answer.index.unwrap_or(0);
         if answer.status == http::StatusCode::NOT_FOUND {
             return Ok((Vec::new(), index));
         }

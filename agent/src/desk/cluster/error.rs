@@ -28,6 +28,9 @@ pub(crate) enum ClusterError {
     /// The key ring could not be changed at some members, or at none; the text says which. The operator asks again.
     #[error("{0}")]
     Keys(String),
+    /// Nothing was told to anybody; the text says why. Later may do.
+    #[error("failed to fire event: {0}")]
+    NotFired(String),
     /// Nothing was done: no leader is known. Later may do.
     #[error("No cluster leader")]
     NoLeader,

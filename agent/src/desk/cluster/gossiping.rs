@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use muster_catalog::Coordinate;
@@ -180,6 +181,10 @@ impl Membership for Gossiping {
     fn coordinate(&self) -> Coordinate {
         let muster_gossip::Coordinate { vec, error, adjustment, height } = self.handle.coordinate();
         Coordinate { vec, error, adjustment, height }
+    }
+
+    fn fire(&self, name: &str, payload: Bytes) -> Result<bool, ClusterError> {
+        self.handle.fire(name, payload).map(|_| true).map_err(|error| ClusterError::NotFired(chain(&error)))
     }
 
     fn keys(&self, local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {

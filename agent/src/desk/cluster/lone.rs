@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use muster_catalog::Coordinate;
@@ -64,6 +65,10 @@ impl Membership for Lone {
 
     fn coordinate(&self) -> Coordinate {
         Coordinate::default()
+    }
+
+    fn fire(&self, _name: &str, _payload: Bytes) -> Result<bool, ClusterError> {
+        Ok(false)
     }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {

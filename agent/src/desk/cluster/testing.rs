@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use muster_catalog::Coordinate;
@@ -125,6 +126,10 @@ impl Membership for Others {
 
     fn coordinate(&self) -> Coordinate {
         Coordinate::default()
+    }
+
+    fn fire(&self, _name: &str, _payload: Bytes) -> Result<bool, ClusterError> {
+        Ok(false)
     }
 
     fn keys(&self, _local: bool) -> BoxFuture<'_, Result<Keyring, ClusterError>> {

@@ -58,6 +58,25 @@ impl Body {
         }
     }
 
+    /// Writes it to a file as it comes, up to so many bytes: each piece has a deadline, the whole of it none.
+    pub(super) async fn write_to(mut self, mut file: tokio::fs::File, max: u64) -> Result<(), HttpError> {
+        use tokio::io::AsyncWriteExt as _;
+        let broken = |error: std::io::Error| HttpError::Server(format!("the body cannot be kept: {error}"));
+        let mut length = 0;
+        loop {
+            let frame = timeout(BODY_DEADLINE, self.incoming.frame()).await.map_err(|_| HttpError::BodyTimeout)?;
+            let Some(frame) = frame else { break };
+            let Ok(data) = frame.map_err(|error| HttpError::BodyBroken(error.to_string()))?.into_data() else { continue };
+            length += data.len() as u64;
+            if length > max {
+                let announced = self.announced.unwrap_or(length);
+                return Err(HttpError::TooLarge { announced, max: max as usize, setting: "the limit of a snapshot" });
+            }
+            file.write_all(&data).await.map_err(broken)?;
+        }
+        file.flush().await.map_err(broken)
+    }
+
     /// All of a body that is JSON.
     pub(super) async fn read_json(self) -> Result<Bytes, HttpError> {
         self.read(BODY_BYTES_MAX, "the limit of a JSON body").await

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
+use muster_catalog::{Usage, UsageCounts};
 use serde_json::{Value, json};
 
 use super::Door;
@@ -11,8 +12,9 @@ use super::call::{Answering, Call, Handler, Route};
 use super::decode::Object;
 use super::error::HttpError;
 use super::filter::parse_bool;
+use super::options::{Family, ReadOptions};
 use super::query::Query;
-use super::reply::Reply;
+use super::reply::{Meta, Reply};
 use crate::config::GossipKey;
 use crate::desk::{ClusterOrder, KeyChange, Keyring, Order, ServerName, Who};
 
@@ -26,6 +28,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("/v1/operator/autopilot/configuration", autopilot::CONFIGURATION),
     route("/v1/operator/autopilot/health", autopilot::HEALTH),
     route("/v1/operator/autopilot/state", autopilot::STATE),
+    route("/v1/operator/usage", &[(Method::GET, Handler::Soon(usage))]),
     route("/v1/operator/raft/configuration", &[(Method::GET, Handler::Soon(servers))]),
     route("/v1/operator/raft/peer", &[(Method::DELETE, Handler::Soon(remove_server))]),
     route(
@@ -52,6 +55,38 @@ fn bad<T>(text: impl Into<String>) -> Result<T, HttpError> {
 
 async fn obey(door: &Door, who: &Who, order: ClusterOrder) -> Result<(), HttpError> {
     Ok(door.desk.obey(who, Order::Cluster(order)).await?)
+}
+
+/// `GET usage`: how much is in the catalog.
+fn usage(door: Arc<Door>, call: Call) -> Answering {
+    Box::pin(async move {
+        let options = ReadOptions::read(&door, &call.query, &call.headers, Family::Catalog)?;
+        options.must_be_here()?;
+        let who = { call }.who;
+        let seen = options.ask(&door, &who, &Usage {}).await?;
+        let meta = Meta { index: seen.index, known_leader: seen.known_leader, last_contact_ms: seen.last_contact_ms };
+        let UsageCounts { nodes, services, instances, own } = seen.answer;
+        let counts = json!({
+            "Nodes": nodes,
+            "Services": services,
+            "ServiceInstances": instances,
+            "ConnectServiceInstances": {},
+            "BillableServiceInstances": instances - own,
+        });
+        let mut all = serde_json::Map::new();
+        all.insert(door.datacenter().to_owned(), counts);
+        let body = json!({
+            "Usage": all,
+            "Index": meta.index,
+            "LastContact": meta.last_contact_ms,
+            "KnownLeader": meta.known_leader,
+            "ConsistencyLevel": options.effective(),
+            "NotModified": false,
+            "Backend": 0,
+            "ResultsFilteredByACLs": false,
+        });
+        Ok(options.finish(Reply::json(body.to_string()), meta))
+    })
 }
 
 /// `GET raft/configuration`.

@@ -87,8 +87,13 @@ impl ReadOptions {
         Ok(Self { consistency, max_stale, cached, wait, elsewhere, near, family })
     }
 
+    /// The same for what nobody waits for.
+    pub(super) fn at_once(self) -> Self {
+        Self { wait: None, ..self }
+    }
+
     /// What `X-Consul-Effective-Consistency` says.
-    fn effective(&self) -> &'static str {
+    pub(super) fn effective(&self) -> &'static str {
         match self.consistency {
             Consistency::Default => "leader",
             Consistency::Stale => "stale",
@@ -106,7 +111,7 @@ impl ReadOptions {
     }
 
     /// Asks the desk; an answer that is older than the bound is asked for again, without `stale`.
-    fn ask<'a, A: Travel + Sync>(
+    pub(super) fn ask<'a, A: Travel + Sync>(
         &'a self,
         door: &'a Door,
         who: &'a Who,
@@ -133,7 +138,7 @@ impl ReadOptions {
     }
 
     /// The answer with what these options add to it.
-    fn finish(&self, reply: Reply, meta: Meta) -> Reply {
+    pub(super) fn finish(&self, reply: Reply, meta: Meta) -> Reply {
         let mut reply = reply.with_meta(meta);
         if !meta.known_leader {
             reply = reply.with_header(STALE, HeaderValue::from(meta.last_contact_ms));

@@ -1,12 +1,17 @@
 //! An answer on its way out: what a handler says, and how it becomes bytes and headers.
 
 use std::borrow::Cow;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use tokio::sync::mpsc;
 
 use super::answers::{GZIP_BYTES_MIN, Rendered, pack};
 use super::json;
@@ -39,6 +44,8 @@ enum Content {
     Text(Cow<'static, str>),
     /// With a type of its own.
     Other(&'static str, Bytes),
+    /// The same, in pieces as they come.
+    Stream(&'static str, mpsc::Receiver<io::Result<Bytes>>),
 }
 
 impl Reply {
@@ -81,6 +88,12 @@ impl Reply {
         Self::new(StatusCode::OK, Content::Other(content_type, bytes))
     }
 
+    /// 200 and pieces of another type, as they come: never packed, so that each is seen at once. An error among them breaks the
+    /// connection, so that nobody takes a part for the whole.
+    pub(super) fn stream(content_type: &'static str, pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self::new(StatusCode::OK, Content::Stream(content_type, pieces))
+    }
+
     /// The same under another status.
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -112,13 +125,18 @@ impl Reply {
     }
 
     /// The bytes: indented or packed if the client wants them so.
-    pub(super) fn into_response(self, style: &Style, common: &HeaderMap) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self, style: &Style, common: &HeaderMap) -> Response<Flow> {
         let Self { status, content, meta, consistency, age, headers: own } = self;
         let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
         for (name, value) in common {
             headers.append(name, value.clone());
         }
+        let mut stream = None;
         let (content_type, mut body, mut packed) = match content {
+            Content::Stream(content_type, pieces) => {
+                stream = Some(pieces);
+                (Some(content_type), Bytes::new(), None)
+            }
             Content::Nothing => (None, Bytes::new(), None),
             Content::Json(json) => (Some("application/json"), json, None),
             Content::Shared(rendered) if style.pretty || !style.gzip => {
@@ -158,10 +176,48 @@ impl Reply {
         for (name, value) in own {
             headers.insert(name, value);
         }
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(stream.map_or_else(|| Flow::whole(body), Flow::Pieces));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+/// A body on its way out.
+pub(super) enum Flow {
+    Whole(Full<Bytes>),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+impl Flow {
+    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+}
+
+impl Body for Flow {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Flow::Whole(whole) => Pin::new(whole).poll_frame(context).map_err(|never| match never {}),
+            Flow::Pieces(pieces) => pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Flow::Whole(whole) => whole.is_end_stream(),
+            Flow::Pieces(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Flow::Whole(whole) => whole.size_hint(),
+            Flow::Pieces(_) => SizeHint::default(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use http::{HeaderValue, Method};
 
 use super::call::{Handler, Route};
-use super::{agent, catalog, coordinate, health, kv, later, operator, session, status, txn};
+use super::{agent, catalog, coordinate, event, health, kv, later, operator, prepared, session, snapshot, status, txn};
 
 /// A route, and what its methods make of the `Allow` header.
 pub(super) struct Known {
@@ -30,10 +30,13 @@ pub(super) fn all() -> impl Iterator<Item = &'static Route> {
         agent::ROUTES,
         catalog::ROUTES,
         coordinate::ROUTES,
+        event::ROUTES,
         health::ROUTES,
         kv::ROUTES,
         operator::ROUTES,
+        prepared::ROUTES,
         session::ROUTES,
+        snapshot::ROUTES,
         status::ROUTES,
         txn::ROUTES,
         later::ROUTES,

@@ -9,17 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use smol_str::SmolStr;
 
 use super::body::Body;
 use super::call::{Answering, Call, Handler};
 use super::error::HttpError;
-use super::later::QUERY_PREFIX;
 use super::path::{self, PathFault};
+use super::prepared::QUERY_PREFIX;
 use super::query::{Query, host_of, is_address};
-use super::reply::{Reply, Style};
+use super::reply::{Flow, Reply, Style};
 use super::routes::{Found, Known, find};
 use super::{Config, Door};
 use crate::desk::{Token, Who};
@@ -51,7 +50,7 @@ pub(super) fn answer(
     door: &Arc<Door>,
     peer: &Peer,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
+) -> impl Future<Output = Result<Response<Flow>, Infallible>> + use<> {
     let begun = begin(door, peer, request);
     let door = door.clone();
     async move {
@@ -67,7 +66,7 @@ pub(super) fn answer(
 
 /// A request that is answered, or whose handler is at work. Kept small: it is as long alive as a waiting reader.
 enum Begun {
-    Over(Box<Response<Full<Bytes>>>),
+    Over(Box<Response<Flow>>),
     Going { answering: Answering, style: Style },
 }
 
@@ -77,7 +76,7 @@ fn said(error: &HttpError) -> Reply {
     reply
 }
 
-fn over(response: Response<Full<Bytes>>) -> Begun {
+fn over(response: Response<Flow>) -> Begun {
     Begun::Over(Box::new(response))
 }
 
@@ -205,20 +204,20 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
 
 // Answers outside the API: without its headers.
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Flow> {
+    let mut response = Response::new(Flow::whole(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn bare(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::new()));
+fn bare(status: StatusCode) -> Response<Flow> {
+    let mut response = Response::new(Flow::whole(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
-fn bad_path(fault: PathFault) -> Response<Full<Bytes>> {
+fn bad_path(fault: PathFault) -> Response<Flow> {
     match fault {
         PathFault::Escape => {
             let mut response = plain(StatusCode::BAD_REQUEST, "400 Bad Request");
@@ -229,7 +228,7 @@ fn bad_path(fault: PathFault) -> Response<Full<Bytes>> {
     }
 }
 
-fn outside(path: &str) -> Response<Full<Bytes>> {
+fn outside(path: &str) -> Response<Flow> {
     if path == "/" {
         return plain(StatusCode::OK, "muster agent: the API begins at /v1/\n");
     }
@@ -241,7 +240,7 @@ fn outside(path: &str) -> Response<Full<Bytes>> {
     plain(StatusCode::NOT_FOUND, text)
 }
 
-fn moved(method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+fn moved(method: &Method, path: &str, query: Option<&str>) -> Response<Flow> {
     let mut target = path::escape(path);
     if let Some(query) = query {
         target.push('?');
@@ -250,7 +249,7 @@ fn moved(method: &Method, path: &str, query: Option<&str>) -> Response<Full<Byte
     let mut response = bare(StatusCode::MOVED_PERMANENTLY);
     if *method == Method::GET || *method == Method::HEAD {
         let safe = target.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;");
-        *response.body_mut() = Full::new(format!("<a href=\"{safe}\">Moved Permanently</a>.\n\n").into());
+        *response.body_mut() = Flow::whole(format!("<a href=\"{safe}\">Moved Permanently</a>.\n\n"));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     }
     match HeaderValue::from_str(&target) {
@@ -289,7 +288,7 @@ impl Hosts {
         self.strange.load(Ordering::Relaxed)
     }
 
-    fn admit(&self, peer: &Peer, method: &Method, headers: &HeaderMap) -> Result<(), Box<Response<Full<Bytes>>>> {
+    fn admit(&self, peer: &Peer, method: &Method, headers: &HeaderMap) -> Result<(), Box<Response<Flow>>> {
         if peer.by == By::Unix || self.any {
             return Ok(());
         }

@@ -38,6 +38,7 @@ impl Rooms for DeskRooms {
                 Method::Feed => feed(&desk, &call).map(Answer::Frames),
                 Method::Order => desk.answer_order(&call.body).await.map(Answer::Whole),
                 Method::Beat => beat(&desk, &call).map(Answer::Whole),
+                Method::Save => desk.save_for_another(&call.body).await.map(Answer::Frames),
                 method => Err(Refusal::new(Code::Method, format!("{} is not answered here", method.path()))),
             }
         })

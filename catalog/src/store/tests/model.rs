@@ -94,7 +94,13 @@ impl Model {
 
         let cause = Arc::new(cause.clone());
         let outcome = match command.clone() {
-            Command::SetAutopilot(_) | Command::Place(_) => unreachable!("this world has no servers"),
+            Command::SetAutopilot(_)
+            | Command::Place(_)
+            | Command::Stage(_)
+            | Command::Switch(_)
+            | Command::GiveUp(_)
+            | Command::SetQuery(_)
+            | Command::DeleteQuery(_) => unreachable!("this world does none of these"),
             Command::Found(history) => {
                 if self.history != Some(history) {
                     self.marks.clear();
