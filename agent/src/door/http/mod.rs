@@ -34,7 +34,6 @@ mod server;
 mod status;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
