@@ -40,7 +40,6 @@ mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod txn;
 
 pub(crate) use agent::AgentFacts;

@@ -1,17 +1,13 @@
 //! Listeners and connections: bounded in number, in time and in what each may send before it is answered.
 #![allow(clippy::disallowed_methods)] // Each connection is a task of its own; the tracker in `serve` ends them.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::ready;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,7 +22,6 @@ use tokio_util::task::TaskTracker;
 use super::Door;
 use super::limit::{Limit, Place, Visit};
 use super::rules::{self, By, Peer};
-use super::turns::{Number, Turns};
 
 /// Time for a request's head, and for the pause before the next one: what a client that sends a byte a second gets.
 /// nginx ends idle connections after 75 s; clients are used to that.
@@ -63,7 +58,6 @@ pub(crate) async fn serve(door: Arc<Door>, listeners: Vec<Listener>, stop: impl 
         limit: Arc::new(Limit::new(connections_max, per_client_max)),
         refused: Arc::new(Semaphore::new(REFUSED_MAX)),
         closing: CancellationToken::new(),
-        turns: Turns::new(),
         tasks: TaskTracker::new(),
     });
     for listener in listeners {
@@ -83,7 +77,6 @@ struct House {
     limit: Arc<Limit>,
     refused: Arc<Semaphore>,
     closing: CancellationToken,
-    turns: Turns,
     tasks: TaskTracker,
 }
 
@@ -176,11 +169,7 @@ impl House {
     {
         let stream = TokioIo::new(stream);
         async move {
-            let waits = AtomicBool::new(false);
-            let service = service_fn(|request| {
-                waits.store(may_wait(&request), Ordering::Relaxed);
-                rules::answer(&self.door, &visit.peer, request)
-            });
+            let service = service_fn(|request| rules::answer(&self.door, &visit.peer, request));
             let mut connection = pin!(
                 http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -190,15 +179,8 @@ impl House {
                     .title_case_headers(true)
                     .serve_connection(stream, service)
             );
-            let mut number = Number::None;
-            let served = poll_fn(|context| {
-                if waits.load(Ordering::Relaxed) {
-                    ready!(self.turns.poll(&mut number, context));
-                }
-                connection.as_mut().poll(context)
-            });
             let ended = tokio::select! {
-                ended = served => ended,
+                ended = connection.as_mut() => ended,
                 () = self.closing.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     Box::pin(timeout(CLOSING_DEADLINE, connection)).await.unwrap_or(Ok(()))
@@ -209,11 +191,6 @@ impl House {
             }
         }
     }
-}
-
-/// Whoever gives an index waits to be woken, most likely together with others; the same goes for its next request.
-fn may_wait(request: &Request<Incoming>) -> bool {
-    request.uri().query().is_some_and(|query| query.contains("index="))
 }
 
 /// An IPv4 address that came through an IPv6 socket is the same client.

@@ -26,6 +26,7 @@ use crate::topic::Topic;
 
 const FOLLOWERS: usize = 2;
 
+#[allow(clippy::large_enum_variant)] // a few hundred of them at once
 #[derive(Debug, Clone)]
 enum Move {
     /// The servers apply something.

@@ -15,6 +15,7 @@ use crate::name::ServiceName;
 use crate::state::State;
 use crate::store::{Store, Touched};
 
+#[allow(clippy::large_enum_variant)] // a few hundred of them at once
 #[derive(Debug, Clone)]
 enum Move {
     Step(Step),
