@@ -42,7 +42,7 @@ pub(crate) async fn expire_sessions(desk: Desk) {
 
 async fn leads_now(raft: &Raft) {
     if raft.settled().await.is_err() {
-        std::future::pending().await // raft has stopped, and so will the agent
+        std::future::pending::<()>().await; // raft has stopped, and so will the agent
     }
 }
 

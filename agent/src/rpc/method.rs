@@ -63,7 +63,7 @@ const MB: usize = 1 << 20;
 const ORIGIN: &str = "http://muster";
 
 /// Place, connection, longest body, longest time.
-const TABLE: [(Method, &str, Class, usize, Duration); 15] = [
+const TABLE: [(Method, &str, Class, usize, Duration); 16] = [
     (Method::Hello, "http://muster/1/hello", Class::Main, 4 * KB, Duration::from_secs(5)),
     (Method::Ping, "http://muster/1/ping", Class::Raft, KB, Duration::from_secs(5)),
     // a read of the log ends at 1 MB or after one entry, and an entry has at most 8
