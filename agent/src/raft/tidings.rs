@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::stream::{self, Fuse};
+use futures_util::{Stream, StreamExt as _};
 use muster_catalog::Index;
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::watch;
@@ -34,7 +35,8 @@ impl Awaited {
 type Request = AppendEntriesRequest<Types>;
 
 struct State<S> {
-    input: S,
+    /// Fused: it may end while a call is held, which is told first.
+    input: Fuse<S>,
     awaited: watch::Receiver<Index>,
     /// The last call with entries had many.
     dense: bool,
@@ -47,7 +49,7 @@ pub(super) fn gathered<S>(input: S, awaited: &Awaited) -> impl Stream<Item = Req
 where
     S: Stream<Item = Request> + Send + Unpin,
 {
-    let state = State { input, awaited: awaited.0.subscribe(), dense: false, told: 0 };
+    let state = State { input: input.fuse(), awaited: awaited.0.subscribe(), dense: false, told: 0 };
     Box::pin(stream::unfold(state, |mut state| async move {
         let mut request = state.input.next().await?;
         if request.entries.is_empty() && state.dense {

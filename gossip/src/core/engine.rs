@@ -10,6 +10,7 @@ use super::{Core, Due, Teller};
 use crate::identity::Identity;
 use crate::item::{Item, Items};
 use crate::packet::{Codec, Made, Packet};
+use crate::seal::{FRAME_BYTES_MAX, PACKET_BYTES_MAX};
 
 /// How long the first round of gossip after a pause waits.
 const GOSSIP_SOON: Duration = Duration::from_millis(10);
@@ -87,8 +88,14 @@ impl Core {
             let Ok(made) = Made::read(&packet) else { continue };
             // foca tells its own incarnation nowhere else.
             self.incarnation = made.header.src_incarnation;
-            let note = self.note_sent(&made.header, now);
-            let packet = self.without_disowned(made.travelling(&note));
+            let mut note = self.note_sent(&made.header, now);
+            let mut packet = made.travelling(&note);
+            if packet.len() > PACKET_BYTES_MAX - FRAME_BYTES_MAX {
+                // foca filled it with news, and left room for what it knows of. Where this agent is can wait for another ack.
+                note.coordinate = None;
+                packet = made.travelling(&note);
+            }
+            let packet = self.without_disowned(packet);
             self.send_frame(to.addr, &packet);
         }
     }
