@@ -26,7 +26,13 @@ pub(super) fn own(door: &Door) -> Coordinate {
 /// As Consul spells it.
 pub(super) fn shown(coordinate: &Coordinate) -> Value {
     let Coordinate { vec, error, adjustment, height } = coordinate;
-    json!({ "Vec": vec, "Error": error, "Adjustment": adjustment, "Height": height })
+    json!({ "Vec": vec.map(number), "Error": number(*error), "Adjustment": number(*adjustment), "Height": number(*height) })
+}
+
+/// As Go writes it: a whole number has no fraction.
+fn number(number: f64) -> Value {
+    // Nothing sound is larger than 10 (`FAR_MAX` of gossip); a larger one keeps its fraction.
+    if number.fract() == 0.0 && number.abs() <= 1000.0 { Value::from(number as i64) } else { Value::from(number) }
 }
 
 impl Near {
