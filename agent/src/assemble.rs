@@ -47,9 +47,8 @@ const THREADS_WAIT: Duration = Duration::from_secs(1);
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// Errands at once: a reload that waits behind another finds nothing new to do.
 const ERRANDS_MAX: usize = 4;
-/// How long after the start its last work is done: the first round of checks and of bringing them into the catalog; then, that all
-/// members met and told each other what they knew.
-const SETTLE_WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(59)];
+/// How long after the start its last work is done: the first round of checks and of bringing them into the catalog.
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// Worker threads at most: the agent shares its host with what it looks after.
 const WORKERS_MAX: usize = 4;
 
@@ -668,13 +667,10 @@ async fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog:
 async fn settle(desk: Desk) {
     let over = async {
         let _ = desk.caught_up().await;
-        for wait in SETTLE_WAITS {
-            tokio::time::sleep(wait).await;
-            shed::code();
-        }
+        tokio::time::sleep(SETTLE_WAIT).await;
     };
     tokio::select! {
-        () = over => {}
+        () = over => shed::code(),
         () = desk.stopping() => {}
     }
 }
