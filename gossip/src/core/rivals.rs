@@ -3,6 +3,7 @@
 //! Nobody fights: of two holders the one whose address answers and that has been up longer stays, the other goes quiet and says
 //! so. A life that was declared dead cannot be refuted: the node begins another one, at most once in [`RENEWAL_PAUSE`].
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foca::Member;
@@ -64,7 +65,7 @@ impl Core {
         if let Some(rival) = &rival
             && self.yields_to(rival, now)
         {
-            self.go_quiet(Quiet::Id(rival.identity.addr), now);
+            self.go_quiet(why_quiet(rival, Quiet::Id), now);
             return Step::Done(Done::Well);
         }
         let highest = rival.map_or(epoch, |rival| rival.identity.epoch.max(epoch));
@@ -81,11 +82,10 @@ impl Core {
             && iam.name == self.record.name
             && self.yields_to(&iam, now)
         {
-            let addr = iam.identity.addr;
             // The others would find out by silence: they are told.
             let departed = Departed { epoch: self.me.epoch, kind: Kind::Replaced, by: node };
             self.say_goodbye(departed, now);
-            self.go_quiet(Quiet::Name(addr), now);
+            self.go_quiet(why_quiet(&iam, Quiet::Name), now);
         }
         Step::Done(Done::Well)
     }
@@ -186,4 +186,10 @@ impl Core {
         self.event(Event::Quiet(why));
         self.settle(now);
     }
+}
+
+/// Why this agent gives way to another: an operator's word counts above who has been up longer. The word may come by the other
+/// itself, before that of the member that admitted it.
+fn why_quiet(other: &Iam, longer_up: fn(SocketAddr) -> Quiet) -> Quiet {
+    if other.replace { Quiet::Replaced } else { longer_up(other.identity.addr) }
 }

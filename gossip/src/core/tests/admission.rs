@@ -59,6 +59,19 @@ fn a_copy_takes_the_place_at_the_operators_word() {
 }
 
 #[test]
+fn a_holder_that_began_another_life_meanwhile_is_told_that_it_was_replaced() {
+    let mut net = Net::cluster(34, 6);
+    net.with(addr(3), |core, now| core.declared_dead(now));
+    // Nobody has heard of that life yet: the word of the replacement is about the one before.
+    net.start(Config { name: "node-3".into(), replace: true, ..config(40) });
+    assert_eq!(net.join(addr(40), addr(1)), Done::Well);
+    net.run(secs(10));
+    assert_eq!(net.events(addr(3), |event| matches!(event, Event::Epoch(_))), 1);
+    assert_eq!(net.events(addr(3), |event| *event == Event::Quiet(Quiet::Replaced)), 1);
+    assert_eq!(net.alive(addr(0)), 6);
+}
+
+#[test]
 fn a_node_moves_to_another_address_once_the_old_one_is_gone() {
     for host_gone in [false, true] {
         let mut net = Net::cluster(23, 6);
