@@ -6,6 +6,8 @@ pub(crate) mod duration;
 mod fault;
 mod file;
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod go;
 mod hcl;
 mod join;
@@ -28,6 +30,8 @@ mod watch;
 use std::path::PathBuf;
 
 pub(crate) use address::{Host, Listen};
+#[cfg(any(test, fuzzing))]
+pub(crate) use definition::DefinitionLimits;
 pub(crate) use definition::{DefinitionError, check_from_body, service_from_body, update_from_body};
 pub(crate) use fault::{Fault, Faults, nearest};
 pub(crate) use flags::AgentFlags;

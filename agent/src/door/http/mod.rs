@@ -20,6 +20,8 @@ mod error;
 mod event;
 mod fields;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod json;
 mod kv;
