@@ -149,7 +149,7 @@ pub(crate) struct Door {
     facts: Arc<AgentFacts>,
     answers: Arc<answers::Answers>,
     /// Headers of every answer of the API.
-    common: HeaderMap,
+    common: reply::Common,
     hosts: rules::Hosts,
 }
 
@@ -162,7 +162,7 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: Arc::default(), common, hosts }
+        Self { config, desk, facts, answers: Arc::default(), common: reply::Common::new(common), hosts }
     }
 
     fn datacenter(&self) -> &str {
