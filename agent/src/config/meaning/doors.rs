@@ -83,6 +83,7 @@ impl Meaning {
                 .map(|(name, given)| (name.clone(), given.value.clone()))
                 .collect(),
             allow_write_http_from,
+            use_cache: value(&http.use_cache, true),
             max_header_bytes: match self.number("http_config.max_header_bytes", &http.max_header_bytes, bytes.clone(), 0) {
                 0 => 1024 * 1024,
                 bytes => bytes,

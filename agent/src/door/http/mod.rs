@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smol_str::SmolStr;
@@ -21,6 +22,7 @@ mod event;
 mod fields;
 mod filter;
 mod health;
+mod inside;
 mod json;
 mod kv;
 mod later;
@@ -41,9 +43,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod watches;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
+pub(crate) use watches::run as run_watches;
 
 /// What the door is told.
 #[derive(Debug, Clone)]
@@ -115,6 +119,26 @@ impl Config {
             connections_max: 20_000,
             connections_per_client_max: 200,
         }
+    }
+}
+
+/// The door that stands open: a reload puts another in its place, and requests under way end with the one they came in by.
+pub(crate) struct Doorway(ArcSwap<Door>);
+
+impl Doorway {
+    pub(crate) fn new(door: Door) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(door)))
+    }
+
+    /// From now on it is this one.
+    pub(crate) fn replace(&self, config: Config) {
+        let now = self.0.load();
+        self.0.store(Arc::new(Door::new(config, now.desk.clone(), now.facts.clone())));
+    }
+
+    /// The one that stands open now.
+    fn now(&self) -> Guard<Arc<Door>> {
+        self.0.load()
     }
 }
 

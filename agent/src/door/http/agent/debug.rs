@@ -63,6 +63,11 @@ fn agent(config: &Config) -> Value {
         "SkipLeaveOnInt": config.skip_leave_on_interrupt,
         "Telemetry": {
             "DisableHostname": telemetry.disable_hostname,
+            "DogstatsdAddr": telemetry.dogstatsd.clone().unwrap_or_default(),
+            "DogstatsdTags": telemetry.dogstatsd_tags,
+            "EnableHostMetrics": telemetry.host_metrics,
+            "StatsdAddr": telemetry.statsd.clone().unwrap_or_default(),
+            "StatsiteAddr": telemetry.statsite.clone().unwrap_or_default(),
             "MetricsPrefix": telemetry.metrics_prefix,
             "PrometheusOpts": { "Expiration": time(telemetry.prometheus_retention_time) },
         },
