@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use muster_catalog::{Address, Health, Instance, Meta, Part, ServiceName, State, fold};
+use muster_catalog::{Address, Asker, Health, Instance, Meta, Part, ServiceName, State, fold};
+use smol_str::SmolStr;
 
-use crate::bounds::{Asker, View, wants_addresses};
+use crate::bounds::{self, View, wants_addresses};
 use crate::config::{Settings, Soa, TTL_MAX, Zone};
 use crate::draw::Draw;
 use crate::elsewhere::Lacking;
@@ -111,12 +112,12 @@ pub(crate) fn look(
     target: Target<'_>,
     question: Question<'_>,
     query: &Query<'_>,
-    asker: Asker,
+    from: bounds::Asker,
     view: View<'_>,
     draw: &mut Draw,
 ) -> Found {
     let owner = Name::from_wire(question.name());
-    let mut look = Look { view, zone: target.zone, query, asker, draw, lacking: Lacking::default() };
+    let mut look = Look { view, zone: target.zone, query, from, draw, lacking: Lacking::default() };
     let reply = look.reply(&target, owner, question);
     if look.lacking.is_nothing() { Ok(reply) } else { Err(look.lacking) }
 }
@@ -165,7 +166,7 @@ struct Look<'a> {
     /// The domain the names in the answer are given in.
     zone: usize,
     query: &'a Query<'a>,
-    asker: Asker,
+    from: bounds::Asker,
     draw: &'a mut Draw,
     lacking: Lacking,
 }
@@ -286,18 +287,32 @@ impl<'a> Look<'a> {
         self.need(|| ServiceName::new(&service).ok().map(Part::Service));
         let found = row.query.service.instances(state);
         self.draw.start(found.len());
-        let instances: Vec<&Instance> =
+        let mut instances: Vec<&Instance> =
             std::iter::from_fn(|| self.draw.next()).filter_map(|at| found.get(at)).map(|instance| &***instance).collect();
+        let asker = Asker { near: SmolStr::default(), agent: self.settings().node_name.clone(), address: self.place() };
+        let of_place = asker.place(&row.query.service);
+        if let Some(address) = of_place {
+            self.need(|| Some(Part::Address(address)));
+        }
+        row.query.service.near(&asker, state).sort(&mut instances, |instance| instance.node.node.as_str());
         let ttl = row.query.dns_ttl_seconds.map(|seconds| seconds.min(TTL_MAX.as_secs() as u32));
         let ttl = ttl.unwrap_or_else(|| self.settings().service_ttl(&service));
-        self.tell(&instances, ttl, owner, asked_kind, depth)
+        if instances.is_empty() {
+            let mut all = state.service(&service).into_iter().flat_map(|bucket| bucket.instances());
+            let rcode = nobody(all.by_ref().map(|instance| &**instance), None, self.view.settings);
+            return self.negative(rcode);
+        }
+        Reply { of_place: of_place.is_some(), ..self.tell(&instances, ttl, owner, asked_kind, depth) }
     }
 
-    /// The records of instances that were chosen.
+    /// Where the asker is: his network if he says which, else where he asks from.
+    fn place(&self) -> Option<IpAddr> {
+        let subnet = self.query.edns.and_then(|edns| edns.subnet).and_then(network);
+        subnet.or(self.from.address.map(|address| address.to_canonical()))
+    }
+
+    /// The records of instances that were chosen; there are some.
     fn tell(&mut self, instances: &[&Instance], ttl: u32, owner: Name, asked_kind: u16, depth: usize) -> Reply {
-        if instances.is_empty() {
-            return self.negative(Rcode::NxDomain);
-        }
         match asked_kind {
             kind::SRV => self.service_srv(instances, &owner, ttl, depth),
             kind::A | kind::AAAA | kind::ANY => {
@@ -496,6 +511,24 @@ impl Place {
         let node = || zone.nodes.child(instance.node.node.as_str()).map(|target| Self { target, is_node: true });
         let spelled = || zone.addresses.child(&spell(instance.address())).map(|target| Self { target, is_node: false });
         if instance.service.address.is_empty() { node().or_else(spelled) } else { spelled() }
+    }
+}
+
+/// The address of EDNS' client subnet; its bytes beyond the prefix are left out.
+fn network(subnet: &[u8]) -> Option<IpAddr> {
+    let (&[f0, f1, _, _], address) = subnet.split_first_chunk::<4>()?;
+    match u16::from_be_bytes([f0, f1]) {
+        1 => {
+            let mut octets = [0; 4];
+            octets.get_mut(..address.len())?.copy_from_slice(address);
+            Some(octets.into())
+        }
+        2 => {
+            let mut octets = [0; 16];
+            octets.get_mut(..address.len())?.copy_from_slice(address);
+            Some(IpAddr::from(octets).to_canonical())
+        }
+        _ => None,
     }
 }
 

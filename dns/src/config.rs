@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use muster_catalog::fold;
+use smol_str::SmolStr;
 
 use crate::beyond::Age;
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub struct Config {
     pub alt_domain: Option<String>,
     /// Ours: names in another one do not exist.
     pub datacenter: String,
+    /// Our node's name: what is near us is near that.
+    pub node_name: SmolStr,
     /// Whether answers may come out of rows that are not known to be the newest.
     pub allow_stale: bool,
     /// How old such rows may be.
@@ -100,6 +103,7 @@ impl Default for Config {
             domain: "consul.".to_owned(),
             alt_domain: None,
             datacenter: "dc1".to_owned(),
+            node_name: SmolStr::default(),
             allow_stale: true,
             max_stale: MAX_STALE,
             max_stale_alone: MAX_STALE,
@@ -127,6 +131,7 @@ pub(crate) struct Settings {
     pub(crate) zones: Vec<Zone>,
     /// Folded.
     pub(crate) datacenter: String,
+    pub(crate) node_name: SmolStr,
     /// `None`: rows are asked for anew each time.
     max_stale: Option<Duration>,
     max_stale_alone: Duration,
@@ -183,6 +188,7 @@ impl Settings {
         Ok(Self {
             zones,
             datacenter: fold(&config.datacenter).into_owned(),
+            node_name: config.node_name.clone(),
             max_stale: config.allow_stale.then_some(config.max_stale),
             max_stale_alone: config.max_stale_alone,
             node_ttl: seconds(config.node_ttl),
