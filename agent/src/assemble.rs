@@ -638,6 +638,7 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         domain: dns.domain.clone(),
         alt_domain: dns.alt_domain.clone(),
         datacenter: config.datacenter.clone(),
+        node_name: config.node_name.as_str().into(),
         allow_stale: dns.allow_stale,
         max_stale: dns.max_stale,
         max_stale_alone: config.cluster.max_stale,
@@ -649,6 +650,10 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         a_record_limit: dns.a_record_limit,
         disable_compression: dns.disable_compression,
         enable_additional_node_meta_txt: dns.node_meta_txt,
+        negative_answer: dns.negative_answer,
+        recursors: dns.recursors.clone(),
+        recursor_random: dns.recursor_random,
+        recursor_timeout: dns.recursor_timeout,
         soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
     }
 }

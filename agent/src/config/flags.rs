@@ -90,7 +90,7 @@ const FLAGS: &[Flag] = &[
     flag("protocol", "protocol", Takes::Number, "Accepted, without effect"),
     flag("raft-protocol", "raft_protocol", Takes::Number, "Version of raft: 3"),
     flag("read-replica", "read_replica", Takes::Bool, IGNORED),
-    flag("recursor", "recursors", Takes::List, "DNS server for other names (later version); repeatable"),
+    flag("recursor", "recursors", Takes::List, "DNS server that names of other domains are asked of; repeatable"),
     flag("rejoin", "rejoin_after_leave", Takes::Bool, "Join the members known before, also after a leave"),
     flag("retry-interval", "retry_interval", Takes::Text, "Time between attempts to join"),
     flag("retry-interval-wan", "retry_interval_wan", Takes::Text, "The same between datacenters (later version)"),

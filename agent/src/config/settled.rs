@@ -128,8 +128,14 @@ pub(crate) struct DnsConfig {
     pub(crate) domain: String,
     /// A second one; without the last dot, lower case.
     pub(crate) alt_domain: Option<String>,
-    /// Where other names would be asked for; of a later version.
-    pub(crate) recursors: Vec<String>,
+    /// Whom other names are asked of, in this order.
+    pub(crate) recursors: Vec<SocketAddr>,
+    /// Whether they are asked in another order each time.
+    pub(crate) recursor_random: bool,
+    /// How long each is waited for.
+    pub(crate) recursor_timeout: Duration,
+    /// What is said of a service when none of its instances may be told.
+    pub(crate) negative_answer: muster_dns::NegativeAnswer,
     /// Whether answers may be behind the leader.
     pub(crate) allow_stale: bool,
     /// By how much.

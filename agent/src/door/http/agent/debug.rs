@@ -149,10 +149,17 @@ fn dns(config: &Config) -> Value {
         "DNSNodeMetaTXT": dns.node_meta_txt,
         "DNSNodeTTL": time(dns.node_ttl),
         "DNSOnlyPassing": dns.only_passing,
-        "DNSRecursors": dns.recursors,
+        "DNSRecursorStrategy": if dns.recursor_random { "random" } else { "sequential" },
+        "DNSRecursorTimeout": time(dns.recursor_timeout),
+        "DNSRecursors": dns.recursors.iter().map(recursor).collect::<Vec<_>>(),
         "DNSServiceTTL": service_ttl,
         "DNSUDPAnswerLimit": dns.udp_answer_limit,
     })
+}
+
+/// As it is usually written.
+fn recursor(address: &std::net::SocketAddr) -> String {
+    if address.port() == 53 { address.ip().to_string() } else { address.to_string() }
 }
 
 fn http(config: &Config) -> Value {
