@@ -54,6 +54,7 @@ impl Config {
             addresses,
             dns,
             http,
+            ui,
             checks,
             services,
             lone_checks,
@@ -98,6 +99,7 @@ impl Config {
 
         // The door is made once, at start.
         diff.keep("http_config and limits", &now.http, &http);
+        diff.keep("ui_config", &now.ui, &ui);
 
         diff.apply("discard_check_output", &mut now.checks.discard_output, checks.discard_output);
         diff.apply("enable_script_checks", &mut now.checks.remote_scripts, checks.remote_scripts);

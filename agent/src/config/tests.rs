@@ -527,6 +527,9 @@ fn the_example_file_is_complete() {
         "service",
         "check",
         "recursor",
+        "ui",
+        "ui_dir",
+        "ui_content_path",
         "start_join",
         "start_join_wan",
         "retry_join_wan",
@@ -567,6 +570,7 @@ fn the_example_file_is_complete() {
     all.extend(missing::<DnsFile>(&text));
     all.extend(missing::<SoaFile>(&text));
     all.extend(missing::<HttpFile>(&text));
+    all.extend(missing::<UiFile>(&text));
     all.extend(missing::<LimitsFile>(&text));
     all.extend(missing::<TelemetryFile>(&text));
     assert!(all.is_empty(), "config.toml does not show {all:?}");

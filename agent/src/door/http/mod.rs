@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smol_str::SmolStr;
+use tokio::sync::Semaphore;
 
+use crate::config::UiConfig;
 use crate::desk::Desk;
 
 mod agent;
@@ -41,6 +43,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod ui;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
@@ -56,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Vec<SmolStr>,
     /// Whether JSON is always indented (`-dev`).
     pub(crate) pretty: bool,
+    /// The web page, if there is one.
+    pub(crate) ui: Option<UiConfig>,
     /// Headers added to every answer of the API.
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Beginnings of paths that are not answered.
@@ -98,6 +103,7 @@ impl Config {
             dns_domains: vec![SmolStr::new_static("consul")],
             allowed_hosts: Vec::new(),
             pretty: false,
+            ui: None,
             response_headers: Vec::new(),
             block_endpoints: Vec::new(),
             allow_write_from: Vec::new(),
@@ -127,6 +133,8 @@ pub(crate) struct Door {
     /// Headers of every answer of the API.
     common: HeaderMap,
     hosts: rules::Hosts,
+    /// Streams of open web pages.
+    pages: Arc<Semaphore>,
 }
 
 impl Door {
@@ -138,7 +146,8 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: Arc::default(), common, hosts }
+        let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
+        Self { config, desk, facts, answers: Arc::default(), common, hosts, pages }
     }
 
     fn datacenter(&self) -> &str {
