@@ -609,6 +609,7 @@ fn http_config(config: &Config) -> http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
         allowed_hosts: config.http.allowed_hosts.iter().map(Into::into).collect(),
         pretty: config.http.pretty,
+        ui: config.ui.clone(),
         response_headers: headers.collect(),
         block_endpoints: config.http.block_endpoints.clone(),
         allow_write_from: config.http.allow_write_http_from.clone(),

@@ -108,9 +108,9 @@ const FLAGS: &[Flag] = &[
     flag("server", "server", Takes::Bool, "Hold the catalog; without it a client agent"),
     flag("server-port", "ports.server", Takes::Number, "Port between servers; -1 is off"),
     flag("syslog", "enable_syslog", Takes::Bool, "Log to syslog too"),
-    flag("ui", "ui_config.enabled", Takes::Bool, "Web page (later version)"),
-    flag("ui-content-path", "ui_config.content_path", Takes::Text, "Path of the web page (later version)"),
-    flag("ui-dir", "ui_config.dir", Takes::Text, "Files of the web page (later version)"),
+    flag("ui", "ui_config.enabled", Takes::Bool, "Answer the web page"),
+    flag("ui-content-path", "ui_config.content_path", Takes::Text, "Path of the web page"),
+    flag("ui-dir", "ui_config.dir", Takes::Text, "Answer the files of this directory instead of the web page"),
 ];
 
 /// The flags of `muster agent`, as given.

@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) dns: DnsConfig,
     /// HTTP.
     pub(crate) http: HttpConfig,
+    /// The web page; `None` where there is none.
+    pub(crate) ui: Option<UiConfig>,
     /// Checks and services.
     pub(crate) checks: ChecksConfig,
     /// Services of files.
@@ -204,6 +206,15 @@ pub(crate) struct HttpConfig {
     pub(crate) discovery_max_stale: Duration,
     /// What a default read does without a leader.
     pub(crate) default_reads: DefaultReads,
+}
+
+/// The web page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UiConfig {
+    /// Where it begins: `/ui/`.
+    pub(crate) path: String,
+    /// Files that stand in its place.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// What a default read of catalog and health does while there is no leader.

@@ -550,6 +550,9 @@ fn the_example_file_is_complete() {
         "check",
         "watch",
         "recursor",
+        "ui",
+        "ui_dir",
+        "ui_content_path",
         "start_join",
         "start_join_wan",
         "retry_join_wan",
@@ -590,6 +593,7 @@ fn the_example_file_is_complete() {
     all.extend(missing::<DnsFile>(&text));
     all.extend(missing::<SoaFile>(&text));
     all.extend(missing::<HttpFile>(&text));
+    all.extend(missing::<UiFile>(&text));
     all.extend(missing::<LimitsFile>(&text));
     all.extend(missing::<TelemetryFile>(&text));
     assert!(all.is_empty(), "config.toml does not show {all:?}");

@@ -71,7 +71,11 @@ fn agent(config: &Config) -> Value {
             "MetricsPrefix": telemetry.metrics_prefix,
             "PrometheusOpts": { "Expiration": time(telemetry.prometheus_retention_time) },
         },
-        "UIConfig": { "Enabled": false },
+        "UIConfig": {
+            "ContentPath": config.ui.as_ref().map_or("/ui/", |ui| ui.path.as_str()),
+            "Dir": path(config.ui.as_ref().and_then(|ui| ui.dir.as_ref())),
+            "Enabled": config.ui.is_some(),
+        },
         "Version": CONSUL_VERSION,
     })
 }
