@@ -116,6 +116,15 @@ fn an_agent_whose_host_goes_down_leaves_at_once() {
     }
 }
 
+/// Says at its end, whatever that is, that it is over.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn from_environment(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
@@ -144,6 +153,7 @@ fn restarts_and_hangups_without_end_are_noticed_by_nobody() {
             }
             asked
         });
+        let end = Over(&over);
         for turn in 0..restarts {
             // Taken back in the last moment: the word may not have left this host when it ends.
             let gone = format!("gone-{turn}");
@@ -167,7 +177,7 @@ fn restarts_and_hangups_without_end_are_noticed_by_nobody() {
             let before = backend.asked();
             move |_| backend.asked() > before + 2
         });
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         asking.join().unwrap()
     });
     client.eventually("what was taken back is gone, and the rest is there once", |client| {
