@@ -41,8 +41,8 @@ pub use command::{
 };
 pub use coordinate::{Coordinate, DIMENSIONS, Placed};
 pub use definition::{
-    AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
-    Probe, TcpProbe,
+    AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, DockerProbe, ExecProbe, GrpcProbe, HttpProbe, INTERVAL_MIN,
+    OUTPUT_BYTES_MAX_DEFAULT, OsServiceProbe, Probe, TcpProbe, UdpProbe,
 };
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
 pub use execute::{AllQueries, ExecuteQuery, Executed, QueryOne, ResolveQuery};
