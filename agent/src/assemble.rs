@@ -218,7 +218,9 @@ impl Agent {
         };
         let handle = gossip.as_ref().map(|gossip| gossip.handle.clone());
         let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
-        let (runner, driver) = muster_health::new(muster_health::Config { seed, ..muster_health::Config::default() }, verdicts);
+        let docker_host = std::env::var("DOCKER_HOST").unwrap_or_default();
+        let checking = muster_health::Config { seed, docker_host, ..muster_health::Config::default() };
+        let (runner, driver) = muster_health::new(checking, verdicts);
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();

@@ -42,8 +42,8 @@ pub use command::{
 };
 pub use coordinate::{Coordinate, DIMENSIONS, Near, Placed};
 pub use definition::{
-    AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
-    Probe, TcpProbe,
+    AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, DockerProbe, ExecProbe, GrpcProbe, HttpProbe, INTERVAL_MIN,
+    OUTPUT_BYTES_MAX_DEFAULT, OsServiceProbe, Probe, TcpProbe, UdpProbe,
 };
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
 pub use execute::{AllQueries, Asker, ExecuteQuery, Executed, QueryOne, ResolveQuery};
