@@ -292,7 +292,7 @@ fn a_listener_that_is_a_file_has_its_owner_and_mode() {
     // One that a former run left behind is taken over.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let hcl = format!(
-        "addresses {{ http = \"127.0.0.1 unix://{}\" }}\nunix_sockets {{ mode = \"0711\" user = \"{}\" group = \"{}\" }}",
+        "addresses {{ http = \"127.0.0.1 unix://{}\" }}\nunix_sockets {{\n mode = \"0711\"\n user = \"{}\"\n group = \"{}\"\n}}",
         socket.display(),
         me.uid(),
         me.gid()
@@ -306,4 +306,15 @@ fn a_listener_that_is_a_file_has_its_owner_and_mode() {
     let members = support::muster().args(["members", &format!("-http-addr=unix://{}", socket.display())]).output().unwrap();
     assert!(String::from_utf8_lossy(&members.stdout).contains("here"), "{members:?}");
     assert_eq!(agent.get("/v1/status/leader").status, 200);
+}
+
+#[test]
+fn an_address_may_be_a_template() {
+    let lo = "{{ GetAllInterfaces | include \"name\" \"^lo$\" | include \"type\" \"IPv4\" | sort \"size\" | limit 1 | attr \"address\" }}";
+    let agent = Agent::with(&["-advertise", lo, "-client", lo]);
+    let about = agent.get("/v1/agent/self").json();
+    assert_eq!(about["DebugConfig"]["AdvertiseAddrLAN"], "127.0.0.1");
+    let several = support::muster().args(["agent", "-dev", "-bind", "127.0.0.1 {{ GetPrivateIP }} 10.0.0.1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&several.stderr);
+    assert!(!several.status.success() && said.contains("bind_addr"), "{said}");
 }

@@ -240,9 +240,12 @@ const TAR_BLOCK: usize = 512;
 /// The head of a file in an archive of POSIX's `ustar` form.
 fn tar_head(name: &str, length: usize) -> std::io::Result<[u8; TAR_BLOCK]> {
     let mut head = [0; TAR_BLOCK];
-    let mut put = |at: usize, room: usize, text: &str| match text.len() <= room {
-        true => Ok(head[at..at + text.len()].copy_from_slice(text.as_bytes())),
-        false => Err(std::io::Error::other(format!("{text:?} is too long for an archive: name another -output"))),
+    let mut put = |at: usize, room: usize, text: &str| {
+        if text.len() > room {
+            return Err(std::io::Error::other(format!("{text:?} is too long for an archive: name another -output")));
+        }
+        head[at..at + text.len()].copy_from_slice(text.as_bytes());
+        Ok(())
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     put(0, 99, name)?;

@@ -169,13 +169,14 @@ impl House {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let stream = TokioIo::new(stream);
+        let head_bytes_max = self.doorway.now().config.head_bytes_max.max(HEAD_BYTES_MIN);
         async move {
             let service = service_fn(|request| rules::answer(&self.doorway.now(), &visit.peer, request));
             let mut connection = pin!(
                 http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_DEADLINE)
-                    .max_buf_size(self.doorway.now().config.head_bytes_max.max(HEAD_BYTES_MIN))
+                    .max_buf_size(head_bytes_max)
                     .half_close(false)
                     .title_case_headers(true)
                     .serve_connection(stream, service)

@@ -72,7 +72,9 @@ pub(crate) async fn run(doorway: Arc<Doorway>) {
 async fn follow(doorway: Arc<Doorway>, watch: WatchConfig) {
     let (mut seen, mut told, mut failures) = (0, None, 0_u32);
     loop {
-        let answer = inside::get(&Arc::clone(&doorway.now()), &watch.plan.target(seen, WAIT_S)).await;
+        let door = Arc::clone(&doorway.now());
+        let answer = inside::get(&door, &watch.plan.target(seen, WAIT_S)).await;
+        drop(door);
         let found = answer.status != StatusCode::NOT_FOUND;
         let json = match (answer.status, watch.plan.told(found, seen, &answer.body)) {
             (StatusCode::OK | StatusCode::NOT_FOUND, Ok(json)) => json,

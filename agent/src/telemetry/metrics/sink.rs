@@ -166,6 +166,7 @@ fn plain(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // each sink of a test is a task that the test ends
 mod tests {
     use super::super::{Filter, MetricsConfig};
     use super::*;
