@@ -146,7 +146,7 @@ fn the_page_shows_searches_follows_and_edits() {
     browser.key("Escape");
     browser.until("document.querySelectorAll('.list a').length > 10");
     browser.key("Escape");
-    browser.key("j");
+    browser.key("Home");
     browser.key("j");
     assert_eq!(browser.look("document.activeElement.getAttribute('aria-posinset')"), "2");
 

@@ -19,8 +19,8 @@ mod keys;
 mod queries;
 
 /// What is never imported, and what becomes of it.
-const LEFT_OUT: &str = "Not imported: sessions and the locks they hold (programs make their own anew), tokens and policies of ACL, \
-    configuration entries and intentions of the mesh, and what agents register by themselves.";
+const LEFT_OUT: &str = "Never imported: sessions and their locks (programs make their own anew), ACL, the mesh, and what agents\n\
+    register by themselves.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Import {
@@ -152,7 +152,9 @@ impl Import {
         let mut report = Report::default();
         let done = self.all(all, &mut from, &mut to, &mut report).await;
         // What was done before a fault is done: it is told first.
-        report.print(self.dry_run, out)?;
+        if done.is_ok() || !report.counts.is_empty() {
+            report.print(self.dry_run, out)?;
+        }
         done?;
         match report.count(Fate::Failed) {
             0 => Ok(()),
