@@ -106,6 +106,7 @@ fn moved(door: &Door, name: &str) -> Result<Reply, HttpError> {
     let known = rest.filter(|rest| ["services", "nodes", "kv"].iter().any(|view| rest.split('/').next() == Some(view)));
     match (known, &door.config.ui) {
         (Some(rest), Some(ui)) => {
+            let rest = rest.strip_suffix("/edit").unwrap_or(rest);
             let to = format!("{}#/{}", ui.path, super::path::escape(rest));
             let to = HeaderValue::try_from(to).map_err(|error| HttpError::BadRequest(error.to_string()))?;
             Ok(Reply::bare(StatusCode::FOUND).with_header(http::header::LOCATION, to))

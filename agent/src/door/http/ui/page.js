@@ -24,21 +24,22 @@ const by = (key) => (a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0);
 const path = (text) => text.split('/').map(encodeURIComponent).join('/');
 const to = (view, name) => `#/${view}/${encodeURIComponent(name)}`;
 
-function ago(ms) {
+function span(ms) {
   const seconds = Math.max(0, Math.round((Date.now() - ms) / 1000));
-  if (seconds < 5) return 'just now';
-  for (const [size, unit] of [[86400, 'd'], [3600, 'h'], [60, 'min']]) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
-  }
-  return `${seconds} s ago`;
+  const [size, unit] = [[86400, 'd'], [3600, 'h'], [60, 'min']].find(([least]) => seconds >= least) || [1, 's'];
+  return `${Math.floor(seconds / size)} ${unit}`;
 }
-function time(ms) {
+/** How long ago, or with `lasts` for how long. */
+function time(ms, lasts) {
   const date = new Date(ms);
-  if (!ms || Number.isNaN(date.getTime())) return h('span', {}, 'at an unknown time');
-  return h('time', { datetime: date.toISOString(), title: date.toLocaleString() }, ago(ms));
+  if (!ms || Number.isNaN(date.getTime())) return 'at an unknown time';
+  const words = () => (lasts ? `for ${span(ms)}` : `${span(ms)} ago`);
+  const element = h('time', { datetime: date.toISOString(), title: date.toLocaleString() }, words());
+  element.words = words;
+  return element;
 }
 setInterval(() => {
-  for (const element of document.querySelectorAll('time')) element.textContent = ago(Date.parse(element.dateTime));
+  for (const element of document.querySelectorAll('time')) element.textContent = element.words();
 }, 5000);
 
 // ---- What is known of the catalog -----------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ let scrolled = new Map();
 
 /** The search field, and what is searched for, which stands in the address so that it can be kept and shared. */
 function Search(label, typed) {
-  const field = h('input', { type: 'search', placeholder: `${label}  ( / )`, 'aria-label': label, autocomplete: 'off', spellcheck: 'false', id: 'search' });
+  const field = h('input', { type: 'search', placeholder: label, 'aria-label': label, autocomplete: 'off', spellcheck: 'false', id: 'search' });
   field.value = route().query.get('q') || '';
   field.addEventListener('input', () => {
     remember('q', field.value);
@@ -279,7 +280,7 @@ function route() {
 }
 
 const counts = (item) => h('span', { class: 'counts' }, ['critical', 'warning', 'passing'].map((status) =>
-  h('span', { class: item[status] ? '' : 'zero' }, shape(item[status] ? status : 'none', status), String(item[status]))));
+  item[status] > 0 && h('span', {}, shape(status), item[status].toLocaleString('en'))));
 
 /** Services or nodes: a list with a search and a switch for each status. */
 function Overview(kind, title, rows, draw, what) {
@@ -328,12 +329,12 @@ function Overview(kind, title, rows, draw, what) {
   return { root, title, list, search, start: fill, change: fill };
 }
 
-const help = () => h('p', { class: 'keys-help' }, h('kbd', {}, '/'), ' search   ', h('kbd', {}, 'j'), ' ', h('kbd', {}, 'k'), ' move   ', h('kbd', {}, 'Enter'), ' open   ', h('kbd', {}, 'Esc'), ' back');
+const help = () => h('p', { class: 'keys-help' }, [['/', 'search'], ['j k', 'move'], ['Enter', 'open'], ['Esc', 'back']].map(([key, what]) => h('span', {}, key.split(' ').map((one) => h('kbd', {}, one)), what)));
 
 const serviceLine = (item) => [
   shape(item.status),
   h('span', { class: 'name cut' }, item.name),
-  h('span', { class: 'cut soft' }, item.tags.length ? item.tags.map((tag) => h('span', { class: 'tag' }, tag)) : many(item.on, 'node')),
+  h('span', { class: 'cut' }, item.tags.map((tag) => h('span', { class: 'tag' }, tag))),
   counts(item),
 ];
 const nodeLine = (item) => [
@@ -345,14 +346,18 @@ const nodeLine = (item) => [
 ];
 
 /** One past or present change: `[when, status, kind, actor, reason]`. */
-const changeText = ([, , kind, actor, reason]) => [kind, actor && ` by ${actor}`, reason && `: ${reason}`].filter(Boolean);
+const changeText = ([, , kind, actor, reason]) => ` · ${[kind, actor, reason].filter(Boolean).join(' · ')}`;
 
 function cause(row) {
+  const past = row.past || [];
   const [at, status] = row.cause;
-  const present = [status ? `${status} since ` : 'registered ', time(at), ' · ', ...changeText(row.cause)];
-  if (!row.past) return h('p', { class: 'cause' }, present);
-  return h('details', { class: 'cause' }, h('summary', {}, present),
-    h('ol', {}, row.past.map((past) => h('li', {}, past[1] ? shape(past[1]) : null, h('span', {}, time(past[0]), past[1] ? ` ${past[1]} · ` : ' · ', ...changeText(past))))));
+  // A check's row changes with its output too; servers keep when its status did.
+  const since = past.length && past[0][1] === status ? past[0] : null;
+  const present = status ? [`${status} `, since ? time(since[0], true) : ['as of ', time(at)], changeText(since || row.cause)]
+    : ['registered ', time(at), changeText(row.cause)];
+  if (past.length < 2) return h('p', { class: 'cause' }, present.flat());
+  return h('details', { class: 'cause' }, h('summary', {}, present.flat()),
+    h('ol', {}, past.map((one) => h('li', {}, one[1] ? shape(one[1]) : null, h('span', {}, one[1] && `${one[1]} `, time(one[0]), changeText(one))))));
 }
 
 function check(row) {
@@ -417,7 +422,7 @@ const fact = (name, value) => value && h('div', {}, h('dt', {}, name), h('dd', {
 
 /** One service or one node, followed by a waiting read of its own. */
 function Detail(url, name, title, draw) {
-  const head = h('h1', {}, title);
+  const head = h('h1', { class: 'title' }, title);
   const body = h('div', {}, h('p', { class: 'soft' }, 'Waiting for the agent …'));
   const root = h('div', {}, head, body);
   const fail = (error) => { if (!body.querySelector('.card')) body.replaceChildren(h('p', { class: 'note bad', role: 'alert' }, error.message)); };
@@ -497,7 +502,7 @@ function Node(name) {
 
 function crumbs(key) {
   const parts = key.split('/');
-  const links = [h('a', { class: 'link', href: '#/kv/' }, 'Keys')];
+  const links = [key ? h('a', { class: 'link', href: '#/kv/' }, 'Keys') : 'Keys'];
   parts.forEach((part, i) => {
     if (part === '' && i === parts.length - 1) return;
     const last = i === parts.length - 1;
@@ -767,17 +772,20 @@ function open() {
   const slash = where.indexOf('/');
   const kind = slash < 0 ? where : where.slice(0, slash);
   let name = slash < 0 ? '' : where.slice(slash + 1);
+  let first = '';
   try {
-    name = name.split('/').map(decodeURIComponent).join('/');
+    const parts = name.split('/').map(decodeURIComponent);
+    name = parts.join('/');
+    [first] = parts;
   } catch { /* not ours: taken as it stands */ }
   switch (kind) {
-    case 'nodes': return name ? [Node(name.split('/')[0] === name ? name : name), 'nodes'] : [Overview('nodes', 'Nodes', nodes, nodeLine, 'node'), 'nodes'];
+    case 'nodes': return name ? [Node(first), 'nodes'] : [Overview('nodes', 'Nodes', nodes, nodeLine, 'node'), 'nodes'];
     case 'kv': return [name === '' || name.endsWith('/') ? Folder(name) : Key(name, false), 'kv/'];
     case 'kv-key': return [Key(name, false), 'kv/'];
     case 'kv-new': return [Key(name, true), 'kv/'];
     case 'sessions': return [Sessions(), 'sessions'];
     case 'cluster': return [Cluster(), 'cluster'];
-    default: return name ? [Service(name), 'services'] : [Overview('services', 'Services', services, serviceLine, 'service'), 'services'];
+    default: return name ? [Service(first), 'services'] : [Overview('services', 'Services', services, serviceLine, 'service'), 'services'];
   }
 }
 

@@ -76,7 +76,7 @@ fn causes(out: &mut Vec<u8>, state: &State, node: &NodeName, subject: &Subject, 
     change(out, status, cause);
     out.push(b',');
     let past = state.past(node, subject);
-    if past.len() > 1 {
+    if !past.is_empty() {
         name_of(out, "past");
         json::list(out, past.iter().rev(), |out, past| {
             let status = past.status.as_ref().map_or(if past.removed { "removed" } else { "" }, |status| status.as_str());
