@@ -17,6 +17,7 @@ mod kv;
 mod local;
 mod meta;
 mod name;
+mod pack;
 mod past;
 mod prepared;
 mod query;

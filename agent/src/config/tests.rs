@@ -11,7 +11,7 @@ use super::settled::Replica;
 use super::*;
 
 fn host() -> Host {
-    Host { name: "host-1".to_owned(), addresses: vec![("eth0".to_owned(), IpAddr::from([10, 0, 0, 5]))] }
+    Host::with("host-1", "eth0", "10.0.0.5/24")
 }
 
 fn flags(args: &[&str]) -> AgentFlags {
@@ -249,13 +249,28 @@ fn what_is_meant_once_is_a_flag_and_no_key() {
 }
 
 #[test]
+fn templates_stand_for_addresses_of_this_host() {
+    let text = "bind_addr = '{{ GetInterfaceIP \"eth0\" }}'\nclient_addr = \"127.0.0.1 {{ GetPrivateIPs }}\"\n\
+                addresses = { dns = \"{{ GetPrivateIP }}\" }\nretry_join = [\"{{ GetPrivateIPs }} 10.0.0.9:7\", \"h\"]";
+    let config = load_text("f.toml", text).unwrap().config;
+    let (http, dns) = (&config.addresses.http, &config.addresses.dns);
+    assert_eq!(config.addresses.advertise, IpAddr::from([10, 0, 0, 5]));
+    assert_eq!(http.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:8500", "10.0.0.5:8500"]);
+    assert_eq!(dns.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.5:8600"]);
+    let joined: Vec<String> = config.cluster.join.retry.iter().map(ToString::to_string).collect();
+    assert_eq!(joined, ["10.0.0.5", "10.0.0.9:7", "h"]);
+}
+
+#[test]
 fn values_out_of_bounds_are_faults_with_what_would_be_right() {
     for (text, expected) in [
         ("datacenter = \"a b\"", "must consist of at most 63 letters"),
         ("node_name = \"a b\"", "must not hold blanks or quotes"),
         ("node_id = \"x\"", "must be a UUID"),
         ("log_level = \"warnn\"", "did you mean warn?"),
-        ("bind_addr = \"{{ GetPrivateIP }}\"", "address templates are not supported yet"),
+        ("bind_addr = \"{{ GetPrivateIp }}\"", "did you mean GetPrivateIP?"),
+        ("bind_addr = '{{ GetInterfaceIP \"eth7\" }}'", "gives no address on this host"),
+        ("advertise_addr = \"10.0.0.1 {{ GetPrivateIP }}\"", "gives several addresses (10.0.0.1 10.0.0.5), and one is needed"),
         ("client_addr = \"localhost\"", "must be an IP address"),
         ("advertise_addr = \"0.0.0.0\"", "others cannot reach a wildcard"),
         ("domain = \"a b\"", "must be a DNS name"),
@@ -481,7 +496,7 @@ fn validate_misses_nothing_that_flags_may_give() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.toml");
     std::fs::write(&path, "log_level = \"info\"\n[connect]\nenabled = true\n").unwrap();
-    let lonely = Host { name: "bad name".to_owned(), addresses: Vec::new() };
+    let lonely = Host { name: "bad name".to_owned(), interfaces: Vec::new() };
     let warnings = validate(&[dir.path().to_owned()], None, &lonely).unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     std::fs::write(&path, "log_levl = \"info\"\n").unwrap();
@@ -521,6 +536,7 @@ fn the_examples_in_the_example_file_are_right() {
     let loaded = load_text("f.toml", &text).unwrap();
     assert_eq!((loaded.config.services.len(), loaded.config.lone_checks.len()), (1, 3));
     assert_eq!(loaded.config.services[0].checks.len(), 2);
+    assert_eq!(loaded.config.watches.len(), 2);
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
 
@@ -532,7 +548,11 @@ fn the_example_file_is_complete() {
     const NOT_SHOWN: &[&str] = &[
         "service",
         "check",
+        "watch",
         "recursor",
+        "ui",
+        "ui_dir",
+        "ui_content_path",
         "start_join",
         "start_join_wan",
         "retry_join_wan",
@@ -573,6 +593,7 @@ fn the_example_file_is_complete() {
     all.extend(missing::<DnsFile>(&text));
     all.extend(missing::<SoaFile>(&text));
     all.extend(missing::<HttpFile>(&text));
+    all.extend(missing::<UiFile>(&text));
     all.extend(missing::<LimitsFile>(&text));
     all.extend(missing::<TelemetryFile>(&text));
     assert!(all.is_empty(), "config.toml does not show {all:?}");

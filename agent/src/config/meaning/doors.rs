@@ -1,6 +1,7 @@
 //! How questions are answered: DNS and HTTP.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use muster_dns::NegativeAnswer;
@@ -9,7 +10,7 @@ use super::{Meaning, text, value};
 use crate::config::file::{ConfigFile, HttpFile, LimitsFile};
 use crate::config::names::is_label;
 use crate::config::read::Given;
-use crate::config::settled::{DefaultReads, DnsConfig, HttpConfig, Soa};
+use crate::config::settled::{DefaultReads, DnsConfig, HttpConfig, Soa, UiConfig};
 
 /// Most name servers that other names are asked of: while all are silent, a question waits for one after the other.
 const RECURSORS_MAX: usize = 16;
@@ -104,6 +105,27 @@ impl Meaning {
         recursors
     }
 
+    /// Files of one's own are a page, be it switched on or not, as Consul has it.
+    pub(super) fn ui(&mut self, file: &ConfigFile) -> Option<UiConfig> {
+        let ui = file.ui_config.clone().unwrap_or_default();
+        let dir = text(&ui.dir).or(text(&file.ui_dir)).map(|given| PathBuf::from(&given.value));
+        let switch = ui.enabled.as_ref().or(file.ui.as_ref());
+        let path = match text(&ui.content_path).or(text(&file.ui_content_path)) {
+            None => "/ui/".to_owned(),
+            Some(given) => {
+                let path = given.value.trim_matches('/');
+                let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
+                let good = !path.is_empty() && path.chars().all(letter) && !path.contains("//");
+                if !good || path.split('/').next() == Some("v1") {
+                    let wanted = "must be a path of letters, digits, -, _ and / that is not of the API, such as /ui/";
+                    self.bad_text("ui_config.content_path", given, wanted);
+                }
+                format!("/{path}/")
+            }
+        };
+        (dir.is_some() || switch.map_or(self.dev, |given| given.value)).then_some(UiConfig { path, dir })
+    }
+
     pub(super) fn http(&mut self, file: &ConfigFile) -> HttpConfig {
         let http: HttpFile = file.http_config.clone().unwrap_or_default();
         let limits: LimitsFile = file.limits.clone().unwrap_or_default();
@@ -137,6 +159,7 @@ impl Meaning {
                 .map(|(name, given)| (name.clone(), given.value.clone()))
                 .collect(),
             allow_write_http_from,
+            use_cache: value(&http.use_cache, true),
             max_header_bytes: match self.number("http_config.max_header_bytes", &http.max_header_bytes, bytes.clone(), 0) {
                 0 => 1024 * 1024,
                 bytes => bytes,

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smol_str::SmolStr;
+use tokio::sync::Semaphore;
 
+use crate::config::UiConfig;
 use crate::desk::Desk;
 
 mod agent;
@@ -21,6 +24,7 @@ mod event;
 mod fields;
 mod filter;
 mod health;
+mod inside;
 mod json;
 mod kv;
 mod later;
@@ -41,9 +45,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod ui;
+mod watches;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
+pub(crate) use watches::run as run_watches;
 
 /// What the door is told.
 #[derive(Debug, Clone)]
@@ -56,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Vec<SmolStr>,
     /// Whether JSON is always indented (`-dev`).
     pub(crate) pretty: bool,
+    /// The web page, if there is one.
+    pub(crate) ui: Option<UiConfig>,
     /// Headers added to every answer of the API.
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Beginnings of paths that are not answered.
@@ -98,6 +107,7 @@ impl Config {
             dns_domains: vec![SmolStr::new_static("consul")],
             allowed_hosts: Vec::new(),
             pretty: false,
+            ui: None,
             response_headers: Vec::new(),
             block_endpoints: Vec::new(),
             allow_write_from: Vec::new(),
@@ -118,6 +128,26 @@ impl Config {
     }
 }
 
+/// The door that stands open: a reload puts another in its place, and requests under way end with the one they came in by.
+pub(crate) struct Doorway(ArcSwap<Door>);
+
+impl Doorway {
+    pub(crate) fn new(door: Door) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(door)))
+    }
+
+    /// From now on it is this one.
+    pub(crate) fn replace(&self, config: Config) {
+        let now = self.0.load();
+        self.0.store(Arc::new(Door::new(config, now.desk.clone(), now.facts.clone())));
+    }
+
+    /// The one that stands open now.
+    fn now(&self) -> Guard<Arc<Door>> {
+        self.0.load()
+    }
+}
+
 /// The door: what handlers share.
 pub(crate) struct Door {
     config: Config,
@@ -125,8 +155,10 @@ pub(crate) struct Door {
     facts: Arc<AgentFacts>,
     answers: Arc<answers::Answers>,
     /// Headers of every answer of the API.
-    common: HeaderMap,
+    common: reply::Common,
     hosts: rules::Hosts,
+    /// Streams of open web pages.
+    pages: Arc<Semaphore>,
 }
 
 impl Door {
@@ -138,7 +170,8 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: Arc::default(), common, hosts }
+        let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
+        Self { config, desk, facts, answers: Arc::default(), common: reply::Common::new(common), hosts, pages }
     }
 
     fn datacenter(&self) -> &str {
