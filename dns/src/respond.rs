@@ -77,6 +77,8 @@ fn bare(head: Head, rcode: Rcode, view: View<'_>, out: &mut [u8]) -> usize {
 }
 
 #[cfg(test)]
+mod choice;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

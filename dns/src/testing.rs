@@ -34,7 +34,7 @@ impl Catalog {
         catalog
     }
 
-    fn apply(&mut self, command: Command) {
+    pub(crate) fn apply(&mut self, command: Command) {
         self.number += 1;
         let proposal = Proposal {
             request: Uuid::from_u128(u128::from(self.number)),
@@ -107,11 +107,15 @@ impl Catalog {
     }
 
     pub(crate) fn respond(&self, packet: &[u8], transport: Transport, config: &Config, seed: u64) -> (Answered, Vec<u8>) {
+        self.respond_to(packet, Asker { transport, address: None }, config, seed)
+    }
+
+    pub(crate) fn respond_to(&self, packet: &[u8], asker: Asker, config: &Config, seed: u64) -> (Answered, Vec<u8>) {
         let settings = Settings::new(config).expect("a good configuration");
         let mut out = vec![0xaa; 65_535];
         let view =
             View { state: self.store.state(), settings: &settings, now: 12_345, stale: false, too_old: false, told: &UNTOLD };
-        let answered = respond(packet, Asker { transport, address: None }, view, &mut Scratch::new(seed), &mut out);
+        let answered = respond(packet, asker, view, &mut Scratch::new(seed), &mut out);
         out.truncate(answered.bytes);
         (answered, out)
     }

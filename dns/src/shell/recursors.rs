@@ -141,6 +141,8 @@ impl Recursors {
                 }
                 Some(reply)
             }
+            // Many answer datagrams alone: that they do not take connections says nothing of that.
+            Err(_) if way == Way::Tcp => None,
             Err(error) => {
                 let before = recursor.silences.fetch_add(1, Ordering::Relaxed);
                 if before + 1 == SILENCES_MAX {
