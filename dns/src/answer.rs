@@ -7,11 +7,12 @@ use muster_catalog::{Address, Asker, Health, Instance, Meta, Part, ServiceName, 
 use smol_str::SmolStr;
 
 use crate::bounds::{self, View, wants_addresses};
-use crate::config::{Settings, Soa, TTL_MAX, Zone};
+use crate::config::{Settings, TTL_MAX, Zone};
 use crate::draw::Draw;
 use crate::elsewhere::Lacking;
 use crate::name::{Asked, Folded, Target, parse};
 use crate::question::{Query, Question};
+use crate::record::{Data, Record};
 use crate::wire::{Name, Rcode, kind};
 
 /// Answers in one message, as Consul bounds them: more addresses would not fit 65,523 bytes anyway.
@@ -69,42 +70,6 @@ pub(crate) struct Glue {
     /// The first answer that needs it.
     pub(crate) of: usize,
     pub(crate) record: Record,
-}
-
-/// A record.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Record {
-    pub(crate) owner: Name,
-    pub(crate) ttl: u32,
-    pub(crate) data: Data,
-}
-
-/// A record's data.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Data {
-    V4([u8; 4]),
-    V6([u8; 16]),
-    Ns(Name),
-    Cname(Name),
-    Ptr(Name),
-    Txt(Vec<u8>),
-    Srv { weight: u16, port: u16, target: Name },
-    Soa { primary_server: Name, mailbox: Name, serial: u32, numbers: Soa },
-}
-
-impl Data {
-    pub(crate) fn kind(&self) -> u16 {
-        match self {
-            Data::V4(_) => kind::A,
-            Data::V6(_) => kind::AAAA,
-            Data::Ns(_) => kind::NS,
-            Data::Cname(_) => kind::CNAME,
-            Data::Ptr(_) => kind::PTR,
-            Data::Txt(_) => kind::TXT,
-            Data::Srv { .. } => kind::SRV,
-            Data::Soa { .. } => kind::SOA,
-        }
-    }
 }
 
 /// Answers a question for IN.

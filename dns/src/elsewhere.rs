@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use muster_catalog::Part;
 
-use crate::answer::{Data, Record};
 use crate::config::TTL_MAX;
 use crate::question::{Question, name_end, skip_name};
+use crate::record::{Data, Record};
 use crate::wire::{HEADER, IN, LABEL_BYTES_MAX, NAME_BYTES_MAX, Name, flag, kind};
 
 /// Names outside our domains that are resolved for one answer. An SRV answer with more of them leaves the rest to its reader.

@@ -15,6 +15,7 @@ mod fast;
 mod metrics;
 mod name;
 mod question;
+mod record;
 mod render;
 mod respond;
 mod shell;

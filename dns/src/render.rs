@@ -1,8 +1,9 @@
 //! A reply as bytes, shortened until it fits.
 
-use crate::answer::{Data, Record, Reply};
+use crate::answer::Reply;
 use crate::bounds::{Bounds, View};
 use crate::question::{CLIENT_SUBNET, EXTENDED_ERROR, Query, Question};
+use crate::record::{Data, Record};
 use crate::wire::{Compressor, EXTENDED, Full, HEADER, OPT, Writer, kind};
 
 /// How much of a reply is written.

@@ -9,7 +9,6 @@ use socket2::{MsgHdr, SockAddr, Socket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::mmsg::BATCH;
 use super::recursors::FORWARDS_MAX;
 use super::shared::Shared;
 use crate::bounds::Asker;
@@ -19,6 +18,9 @@ use crate::metrics::Meters;
 
 /// Queries that wait for rows at once; further ones are refused. Each holds its packet and, while it is answered, 64 KB.
 pub const ERRANDS_MAX: usize = 256;
+
+/// Queries that wait to be begun: each is at once, as long as there is a place for it.
+const QUEUE: usize = 64;
 
 /// A query that waits.
 pub(super) struct Late {
@@ -53,7 +55,7 @@ pub(super) struct Waiting {
 impl Lanes {
     pub(super) fn new() -> (Self, Waiting, Waiting) {
         let (rows, of_rows) = mpsc::channel(ERRANDS_MAX);
-        let (outside, of_outside) = mpsc::channel(BATCH);
+        let (outside, of_outside) = mpsc::channel(QUEUE);
         let waiting = |late, most| Waiting { late, most };
         (Self { rows, outside }, waiting(of_rows, ERRANDS_MAX), waiting(of_outside, FORWARDS_MAX))
     }

@@ -34,7 +34,7 @@ pub(super) struct Recursors {
     all: Vec<Recursor>,
     random: bool,
     patience: Duration,
-    /// By question, transport and the rest of the packet: a question under way is asked once, however often it comes. So one
+    /// By question, room for the reply and the rest of the packet: a question under way is asked once, however often it comes. So one
     /// that a recursor sends back to us waits for itself, instead of going round.
     flights: Mutex<BTreeMap<Box<[u8]>, Flight>>,
     said: AtomicBool,
@@ -77,7 +77,8 @@ impl Recursors {
         let way = if asker.transport == Transport::Tcp { Way::Tcp } else { Way::Udp(room) };
         let mut key = question.wire.to_ascii_lowercase();
         let same = key.len();
-        key.push(u8::from(way == Way::Tcp));
+        // Who takes less would get others a reply cut short; over connections it is more than over UDP.
+        key.extend_from_slice(&room.to_be_bytes());
         key.extend_from_slice(&query[2..HEADER]);
         key.extend_from_slice(query.get(HEADER + same..).unwrap_or_default());
         let (departure, flight) = match self.board(key, same, asker.address) {

@@ -98,9 +98,10 @@ impl Shared {
             }
             let settings = self.settings.load_full();
             let now = state.clone().unwrap_or_else(|| self.reader.load().clone());
+            let view = self.view(&now, &settings);
             // What was fetched is as new as it had to be.
-            let too_old = state.is_none() && settings.is_too_old((self.beyond.age)());
-            let view = View { stale: false, too_old, told: &told, ..self.view(&now, &settings) };
+            let fetched = state.is_some();
+            let view = View { stale: !fetched && view.stale, too_old: !fetched && view.too_old, told: &told, ..view };
             out.resize(TCP_BYTES_MAX, 0);
             let made = respond(query, asker, view, scratch, out);
             if made.tally != Tally::Beyond {
