@@ -76,7 +76,10 @@ fn imports(from: SocketAddr) {
     assert_eq!(agent.get("/v1/kv/app/sp%20ace/%C3%BC?raw").text(), "u");
     assert_eq!(all("/v1/kv/lock/one")[0]["Session"], Value::Null);
     let printer = &all("/v1/health/service/ipp")[0];
-    assert_eq!((&printer["Service"]["Weights"]["Passing"], &printer["Node"]["Meta"]["external-node"]), (&json!(5), &json!("true")));
+    assert_eq!(
+        (&printer["Service"]["Weights"]["Passing"], &printer["Node"]["Meta"]["external-node"]),
+        (&json!(5), &json!("true"))
+    );
     assert_eq!((&printer["Checks"][0]["Status"], &printer["Checks"][0]["Output"]), (&json!("critical"), &json!("refused")));
     assert_eq!(all("/v1/catalog/service/gateway"), json!([]));
     assert_eq!(all("/v1/query")[0]["Service"]["OnlyPassing"], true);
@@ -160,19 +163,20 @@ fn a_real_consul_is_imported() {
         "ID": "0b8f1d2e-1111-4222-8333-444455556666", "Node": "db-host", "Address": "db.example.com",
         "Service": {"Service": "db", "Port": 5432},
     });
-    let gateway = json!({"Node": "gw", "Address": "10.0.9.1", "Service": {"Kind": "mesh-gateway", "Service": "gateway", "Port": 443}});
+    let gateway =
+        json!({"Node": "gw", "Address": "10.0.9.1", "Service": {"Kind": "mesh-gateway", "Service": "gateway", "Port": 443}});
     for row in [printer, db, gateway] {
         done("PUT", "/v1/catalog/register", &row.to_string());
     }
     done("PUT", "/v1/agent/service/register", &json!({"Name": "web", "Port": 80, "Check": {"TTL": "1h"}}).to_string());
-    for (key, value) in
-        [("app/a?flags=42", "one"), ("app/empty", ""), ("app/", ""), ("app/sp%20ace/%C3%BC", "u"), ("other", "x")]
+    for (key, value) in [("app/a?flags=42", "one"), ("app/empty", ""), ("app/", ""), ("app/sp%20ace/%C3%BC", "u"), ("other", "x")]
     {
         done("PUT", &format!("/v1/kv/{key}"), value);
     }
     let session: Value = serde_json::from_str(&done("PUT", "/v1/session/create", r#"{"Name":"s"}"#)).unwrap();
     done("PUT", &format!("/v1/kv/lock/one?acquire={}", session["ID"].as_str().unwrap()), "held");
-    let query = json!({"Name": "nearest", "Service": {"Service": "ipp", "Tags": ["a"], "OnlyPassing": true}, "DNS": {"TTL": "10s"}});
+    let query =
+        json!({"Name": "nearest", "Service": {"Service": "ipp", "Tags": ["a"], "OnlyPassing": true}, "DNS": {"TTL": "10s"}});
     done("POST", "/v1/query", &query.to_string());
     imports(consul);
 }

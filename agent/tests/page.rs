@@ -89,7 +89,8 @@ impl Browser {
     }
 
     fn look(&mut self, expression: &str) -> Value {
-        let looked = self.call("Runtime.evaluate", json!({"expression": expression, "returnByValue": true, "awaitPromise": true}));
+        let looked =
+            self.call("Runtime.evaluate", json!({"expression": expression, "returnByValue": true, "awaitPromise": true}));
         looked["result"]["value"].clone()
     }
 
@@ -161,7 +162,9 @@ fn the_page_shows_searches_follows_and_edits() {
     turns("passing");
     browser.until(&format!("{critical} === '0'"));
     browser.go(&format!("{url}#/services/web"));
-    browser.until("document.querySelectorAll('.check.passing').length === 1 || document.querySelector('.check .s.passing') !== null");
+    browser.until(
+        "document.querySelectorAll('.check.passing').length === 1 || document.querySelector('.check .s.passing') !== null",
+    );
     turns("critical");
     let detail = browser.until("document.querySelector('.check.critical') !== null");
     assert!(browser.look("document.body.innerText").as_str().unwrap().contains(&format!("critical {HOSTILE}")));
@@ -244,7 +247,8 @@ fn fill(agent: &Agent) {
         let name = format!("node-{node:03}");
         let mut ops = vec![json!({"Node": {"Verb": "set", "Node": {"Node": name, "Address": format!("192.0.2.{node}")}}})];
         for service in node * 20..node * 20 + 20 {
-            let service = json!({"ID": format!("svc-{service:04}"), "Service": format!("svc-{service:04}"), "Tags": ["v1"], "Port": 80});
+            let service =
+                json!({"ID": format!("svc-{service:04}"), "Service": format!("svc-{service:04}"), "Tags": ["v1"], "Port": 80});
             ops.push(json!({"Service": {"Verb": "set", "Node": name, "Service": service}}));
         }
         agent.done("/v1/txn", Value::from(ops).to_string());
@@ -285,7 +289,8 @@ fn the_page_is_answered_only_where_it_is_wanted() {
     let packed = request(agent.http, "GET", "/ui/page.js", &[("Accept-Encoding", "gzip")], b"").unwrap();
     assert_eq!(packed.header("Content-Encoding"), Some("gzip"));
     assert!(packed.body.len() < agent.get("/ui/page.js").body.len() / 2);
-    let whole: usize = ["", "page.js", "page.css", "icon.svg"].iter().map(|file| agent.get(&format!("/ui/{file}")).body.len()).sum();
+    let whole: usize =
+        ["", "page.js", "page.css", "icon.svg"].iter().map(|file| agent.get(&format!("/ui/{file}")).body.len()).sum();
     assert!(whole < 60_000, "the page has {whole} bytes");
     assert_eq!(agent.get("/ui/dc1/services/web/instances").header("Location"), Some("/ui/#/services/web/instances"));
     assert_eq!(agent.get("/ui/dc1/kv/a/b/edit").header("Location"), Some("/ui/#/kv/a/b"));

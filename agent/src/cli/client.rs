@@ -153,8 +153,7 @@ impl Client {
     async fn ask_within(&mut self, method: Method, target: &Target, body: Sending, limit: Duration) -> Result<Answer, Error> {
         let (status, mut incoming) = self.send(method, target, body, limit).await?;
         let index = self.index.take();
-        let limit =
-            if status.is_success() || status == StatusCode::CONFLICT { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
+        let limit = if status.is_success() || status == StatusCode::CONFLICT { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
         let body = self.drain(&mut incoming, limit).await?;
         if status.is_success() && body.len() > limit {
             return Err(self.too_large());

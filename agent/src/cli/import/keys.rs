@@ -37,7 +37,8 @@ pub(super) async fn import(
     let target = Target::at("/v1/kv/").name(key(&import.prefix)?).with("recurse");
     let mut here = BTreeMap::new();
     let note = |row: Value| {
-        let seen = Here { flags: number(&row, "Flags"), index: number(&row, "ModifyIndex"), value: text(&row, "Value").to_owned() };
+        let seen =
+            Here { flags: number(&row, "Flags"), index: number(&row, "ModifyIndex"), value: text(&row, "Value").to_owned() };
         here.insert(text(&row, "Key").to_owned(), seen);
         Ok(())
     };

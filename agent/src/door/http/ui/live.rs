@@ -75,7 +75,8 @@ async fn tell(door: Arc<Door>, who: Who, to: Pieces, place: Option<OwnedSemaphor
 
 /// `all`, or the changes, with what is known of their age.
 fn event(door: &Door, before: Option<&State>, state: &State, known_leader: bool, age_ms: u64) -> Bytes {
-    let mut out = Vec::with_capacity(if before.is_none() { 64 * (state.services().len() + state.nodes().len()) } else { 0 } + 256);
+    let mut out =
+        Vec::with_capacity(if before.is_none() { 64 * (state.services().len() + state.nodes().len()) } else { 0 } + 256);
     let name = if before.is_none() { "all" } else { "some" };
     out.extend_from_slice(format!("retry: {}\nevent: {name}\ndata: ", AGAIN.as_millis()).as_bytes());
     let server = door.desk.raft().is_some();

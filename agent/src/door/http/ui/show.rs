@@ -231,7 +231,9 @@ pub(super) fn lists(out: &mut Vec<u8>, before: Option<&State>, state: &State) {
     json::list(out, services, |out, bucket| service_line(out, bucket));
     out.push(b',');
     name_of(out, "nodes");
-    let stand = |state: &State, name: &NodeName| [Topic::Node(name.clone()), Topic::NodeChecks(name.clone())].map(|topic| state.index(&topic));
+    let stand = |state: &State, name: &NodeName| {
+        [Topic::Node(name.clone()), Topic::NodeChecks(name.clone())].map(|topic| state.index(&topic))
+    };
     let moved = |row: &Row<Node>| {
         let name = row.node.folded();
         before.is_none_or(|before| before.node(name.as_str()).is_none() || stand(before, &name) != stand(state, &name))
