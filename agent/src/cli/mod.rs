@@ -18,6 +18,7 @@ use crate::error::chain;
 mod catalog;
 mod client;
 mod completions;
+mod debug;
 mod definition;
 mod done;
 mod elements;
@@ -132,6 +133,8 @@ enum Ask {
     Event(event::Event),
     /// Print what is asked for whenever it changes, or run a program with it
     Watch(watch::Watch),
+    /// Gather what the agent says of itself over some time in an archive
+    Debug(debug::Debug),
     /// Print the agent's log as it is written
     Monitor(monitor::Monitor),
     /// Take a node or a service out of the answers for maintenance, or back
@@ -213,6 +216,7 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
             Ask::Snapshot(command) => command.run(out).await,
             Ask::Event(event) => event.run(out).await,
             Ask::Watch(watch) => watch.run(out).await,
+            Ask::Debug(debug) => debug.run(out).await,
             Ask::Monitor(monitor) => monitor.run(out).await,
             Ask::Maint(maint) => maint.run(out).await,
             Ask::Reload(reload) => reload.run(out).await,

@@ -3,11 +3,13 @@
 mod address;
 mod definition;
 pub(crate) mod duration;
+mod facility;
 mod fault;
 mod file;
 mod flags;
 mod go;
 mod hcl;
+mod interface;
 mod join;
 mod json;
 mod key;
@@ -19,6 +21,7 @@ mod refuse;
 mod reload;
 mod section;
 mod settled;
+mod template;
 mod toml;
 mod tree;
 mod validate;
@@ -41,7 +44,7 @@ pub(crate) use settled::{
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::{understood, validate};
 pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
-pub(crate) use watch::{WatchParams, WatchPlan};
+pub(crate) use watch::{WatchConfig, WatchHandler, WatchParams, WatchPlan};
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bounds::Transport;
 use crate::config::Config;
 use crate::testing::{Answer, Ask, Catalog};
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smol_str::SmolStr;
@@ -23,6 +24,7 @@ mod event;
 mod fields;
 mod filter;
 mod health;
+mod inside;
 mod json;
 mod kv;
 mod later;
@@ -44,9 +46,11 @@ mod status;
 mod tests;
 mod txn;
 mod ui;
+mod watches;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
+pub(crate) use watches::run as run_watches;
 
 /// What the door is told.
 #[derive(Debug, Clone)]
@@ -124,6 +128,26 @@ impl Config {
     }
 }
 
+/// The door that stands open: a reload puts another in its place, and requests under way end with the one they came in by.
+pub(crate) struct Doorway(ArcSwap<Door>);
+
+impl Doorway {
+    pub(crate) fn new(door: Door) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(door)))
+    }
+
+    /// From now on it is this one.
+    pub(crate) fn replace(&self, config: Config) {
+        let now = self.0.load();
+        self.0.store(Arc::new(Door::new(config, now.desk.clone(), now.facts.clone())));
+    }
+
+    /// The one that stands open now.
+    fn now(&self) -> Guard<Arc<Door>> {
+        self.0.load()
+    }
+}
+
 /// The door: what handlers share.
 pub(crate) struct Door {
     config: Config,
@@ -131,7 +155,7 @@ pub(crate) struct Door {
     facts: Arc<AgentFacts>,
     answers: Arc<answers::Answers>,
     /// Headers of every answer of the API.
-    common: HeaderMap,
+    common: reply::Common,
     hosts: rules::Hosts,
     /// Streams of open web pages.
     pages: Arc<Semaphore>,
@@ -147,7 +171,7 @@ impl Door {
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
         let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
-        Self { config, desk, facts, answers: Arc::default(), common, hosts, pages }
+        Self { config, desk, facts, answers: Arc::default(), common: reply::Common::new(common), hosts, pages }
     }
 
     fn datacenter(&self) -> &str {
