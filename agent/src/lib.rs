@@ -5,9 +5,14 @@ use std::process::ExitCode;
 mod assemble;
 mod cli;
 mod config;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod corpus;
 mod desk;
 mod door;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod loops;
 mod raft;
 mod rpc;

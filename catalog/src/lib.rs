@@ -7,10 +7,15 @@ mod autopilot;
 mod cause;
 mod command;
 mod coordinate;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod corpus;
 mod definition;
 mod error;
 mod execute;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod grave;
 mod interest;
 mod kv;

@@ -8,10 +8,15 @@ mod answer;
 mod beyond;
 mod bounds;
 mod config;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod corpus;
 mod draw;
 mod elsewhere;
 mod error;
 mod fast;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod metrics;
 mod name;
 mod question;

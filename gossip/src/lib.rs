@@ -14,7 +14,12 @@ mod book;
 mod config;
 mod coordinate;
 mod core;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod corpus;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod identity;
 mod item;
 mod key;

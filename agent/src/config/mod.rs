@@ -7,6 +7,8 @@ mod facility;
 mod fault;
 mod file;
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod go;
 mod hcl;
 mod interface;
@@ -31,6 +33,8 @@ mod watch;
 use std::path::PathBuf;
 
 pub(crate) use address::{Host, Listen};
+#[cfg(any(test, fuzzing))]
+pub(crate) use definition::DefinitionLimits;
 pub(crate) use definition::{DefinitionError, check_from_body, service_from_body, update_from_body};
 pub(crate) use fault::{Fault, Faults, nearest};
 pub(crate) use flags::AgentFlags;

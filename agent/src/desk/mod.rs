@@ -19,6 +19,8 @@ pub(crate) mod disk;
 mod events;
 pub(crate) mod feed;
 pub(crate) mod forward;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod leases;
 mod local;
 mod order;

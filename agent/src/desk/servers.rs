@@ -57,7 +57,7 @@ pub(crate) enum ServerName {
 
 /// What the leader is told to do about the servers; each named by its voter. It travels between agents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Change {
+pub(super) enum Change {
     /// Take its vote away.
     Remove(SmolStr),
     /// Let it lead, or whichever is best.

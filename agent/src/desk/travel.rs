@@ -171,7 +171,7 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// A question with what is said about it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Letter {
+pub(super) struct Letter {
     question: Question,
     #[serde(default)]
     stale: bool,

@@ -21,6 +21,15 @@ pub(super) trait Wire: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, Fault>;
 }
 
+/// What a fuzzer may throw at raft: the bodies of its calls.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    drop(AppendEntriesRequest::<Types>::decode(bytes));
+    drop(VoteRequest::<Types>::decode(bytes));
+    drop(TransferLeaderRequest::<Types>::decode(bytes));
+    drop(Piece::decode(bytes));
+}
+
 fn pack(body: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec_named(body).expect("our own bodies have no unserialisable part, and a Vec takes all bytes")
 }

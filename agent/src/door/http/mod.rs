@@ -23,6 +23,8 @@ mod error;
 mod event;
 mod fields;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod health;
 mod inside;
 mod json;

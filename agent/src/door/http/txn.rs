@@ -106,3 +106,9 @@ fn show(out: &mut Vec<u8>, found: &Found, datacenter: &str) {
         Found::Check(check) => named("Check", &|out| object(out, &NullTags(&**check))),
     }
 }
+
+/// What a fuzzer may throw at it.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    drop(body::read(bytes, 1024, true));
+}

@@ -1,0 +1,4 @@
+//! See `muster_catalog::fuzz::feed`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| muster_catalog::fuzz::feed(bytes));
