@@ -38,7 +38,9 @@ pub(crate) use go::go_style;
 pub(crate) use join::JoinAddress;
 pub(crate) use key::{GossipKey, NEW_KEY_BYTES};
 pub(crate) use merge::Format;
-pub(crate) use settled::{AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, Config, DefaultReads, Replica, UnixSockets};
+pub(crate) use settled::{
+    AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, Config, DefaultReads, Replica, RequestLimits, UnixSockets,
+};
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::{understood, validate};
 pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
