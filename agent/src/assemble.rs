@@ -218,7 +218,9 @@ impl Agent {
         };
         let handle = gossip.as_ref().map(|gossip| gossip.handle.clone());
         let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
-        let (runner, driver) = muster_health::new(muster_health::Config { seed, ..muster_health::Config::default() }, verdicts);
+        let docker_host = std::env::var("DOCKER_HOST").unwrap_or_default();
+        let checking = muster_health::Config { seed, docker_host, ..muster_health::Config::default() };
+        let (runner, driver) = muster_health::new(checking, verdicts);
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
@@ -609,6 +611,7 @@ fn http_config(config: &Config) -> http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
         allowed_hosts: config.http.allowed_hosts.iter().map(Into::into).collect(),
         pretty: config.http.pretty,
+        ui: config.ui.clone(),
         response_headers: headers.collect(),
         block_endpoints: config.http.block_endpoints.clone(),
         allow_write_from: config.http.allow_write_http_from.clone(),
@@ -640,6 +643,7 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         domain: dns.domain.clone(),
         alt_domain: dns.alt_domain.clone(),
         datacenter: config.datacenter.clone(),
+        node_name: config.node_name.as_str().into(),
         allow_stale: dns.allow_stale,
         max_stale: dns.max_stale,
         max_stale_alone: config.cluster.max_stale,
@@ -651,6 +655,10 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         a_record_limit: dns.a_record_limit,
         disable_compression: dns.disable_compression,
         enable_additional_node_meta_txt: dns.node_meta_txt,
+        negative_answer: dns.negative_answer,
+        recursors: dns.recursors.clone(),
+        recursor_random: dns.recursor_random,
+        recursor_timeout: dns.recursor_timeout,
         soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
     }
 }

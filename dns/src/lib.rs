@@ -9,6 +9,7 @@ mod beyond;
 mod bounds;
 mod config;
 mod draw;
+mod elsewhere;
 mod error;
 mod fast;
 mod metrics;
@@ -22,10 +23,10 @@ mod testing;
 mod wire;
 
 pub use beyond::{Age, Beyond, Errand};
-pub use config::{Config, Soa, TTL_MAX};
+pub use config::{Config, NegativeAnswer, Soa, TTL_MAX};
 pub use error::Error;
 pub use metrics::describe;
 pub use shell::{
-    Driver, ERRAND_MAX, ERRANDS_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT,
-    TCP_QUERY_BYTES_MAX, new,
+    Driver, ERRAND_MAX, ERRANDS_MAX, FORWARDS_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED,
+    TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX, new,
 };

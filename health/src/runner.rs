@@ -31,17 +31,21 @@ pub const RESULTS_MAX: usize = 1024;
 /// How checks are run.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Connections at once.
+    /// Connections at once; and as many datagrams that wait for an answer.
     pub sockets_max: usize,
     /// Programs at once.
     pub execs_max: usize,
     /// Where the spread of first runs starts; another one on each agent, or they knock together.
     pub seed: u64,
+    /// Where the container engine listens, as `DOCKER_HOST` has it; empty is the usual socket.
+    pub docker_host: String,
+    /// The program that speaks with the service manager; empty is `systemctl` of the path.
+    pub systemctl: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { sockets_max: SOCKETS_MAX, execs_max: EXECS_MAX, seed: 0 }
+        Self { sockets_max: SOCKETS_MAX, execs_max: EXECS_MAX, seed: 0, docker_host: String::new(), systemctl: String::new() }
     }
 }
 
@@ -50,7 +54,8 @@ pub fn new(config: Config, results: mpsc::Sender<Verdict>) -> (Handle, Driver) {
     let bounds = Bounds { sockets_max: config.sockets_max.max(1), execs_max: config.execs_max.max(1) };
     let roll = Roll::new(bounds, SmallRng::seed_from_u64(config.seed));
     let shared = Arc::new(Shared { roll: Mutex::new(roll), changed: Notify::new() });
-    let driver = Driver { shared: shared.clone(), results };
+    let tools = Tools { docker_host: config.docker_host, systemctl: config.systemctl, ..Tools::default() };
+    let driver = Driver { shared: shared.clone(), results, tools };
     (Handle { shared }, driver)
 }
 
@@ -101,6 +106,7 @@ impl Handle {
 pub struct Driver {
     shared: Arc<Shared>,
     results: mpsc::Sender<Verdict>,
+    tools: Tools,
 }
 
 impl Driver {
@@ -109,7 +115,7 @@ impl Driver {
         let mut runs = Runs {
             shared: self.shared,
             results: self.results,
-            tools: Arc::default(),
+            tools: Arc::new(self.tools),
             tasks: JoinSet::new(),
             checks: HashMap::new(),
             aborts: HashMap::new(),

@@ -24,6 +24,7 @@ mod done;
 mod elements;
 mod error;
 mod event;
+mod import;
 mod info;
 mod input;
 mod join;
@@ -121,6 +122,8 @@ enum Ask {
     /// Read and write the key-value store
     #[command(subcommand, arg_required_else_help = true)]
     Kv(kv::Command),
+    /// Bring keys, external services and prepared queries here out of a running Consul
+    Import(import::Import),
     /// Run a program while a lock is held
     Lock(lock::Lock),
     /// Save all of the catalog to a file, or restore it
@@ -209,6 +212,7 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
             Ask::Catalog(command) => command.run(out).await,
             Ask::Services(command) => command.run(out).await,
             Ask::Kv(command) => command.run(out).await,
+            Ask::Import(import) => import.run(out).await,
             Ask::Snapshot(command) => command.run(out).await,
             Ask::Event(event) => event.run(out).await,
             Ask::Watch(watch) => watch.run(out).await,

@@ -167,8 +167,8 @@ section! {
     later {
         "primary_datacenter", "serf_wan", "serf_wan_allowed_cidrs", "retry_interval_wan",
         "retry_max_wan", "reconnect_timeout_wan", "advertise_reconnect_timeout", "server_rejoin_age_max", "gossip_wan",
-        "recursors", "recursor", "enable_agent_tls_for_checks",
-        "disable_remote_exec", "ui_config", "ui", "ui_dir", "ui_content_path", "protocol", "raft_logstore", "rpc",
+        "enable_agent_tls_for_checks",
+        "disable_remote_exec", "protocol", "raft_logstore", "rpc",
         "use_streaming_backend",
         "acl_down_policy", "acl_ttl", "acl_token", "acl_master_token", "acl_agent_token", "acl_agent_master_token",
         "acl_replication_token", "acl_enable_key_list_policy", "acl_enforce_version_8", "enable_acl_replication",
@@ -267,11 +267,12 @@ section! {
         a_record_limit: Given<i64>,
         enable_additional_node_meta_txt: Given<bool>,
         soa: SoaFile,
+        // Answers come out of this agent's copy anyway, which is never older than a cache would be.
         use_cache: Given<bool>,
         cache_max_age: Given<Duration>,
+        negative_answer: Given<String>,
+        prefer_namespace: Given<bool>,
     }
-    left_out { "prefer_namespace" }
-    later { "recursor_strategy", "recursor_timeout", "use_cache", "cache_max_age" }
 }
 
 section! {

@@ -168,6 +168,7 @@ impl Meaning {
             skip_leave_on_interrupt: value(&file.skip_leave_on_interrupt, server),
             dns: self.dns(file),
             http: self.http(file),
+            ui: self.ui(file),
             checks,
             services,
             lone_checks,

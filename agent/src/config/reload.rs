@@ -55,6 +55,7 @@ impl Config {
             addresses,
             dns,
             http,
+            ui,
             checks,
             services,
             lone_checks,
@@ -104,6 +105,7 @@ impl Config {
         diff.keep("default_reads", &now.http.default_reads, &http.default_reads);
         let default_reads = now.http.default_reads;
         diff.apply("http_config, limits and query times", &mut now.http, HttpConfig { default_reads, ..http });
+        diff.keep("ui_config", &now.ui, &ui);
 
         diff.apply("discard_check_output", &mut now.checks.discard_output, checks.discard_output);
         diff.apply("enable_script_checks", &mut now.checks.remote_scripts, checks.remote_scripts);

@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) dns: DnsConfig,
     /// HTTP.
     pub(crate) http: HttpConfig,
+    /// The web page; `None` where there is none.
+    pub(crate) ui: Option<UiConfig>,
     /// Checks and services.
     pub(crate) checks: ChecksConfig,
     /// Services of files.
@@ -128,8 +130,14 @@ pub(crate) struct DnsConfig {
     pub(crate) domain: String,
     /// A second one; without the last dot, lower case.
     pub(crate) alt_domain: Option<String>,
-    /// Where other names would be asked for; of a later version.
-    pub(crate) recursors: Vec<String>,
+    /// Whom other names are asked of, in this order.
+    pub(crate) recursors: Vec<SocketAddr>,
+    /// Whether they are asked in another order each time.
+    pub(crate) recursor_random: bool,
+    /// How long each is waited for.
+    pub(crate) recursor_timeout: Duration,
+    /// What is said of a service when none of its instances may be told.
+    pub(crate) negative_answer: muster_dns::NegativeAnswer,
     /// Whether answers may be behind the leader.
     pub(crate) allow_stale: bool,
     /// By how much.
@@ -211,6 +219,15 @@ pub(crate) struct RequestLimits {
     pub(crate) reads: Option<f64>,
     /// Writes a second; `None` is no limit.
     pub(crate) writes: Option<f64>,
+}
+
+/// The web page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UiConfig {
+    /// Where it begins: `/ui/`.
+    pub(crate) path: String,
+    /// Files that stand in its place.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// What a default read of catalog and health does while there is no leader.

@@ -132,8 +132,9 @@ fn the_keys_that_some_kits_write_work_too() {
     assert_eq!((config.dns.soa.min_ttl, config.dns.soa.refresh), (30, 3600));
     assert_eq!(config.telemetry.prefix_filter, [(true, "a".to_owned()), (false, "b".to_owned())]);
     assert_eq!(config.http.kv_max_value_size, 1000);
+    assert_eq!(config.dns.recursors, ["8.8.8.8:53".parse().unwrap()]);
     let warnings = loaded.warnings.join("\n");
-    assert!(warnings.contains(": ca_file, primary_datacenter, recursors"), "{warnings}");
+    assert!(warnings.contains(": ca_file, primary_datacenter"), "{warnings}");
     assert_eq!(config.cluster.autopilot.server_stabilization_time, Duration::from_secs(1));
     assert!(warnings.contains("ports.https = 8501 is not opened"), "{warnings}");
     assert!(warnings.contains("enable_script_checks lets everybody"), "{warnings}");
@@ -279,6 +280,11 @@ fn values_out_of_bounds_are_faults_with_what_would_be_right() {
         ("unix_sockets = { mode = \"99\" }", "octal"),
         ("ports = { http = 8600 }", "ports.http and ports.dns are both 127.0.0.1:8600"),
         ("dns_config = { udp_answer_limit = -1 }", "must be between 0 and 65535"),
+        ("recursors = [\"ns.example.com\"]", "must be an IP address, with or without a port"),
+        ("recursors = [\"0.0.0.0\"]", "must be the address of one name server"),
+        ("dns_config = { recursor_strategy = \"rnd\" }", "must be one of sequential, random"),
+        ("dns_config = { negative_answer = \"empty\" }", "must be one of nxdomain, nodata"),
+        ("dns_config = { prefer_namespace = true }", "namespaces are a part of Consul Enterprise"),
         ("session_ttl_min = \"-1s\"", "not below zero"),
         ("default_reads = \"x\"", "must be one of muster, consul"),
         ("anti_entropy = \"x\"", "must be one of muster, consul"),
@@ -342,7 +348,7 @@ fn directories_are_read_in_order_and_merged_by_consuls_rules() {
     let loaded = load_args(&["-server", "-bootstrap", "-data-dir=/x", "-config-dir", dir.path().to_str().unwrap()]).unwrap();
     let config = loaded.config;
     assert_eq!(config.log.level, "warn");
-    assert_eq!(config.dns.recursors, ["1.1.1.1", "2.2.2.2"]);
+    assert_eq!(config.dns.recursors, ["1.1.1.1:53", "2.2.2.2:53"].map(|address| address.parse().unwrap()));
     let meta: Vec<String> = config.node_meta.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(meta, ["a=1", "b=2", "both=hcl"]);
     assert_eq!((config.addresses.dns[0].port(), config.addresses.http.len()), (2, 1));
@@ -544,6 +550,9 @@ fn the_example_file_is_complete() {
         "check",
         "watch",
         "recursor",
+        "ui",
+        "ui_dir",
+        "ui_content_path",
         "start_join",
         "start_join_wan",
         "retry_join_wan",
@@ -584,6 +593,7 @@ fn the_example_file_is_complete() {
     all.extend(missing::<DnsFile>(&text));
     all.extend(missing::<SoaFile>(&text));
     all.extend(missing::<HttpFile>(&text));
+    all.extend(missing::<UiFile>(&text));
     all.extend(missing::<LimitsFile>(&text));
     all.extend(missing::<RequestLimitsFile>(&text));
     all.extend(missing::<TelemetryFile>(&text));

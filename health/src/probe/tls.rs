@@ -9,7 +9,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+
+use super::wire::Wire;
 
 /// The two ways to look at a certificate; each is made when the first check needs it, for most agents need none.
 #[derive(Debug, Default)]
@@ -19,19 +20,28 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Shakes hands over `stream` as with `name`.
-    pub(super) async fn wrap(&self, stream: TcpStream, name: &str, skip_verify: bool) -> Result<TlsStream<TcpStream>, String> {
+    /// Shakes hands over `stream` as with `name`, and names the protocol that is to be spoken if one is given.
+    pub(super) async fn wrap(
+        &self,
+        stream: TcpStream,
+        name: &str,
+        skip_verify: bool,
+        protocol: Option<&str>,
+    ) -> Result<Wire, String> {
         let config = if skip_verify {
-            self.unverified.get_or_try_init(async || unverified()).await
+            self.unverified.get_or_try_init(|| std::future::ready(unverified())).await
         } else {
-            self.verified.get_or_try_init(async || verified(system_roots().await)).await
+            self.verified.get_or_try_init(|| async { verified(system_roots().await) }).await
         };
         let config = config.map_err(|error| format!("tls: {error}"))?;
         let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("tls: {name:?} is no server name"))?;
-        TlsConnector::from(config.clone()).connect(name, stream).await.map_err(|error| match error.get_ref() {
+        let protocols = protocol.map(|protocol| protocol.as_bytes().to_vec()).into_iter().collect();
+        let shaken = TlsConnector::from(config.clone()).with_alpn(protocols).connect(name, stream).await;
+        let stream = shaken.map_err(|error| match error.get_ref() {
             Some(inner) => format!("tls: {inner}"),
             None => format!("tls: {}", crate::text::system(&error)),
-        })
+        })?;
+        Ok(Wire::new(stream))
     }
 
     #[cfg(test)]

@@ -7,8 +7,9 @@ use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smol_str::SmolStr;
+use tokio::sync::Semaphore;
 
-use crate::config::RequestLimits;
+use crate::config::{RequestLimits, UiConfig};
 use crate::desk::Desk;
 
 mod agent;
@@ -45,6 +46,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod ui;
 mod watches;
 
 pub(crate) use agent::AgentFacts;
@@ -62,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Vec<SmolStr>,
     /// Whether JSON is always indented (`-dev`).
     pub(crate) pretty: bool,
+    /// The web page, if there is one.
+    pub(crate) ui: Option<UiConfig>,
     /// Headers added to every answer of the API.
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Beginnings of paths that are not answered.
@@ -106,6 +110,7 @@ impl Config {
             dns_domains: vec![SmolStr::new_static("consul")],
             allowed_hosts: Vec::new(),
             pretty: false,
+            ui: None,
             response_headers: Vec::new(),
             block_endpoints: Vec::new(),
             allow_write_from: Vec::new(),
@@ -157,6 +162,8 @@ pub(crate) struct Door {
     /// Headers of every answer of the API.
     common: reply::Common,
     hosts: rules::Hosts,
+    /// Streams of open web pages.
+    pages: Arc<Semaphore>,
 }
 
 impl Door {
@@ -169,7 +176,8 @@ impl Door {
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
         let rates = rates::Rates::new(config.request_limits);
-        Self { config, desk, facts, answers: Arc::default(), rates, common: reply::Common::new(common), hosts }
+        let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
+        Self { config, desk, facts, answers: Arc::default(), rates, common: reply::Common::new(common), hosts, pages }
     }
 
     fn datacenter(&self) -> &str {

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use muster_catalog::{Index, MetaFilter};
+use muster_catalog::{Index, MetaFilter, Near};
 use rand::RngExt;
 use smol_str::SmolStr;
 
 use super::Door;
 use super::call::{Answering, Call};
 use super::error::HttpError;
-use super::near::Near;
+use super::near;
 use super::query::Query;
 use super::reply::{Meta, Reply};
 use crate::config::duration;
@@ -194,8 +194,8 @@ where
     Box::pin(async move {
         let Seen { index, known_leader, last_contact_ms, answer } = options.ask(&door, &who, &ask).await?;
         let near = match &options.near {
-            Some(node) => Box::pin(Near::of(&door, &who, node)).await,
-            None => Near::nothing(),
+            Some(node) => Box::pin(near::order(&door, &who, node)).await,
+            None => Near::default(),
         };
         Ok(options.finish(render(&door, answer, &near), Meta { index, known_leader, last_contact_ms }))
     })

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::mpsc;
 
-use super::answers::{GZIP_BYTES_MIN, Rendered, pack};
+use super::answers::{GZIP_BYTES_MIN, Rendered, pack, unpack};
 use super::json;
 
 /// What a reader is told of the age of its answer.
@@ -42,6 +42,8 @@ enum Content {
     Json(Bytes),
     Shared(Arc<Rendered>),
     Text(Cow<'static, str>),
+    /// With a type of its own, packed already.
+    Packed(&'static str, &'static [u8]),
     /// With a type of its own.
     Other(&'static str, Bytes),
     /// The same, in pieces as they come.
@@ -86,6 +88,11 @@ impl Reply {
     /// 200 and bytes of another type.
     pub(super) fn other(content_type: &'static str, bytes: Bytes) -> Self {
         Self::new(StatusCode::OK, Content::Other(content_type, bytes))
+    }
+
+    /// 200 and bytes of another type that are packed by gzip: unpacked for who does not take that.
+    pub(super) fn packed(content_type: &'static str, packed: &'static [u8]) -> Self {
+        Self::new(StatusCode::OK, Content::Packed(content_type, packed))
     }
 
     /// 200 and pieces of another type, as they come: never packed, so that each is seen at once. An error among them breaks the
@@ -143,6 +150,8 @@ impl Reply {
             }
             Content::Shared(rendered) => (Some("application/json"), rendered.plain().clone(), rendered.packed()),
             Content::Text(text) => (Some("text/plain; charset=utf-8"), into_bytes(text), None),
+            Content::Packed(content_type, bytes) if style.gzip => (Some(content_type), Bytes::new(), Some(bytes.into())),
+            Content::Packed(content_type, bytes) => (Some(content_type), unpack(bytes), None),
             Content::Other(content_type, bytes) => (Some(content_type), bytes, None),
         };
         if style.pretty && content_type == Some("application/json") {

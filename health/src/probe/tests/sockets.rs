@@ -74,18 +74,6 @@ async fn ipv6_is_looked_at_as_well() {
     assert_eq!(see(Probe::Tcp(probe), LONG).await.status, Status::Passing);
 }
 
-fn certificate(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    (made.cert.der().clone(), TlsAcceptor::from(Arc::new(config)))
-}
-
 #[tokio::test]
 async fn a_self_signed_certificate_is_refused_unless_verification_is_skipped() {
     let (_, acceptor) = certificate("web.test");
