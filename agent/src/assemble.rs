@@ -615,6 +615,8 @@ fn http_config(config: &Config) -> http::Config {
         response_headers: headers.collect(),
         block_endpoints: config.http.block_endpoints.clone(),
         allow_write_from: config.http.allow_write_http_from.clone(),
+        // A client agent answers reads from its own copy, and what it asks of servers has a bound of its own (rpc_rate).
+        request_limits: if config.server { config.http.request_limits } else { config::RequestLimits::default() },
         kv_value_bytes_max: config.http.kv_max_value_size,
         txn_bytes_max: config.http.txn_max_req_len,
         session_ttl_min: config.session_ttl_min,

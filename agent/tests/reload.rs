@@ -210,3 +210,23 @@ fn files_that_change_are_read_again_by_themselves_if_so_said() {
     bench.write("a.json", &service("c", 3));
     eventually("a file that changed", || bench.has("c") && !bench.has("a"));
 }
+
+#[test]
+fn more_requests_than_a_server_takes_are_refused_while_it_says_so() {
+    let limits = |mode: &str| json!({"limits": {"request_limits": {"mode": mode, "read_rate": 1, "write_rate": 1}}}).to_string();
+    let bench = Bench::new(&[("a.json", limits("permissive"))]);
+    let agent = &bench.agent;
+    (0..15).for_each(|_| assert_eq!(agent.put("/v1/kv/a", "x").status, 200));
+    bench.write("a.json", &limits("enforcing"));
+    bench.reload();
+    let refused = |status: u16, asked: &dyn Fn() -> support::Answer| {
+        let answer = (0..30).map(|_| asked()).find(|answer| answer.status != 200).expect("not all of them are answered");
+        assert!(answer.status == status && answer.text().starts_with("rate limit exceeded"), "{answer:?}");
+    };
+    refused(429, &|| agent.get("/v1/kv/a"));
+    refused(503, &|| agent.put("/v1/kv/a", "y"));
+    assert_eq!(agent.get("/v1/agent/self").status, 200);
+    bench.write("a.json", &limits("disabled"));
+    bench.reload();
+    assert_eq!(agent.get("/v1/kv/a").status, 200);
+}

@@ -308,9 +308,18 @@ section! {
         rpc_max_burst: Given<i64>,
         kv_max_value_size: Given<i64>,
         txn_max_req_len: Given<i64>,
-        request_limits: Anything,
+        request_limits: RequestLimitsFile,
     }
-    later { "https_handshake_timeout", "request_limits" }
+    later { "https_handshake_timeout" }
+}
+
+section! {
+    /// `limits.request_limits`.
+    RequestLimitsFile {
+        mode: Given<String>,
+        read_rate: Given<f64>,
+        write_rate: Given<f64>,
+    }
 }
 
 section! {

@@ -194,6 +194,8 @@ pub(crate) struct HttpConfig {
     pub(crate) allowed_hosts: Vec<String>,
     /// Most connections of one address; 0 is no limit.
     pub(crate) max_conns_per_client: usize,
+    /// How many requests a server takes.
+    pub(crate) request_limits: RequestLimits,
     /// Largest value of a key.
     pub(crate) kv_max_value_size: usize,
     /// Largest transaction.
@@ -206,6 +208,17 @@ pub(crate) struct HttpConfig {
     pub(crate) discovery_max_stale: Duration,
     /// What a default read does without a leader.
     pub(crate) default_reads: DefaultReads,
+}
+
+/// How many requests a server takes over HTTP, each second and over a short time ten times as many.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct RequestLimits {
+    /// Whether more of them are refused, or only counted; `None` is neither.
+    pub(crate) refuses: Option<bool>,
+    /// Reads a second; `None` is no limit.
+    pub(crate) reads: Option<f64>,
+    /// Writes a second; `None` is no limit.
+    pub(crate) writes: Option<f64>,
 }
 
 /// The web page.

@@ -226,7 +226,6 @@ fn pattern(text: &str) -> Result<Regex, String> {
 }
 
 /// Some interface.
-
 fn some_interface() -> Interface {
     let net = IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]));
     Interface { name: "lo".to_owned(), net, flags: 0, is_default: false }

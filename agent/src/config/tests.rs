@@ -595,6 +595,7 @@ fn the_example_file_is_complete() {
     all.extend(missing::<HttpFile>(&text));
     all.extend(missing::<UiFile>(&text));
     all.extend(missing::<LimitsFile>(&text));
+    all.extend(missing::<RequestLimitsFile>(&text));
     all.extend(missing::<TelemetryFile>(&text));
     assert!(all.is_empty(), "config.toml does not show {all:?}");
 }

@@ -44,15 +44,25 @@ impl Rate {
     }
 
     fn admits_at(&self, now: Instant) -> bool {
+        let admitted = self.take_at(now);
+        if !admitted {
+            metrics::METERS.call_exceeded.increment(1);
+        }
+        admitted
+    }
+
+    /// The same, counted by whoever asks.
+    pub(crate) fn take(&self) -> bool {
+        self.take_at(Instant::now())
+    }
+
+    fn take_at(&self, now: Instant) -> bool {
         let mut bucket = self.0.lock().expect(NO_PANIC);
         let Some(per_second) = bucket.per_second else { return true };
         let since = now.saturating_duration_since(bucket.at).as_secs_f64();
         let tokens = (bucket.left + since * per_second).min(bucket.burst);
         let admitted = tokens >= 1.0;
         (bucket.left, bucket.at) = (if admitted { tokens - 1.0 } else { tokens }, now.max(bucket.at));
-        if !admitted {
-            metrics::METERS.call_exceeded.increment(1);
-        }
         admitted
     }
 }

@@ -10,7 +10,7 @@ use super::{Meaning, text, value};
 use crate::config::file::{ConfigFile, HttpFile, LimitsFile};
 use crate::config::names::is_label;
 use crate::config::read::Given;
-use crate::config::settled::{DefaultReads, DnsConfig, HttpConfig, Soa, UiConfig};
+use crate::config::settled::{DefaultReads, DnsConfig, HttpConfig, RequestLimits, Soa, UiConfig};
 
 /// Most name servers that other names are asked of: while all are silent, a question waits for one after the other.
 const RECURSORS_MAX: usize = 16;
@@ -148,6 +148,14 @@ impl Meaning {
                 );
             }
         }
+        let wanted = limits.request_limits.clone().unwrap_or_default();
+        let modes = [("disabled", None), ("permissive", Some(false)), ("enforcing", Some(true))];
+        let rate = |given: &Option<Given<f64>>| given.as_ref().map(|given| given.value).filter(|rate| *rate >= 0.0);
+        let request_limits = RequestLimits {
+            refuses: self.word("limits.request_limits.mode", &wanted.mode, &modes, None),
+            reads: rate(&wanted.read_rate),
+            writes: rate(&wanted.write_rate),
+        };
         let bytes = 0..=REQUEST_BYTES_CAP;
         HttpConfig {
             pretty: self.dev,
@@ -171,6 +179,7 @@ impl Meaning {
                 0..=i64::from(u32::MAX),
                 200,
             ),
+            request_limits,
             kv_max_value_size: self.number("limits.kv_max_value_size", &limits.kv_max_value_size, bytes.clone(), 524_288),
             txn_max_req_len: self.number("limits.txn_max_req_len", &limits.txn_max_req_len, bytes, 524_288),
             default_query_time: value(&file.default_query_time, Duration::from_secs(300)),

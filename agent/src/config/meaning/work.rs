@@ -148,7 +148,8 @@ impl Meaning {
         let mut sink = |key: &str, given: &Option<Given<String>>, unix: bool| {
             let given = text(given)?;
             let port = given.value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-            if !port && !(unix && given.value.starts_with("unix:///")) {
+            let socket = unix && given.value.starts_with("unix:///");
+            if !(port || socket) {
                 self.bad_text(key, given, "must be a host and a port such as \"127.0.0.1:8125\"");
             }
             Some(given.value.clone())

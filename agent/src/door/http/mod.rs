@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 use tokio::sync::Semaphore;
 
-use crate::config::UiConfig;
+use crate::config::{RequestLimits, UiConfig};
 use crate::desk::Desk;
 
 mod agent;
@@ -37,6 +37,7 @@ mod options;
 mod path;
 mod prepared;
 mod query;
+mod rates;
 mod reply;
 mod routes;
 mod rules;
@@ -73,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) block_endpoints: Vec<String>,
     /// Networks that may write; empty is all.
     pub(crate) allow_write_from: Vec<IpNet>,
+    /// How many requests are taken.
+    pub(crate) request_limits: RequestLimits,
     /// Largest value of a key.
     pub(crate) kv_value_bytes_max: usize,
     /// Largest body of a transaction, unless a single value may be larger.
@@ -113,6 +116,7 @@ impl Config {
             response_headers: Vec::new(),
             block_endpoints: Vec::new(),
             allow_write_from: Vec::new(),
+            request_limits: RequestLimits::default(),
             kv_value_bytes_max: 512 << 10,
             txn_bytes_max: 512 << 10,
             session_ttl_min: Duration::from_secs(10),
@@ -156,6 +160,7 @@ pub(crate) struct Door {
     desk: Desk,
     facts: Arc<AgentFacts>,
     answers: Arc<answers::Answers>,
+    rates: rates::Rates,
     /// Headers of every answer of the API.
     common: reply::Common,
     hosts: rules::Hosts,
@@ -172,8 +177,9 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
+        let rates = rates::Rates::new(config.request_limits);
         let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
-        Self { config, desk, facts, answers: Arc::default(), common: reply::Common::new(common), hosts, pages }
+        Self { config, desk, facts, answers: Arc::default(), rates, common: reply::Common::new(common), hosts, pages }
     }
 
     fn datacenter(&self) -> &str {

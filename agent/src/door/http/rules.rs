@@ -154,6 +154,7 @@ fn may(
             return Err(HttpError::Forbidden("Access is restricted".into()));
         }
     }
+    door.rates.admit(path, is_read(method))?;
     if known.route.namespaced {
         for (name, what) in [("ns", "Namespaces"), ("partition", "Partitions")] {
             if query.filled(name).is_some() {
