@@ -39,7 +39,7 @@ pub(crate) use join::JoinAddress;
 pub(crate) use key::{GossipKey, NEW_KEY_BYTES};
 pub(crate) use merge::Format;
 pub(crate) use settled::{
-    AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, Config, DefaultReads, Replica, UiConfig, UnixSockets,
+    AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, ChecksTls, Config, DefaultReads, Replica, UiConfig, UnixSockets,
 };
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::{understood, validate};
