@@ -219,7 +219,8 @@ impl Agent {
         let handle = gossip.as_ref().map(|gossip| gossip.handle.clone());
         let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
         let docker_host = std::env::var("DOCKER_HOST").unwrap_or_default();
-        let checking = muster_health::Config { seed, docker_host, ..muster_health::Config::default() };
+        let tls = config.checks.tls.as_ref().map(|tls| checks_tls(tls, &config)).transpose()?;
+        let checking = muster_health::Config { seed, tls, docker_host, ..muster_health::Config::default() };
         let (runner, driver) = muster_health::new(checking, verdicts);
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
@@ -711,6 +712,13 @@ fn local_settings(config: &Config) -> LocalSettings {
             config::AntiEntropy::Consul => AntiEntropy::WholeNode,
         },
     }
+}
+
+/// Reads what checks over TLS introduce themselves with.
+fn checks_tls(tls: &config::ChecksTls, config: &Config) -> Result<muster_health::AgentTls> {
+    let identity = tls.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    let name = tls.server_name.clone().unwrap_or_else(|| config.node_name.as_str().to_owned());
+    muster_health::AgentTls::load(&tls.roots, identity, name).context("enable_agent_tls_for_checks")
 }
 
 /// Makes the services and checks of definition files what the files say.

@@ -197,3 +197,57 @@ fn each_kind_of_check_goes_from_its_definition_to_the_catalog_and_follows_what_i
     assert_eq!(seen["os_service"].1, "Service \"web.service\" is failed (x)");
     assert!(agent.get("/v1/health/service/of-http?passing").json().as_array().unwrap().is_empty());
 }
+
+/// A service with a TTL check that reports.
+fn reporting(agent: &Agent) {
+    agent.done("/v1/agent/service/register", json!({"Name": "web", "Check": {"CheckID": "ttl", "TTL": "1h"}}).to_string());
+}
+
+fn told(agent: &Agent) -> (String, String) {
+    checks(agent, "web").remove("ttl").unwrap_or_default()
+}
+
+fn pair(status: &str, output: &str) -> (String, String) {
+    (status.to_owned(), output.to_owned())
+}
+
+#[test]
+fn new_output_alone_waits_for_check_update_interval_and_a_new_status_does_not() {
+    let agent = Agent::with(&["-hcl", "check_update_interval = \"1h\""]);
+    reporting(&agent);
+    agent.done("/v1/agent/check/pass/ttl?note=first", "");
+    eventually("the status is told", || told(&agent) == pair("passing", "first"));
+    agent.done("/v1/agent/check/pass/ttl?note=second", "");
+    assert_eq!(agent.get("/v1/agent/checks").json()["ttl"]["Output"], "second");
+    agent.done("/v1/agent/service/register", json!({"Name": "later"}).to_string());
+    assert_eq!(told(&agent), pair("passing", "first"), "what came after it is in the catalog");
+    agent.done("/v1/agent/check/warn/ttl?note=third", "");
+    eventually("the new status is told", || told(&agent) == pair("warning", "third"));
+
+    let agent = Agent::with(&["-hcl", "check_update_interval = \"1s\""]);
+    reporting(&agent);
+    agent.done("/v1/agent/check/pass/ttl?note=first", "");
+    agent.done("/v1/agent/check/pass/ttl?note=second", "");
+    eventually("the new output is told", || told(&agent) == pair("passing", "second"));
+}
+
+#[test]
+fn discard_check_output_keeps_none_anywhere() {
+    let agent = Agent::with(&["-hcl", "discard_check_output = true"]);
+    reporting(&agent);
+    agent.done("/v1/agent/check/warn/ttl?note=secret", "");
+    eventually("the status is told", || told(&agent) == pair("warning", ""));
+    assert_eq!(agent.get("/v1/agent/checks").json()["ttl"]["Output"], "");
+}
+
+#[test]
+fn tls_of_checks_that_cannot_be_read_ends_the_start_and_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("roots.pem");
+    let settings = format!("enable_agent_tls_for_checks = true\nca_file = \"{}\"", missing.display());
+    let mut agent = Agent::started(folder.path(), &["-hcl", &settings], Around::default());
+    let (status, _) = agent.ended(support::SOON).expect("it ends");
+    assert!(!status.success());
+    let log = agent.log();
+    assert!(log.contains("enable_agent_tls_for_checks") && log.contains("roots.pem cannot be read as PEM"), "{log}");
+}

@@ -43,7 +43,8 @@ pub(crate) use join::JoinAddress;
 pub(crate) use key::{GossipKey, NEW_KEY_BYTES};
 pub(crate) use merge::Format;
 pub(crate) use settled::{
-    AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, Config, DefaultReads, Replica, RequestLimits, UiConfig, UnixSockets,
+    AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, ChecksTls, Config, DefaultReads, Replica, RequestLimits, UiConfig,
+    UnixSockets,
 };
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::{understood, validate};

@@ -111,6 +111,7 @@ impl Config {
         diff.apply("enable_script_checks", &mut now.checks.remote_scripts, checks.remote_scripts);
         diff.apply("enable_local_script_checks", &mut now.checks.local_scripts, checks.local_scripts);
         diff.apply("check_output_max_size", &mut now.checks.output_bytes_max, checks.output_bytes_max);
+        diff.keep("enable_agent_tls_for_checks and its files", &now.checks.tls, &checks.tls);
         diff.apply("check_update_interval", &mut now.checks.update_interval, checks.update_interval);
         diff.keep("anti_entropy", &now.checks.anti_entropy, &checks.anti_entropy);
         diff.apply("services", &mut now.services, services);

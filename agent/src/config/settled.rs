@@ -263,6 +263,19 @@ pub(crate) struct ChecksConfig {
     pub(crate) discard_output: bool,
     /// What happens to rows that nobody owns.
     pub(crate) anti_entropy: AntiEntropy,
+    /// The agent's TLS, if checks over TLS use it.
+    pub(crate) tls: Option<ChecksTls>,
+}
+
+/// With what checks over TLS judge and introduce themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChecksTls {
+    /// Files and directories of roots; without any the system's.
+    pub(crate) roots: Vec<PathBuf>,
+    /// Certificate and key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// Name expected where a check names none; `None` is the node's name.
+    pub(crate) server_name: Option<String>,
 }
 
 /// Raft.

@@ -492,6 +492,32 @@ fn a_reload_takes_over_what_may_change_and_names_the_rest() {
 }
 
 #[test]
+fn checks_use_the_agents_tls_only_when_they_are_told_to() {
+    let old = "ca_file = \"/a\"\nca_path = \"/b\"\ncert_file = \"/c\"\nkey_file = \"/k\"\nserver_name = \"n\"\n";
+    let idle = load_text("f.toml", old).unwrap();
+    assert_eq!(idle.config.checks.tls, None);
+    assert!(idle.warnings[0].ends_with("ca_file, ca_path, cert_file, key_file, server_name"), "{:?}", idle.warnings);
+    let lent = |text: &str| load_text("f.toml", &format!("enable_agent_tls_for_checks = true\n{text}"));
+    let told = lent(old).unwrap();
+    assert_eq!(told.warnings, Vec::<String>::new());
+    let expected = ChecksTls {
+        roots: vec!["/a".into(), "/b".into()],
+        identity: Some(("/c".into(), "/k".into())),
+        server_name: Some("n".to_owned()),
+    };
+    assert_eq!(told.config.checks.tls, Some(expected));
+    let newer =
+        lent("ca_file = \"/a\"\n[tls.defaults]\nca_file = \"/d\"\nserver_name = \"m\"\n[tls.internal_rpc]\nca_file = \"/i\"\n");
+    let newer = newer.unwrap().config.checks.tls.unwrap();
+    assert_eq!((newer.roots, newer.identity, newer.server_name), (vec!["/i".into()], None, Some("m".to_owned())));
+    assert_eq!(lent("").unwrap().config.checks.tls, Some(ChecksTls { roots: Vec::new(), identity: None, server_name: None }));
+    let torn = lent("cert_file = \"/c\"").unwrap_err();
+    assert!(torn.contains("cert_file: \"/c\"") && torn.contains("needs a key_file beside it"), "{torn}");
+    let torn = lent("[tls.defaults]\nkey_file = \"/k\"").unwrap_err();
+    assert!(torn.contains("needs a cert_file beside it"), "{torn}");
+}
+
+#[test]
 fn validate_misses_nothing_that_flags_may_give() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.toml");

@@ -55,7 +55,7 @@ pub use links::{Missing, Server};
 pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
 pub(crate) use rounds::decode as decode_read_index;
-#[cfg(any(test, fuzzing))]
-pub(crate) use wire::fuzz;
 pub use status::{Role, Status};
 pub use types::RaftId;
+#[cfg(any(test, fuzzing))]
+pub(crate) use wire::fuzz;

@@ -129,8 +129,7 @@ async fn once(probe: &HttpProbe, ask: &Ask, deadline: Instant, output_bytes_max:
     if ask.uri.scheme_str() != Some("https") {
         return exchange(probe, ask, Wire::new(stream), deadline, output_bytes_max).await;
     }
-    let name = if probe.tls_server_name.is_empty() { host } else { &probe.tls_server_name };
-    let handshake = tools.tls.wrap(stream, name, probe.tls_skip_verify, None);
+    let handshake = tools.tls.wrap(stream, &probe.tls_server_name, host, probe.tls_skip_verify, None);
     let stream = timeout_at(deadline, handshake).await.unwrap_or_else(|_| Err("net/http: TLS handshake timeout".into()))?;
     exchange(probe, ask, stream, deadline, output_bytes_max).await
 }

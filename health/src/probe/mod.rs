@@ -22,6 +22,7 @@ use muster_catalog::{CheckDefinition, Probe};
 use tokio::time::Instant;
 
 pub(crate) use dial::Names;
+pub use tls::AgentTls;
 pub(crate) use tls::Tls;
 
 use crate::verdict::Outcome;

@@ -33,8 +33,7 @@ pub(super) async fn open(
     let (host, port) = dial::split(address)?;
     let stream = dial::connect(host, port, &tools.names, deadline).await?;
     let Some((name, skip_verify, protocol)) = tls else { return Ok(Wire::new(stream)) };
-    let name = if name.is_empty() { host } else { name };
-    let handshake = tools.tls.wrap(stream, name, skip_verify, protocol);
+    let handshake = tools.tls.wrap(stream, name, host, skip_verify, protocol);
     let late = |_| Err(format!("tls: handshake with {address}: i/o timeout"));
     timeout_at(deadline, handshake).await.unwrap_or_else(late)
 }

@@ -9,7 +9,7 @@ use crate::config::definition::{DefinitionLimits, LoneCheck, ServiceDefinition, 
 use crate::config::facility::facility;
 use crate::config::file::ConfigFile;
 use crate::config::read::Given;
-use crate::config::settled::{AntiEntropy, ChecksConfig, LogConfig, TelemetryConfig};
+use crate::config::settled::{AntiEntropy, ChecksConfig, ChecksTls, LogConfig, TelemetryConfig};
 use crate::config::watch::WatchConfig;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,6 +38,28 @@ impl Meaning {
                 &[("muster", AntiEntropy::Muster), ("consul", AntiEntropy::Consul)],
                 AntiEntropy::Muster,
             ),
+            tls: value(&file.enable_agent_tls_for_checks, false).then(|| self.checks_tls(file)),
+        }
+    }
+
+    /// The keys of what agents speak with each other, else of all uses, else the old ones.
+    fn checks_tls(&mut self, file: &ConfigFile) -> ChecksTls {
+        let tls = file.tls.clone().unwrap_or_default();
+        let (own, all) = (tls.internal_rpc.unwrap_or_default(), tls.defaults.unwrap_or_default());
+        let first = |given: [&Option<Given<String>>; 3]| given.into_iter().find_map(|given| text(given).cloned());
+        let certificate = first([&own.cert_file, &all.cert_file, &file.cert_file]);
+        let key = first([&own.key_file, &all.key_file, &file.key_file]);
+        match (&certificate, &key) {
+            (Some(given), None) => self.bad_text("cert_file", given, "needs a key_file beside it"),
+            (None, Some(given)) => self.bad_text("key_file", given, "needs a cert_file beside it"),
+            _ => {}
+        }
+        let path = |given: Given<String>| PathBuf::from(given.value);
+        let roots = [first([&own.ca_file, &all.ca_file, &file.ca_file]), first([&own.ca_path, &all.ca_path, &file.ca_path])];
+        ChecksTls {
+            roots: roots.into_iter().flatten().map(path).collect(),
+            identity: certificate.map(path).zip(key.map(path)),
+            server_name: first([&own.server_name, &all.server_name, &file.server_name]).map(|given| given.value),
         }
     }
 
