@@ -225,10 +225,6 @@ fn refusals_of_a_check_have_consuls_words() {
             "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
         ),
         (
-            r#"{"Name":"c","GRPC":7,"Interval":"1s"}"#,
-            "Request decode failed: json: cannot unmarshal number into Go struct field .GRPC of type string",
-        ),
-        (
             r#"{"Name":"c","H2PING":"x:1","H2PingUseTLS":"no","Interval":"1s"}"#,
             "Request decode failed: json: cannot unmarshal string into Go struct field .H2PingUseTLS of type bool",
         ),
