@@ -142,6 +142,9 @@ struct Agent {
     dns: muster_dns::Handle,
     telemetry: Telemetry,
     facts: Arc<http::AgentFacts>,
+    doorway: Arc<http::Doorway>,
+    /// The door of other agents, on servers.
+    peers: Option<peer::Door>,
     errands: mpsc::Receiver<Errand>,
     /// Says that nobody could be joined.
     gave_up: mpsc::Receiver<loops::GaveUp>,
@@ -215,7 +218,10 @@ impl Agent {
         };
         let handle = gossip.as_ref().map(|gossip| gossip.handle.clone());
         let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
-        let (runner, driver) = muster_health::new(muster_health::Config { seed, ..muster_health::Config::default() }, verdicts);
+        let docker_host = std::env::var("DOCKER_HOST").unwrap_or_default();
+        let tls = config.checks.tls.as_ref().map(|tls| checks_tls(tls, &config)).transpose()?;
+        let checking = muster_health::Config { seed, tls, docker_host, ..muster_health::Config::default() };
+        let (runner, driver) = muster_health::new(checking, verdicts);
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
@@ -231,7 +237,8 @@ impl Agent {
             name: config.node_name.clone(),
             id,
             run,
-            quorum: Quorum::new(seat, pool.clone()).bounded(rpc_rate(&config), config.cluster.rpc.client_timeout),
+            quorum: Quorum::new(seat, pool.clone())
+                .bounded(Rate::new(config.cluster.rpc.rate, config.cluster.rpc.burst), config.cluster.rpc.client_timeout),
             reader: reader.clone(),
             bells,
             local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
@@ -257,6 +264,7 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
+        let mut peer_door = None;
         if let (Some(gossip), Some(pool)) = (gossip, &pool) {
             tasks.spawn(gossip.driver.run(gossip.sockets, desk.stopped()));
             tasks.spawn(cluster::watch(gossip.handle, desk.clone(), pool.clone()));
@@ -268,6 +276,7 @@ impl Agent {
                     peer::DeskRooms::new(desk.clone()),
                     rpc_limits(&config),
                 );
+                peer_door = Some(door.clone());
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
             }
             if let Some(follower) = follower {
@@ -279,12 +288,19 @@ impl Agent {
             tasks.spawn(source.run(desk.stopping()));
         }
         let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
-        let door = Arc::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
-        tasks.spawn(http::serve(door, http_listeners, desk.stopping()));
+        let doorway = http::Doorway::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
+        tasks.spawn(http::serve(doorway.clone(), http_listeners, desk.stopping()));
+        tasks.spawn(http::run_watches(doorway.clone()));
         let (upkeep, upkeep_stop) = (telemetry.metrics().clone().upkeep(), desk.stopping());
         tasks.spawn(async move {
             tokio::select! { () = upkeep => {}, () = upkeep_stop => {} }
         });
+        for sink in sinks(&config) {
+            let (feeding, stopping) = (telemetry.metrics().clone().feed(sink), desk.stopping());
+            tasks.spawn(async move {
+                tokio::select! { () = feeding => {}, () = stopping => {} }
+            });
+        }
         tasks.spawn(loops::show_gauges(desk.clone(), config.datacenter.clone()));
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
@@ -294,6 +310,9 @@ impl Agent {
         tasks.spawn(loops::expire_sessions(desk.clone()));
         if handle.is_some() && !config.disable_coordinates {
             tasks.spawn(loops::tell_place(desk.clone(), SmallRng::seed_from_u64(seed.rotate_left(32))));
+        }
+        if config.auto_reload {
+            tasks.spawn(loops::follow_files(desk.clone(), flags.paths.clone()));
         }
         tasks.spawn(loops::judge_aliases(desk.clone()));
         tasks.spawn(loops::reap_critical(desk.clone()));
@@ -319,6 +338,8 @@ impl Agent {
             dns,
             telemetry,
             facts,
+            doorway,
+            peers: peer_door,
             errands: inlet,
             gave_up,
             leaves: None,
@@ -337,6 +358,9 @@ impl Agent {
                     Told::Reload => if let Err(faults) = self.reload().await {
                         tracing::error!("the configuration is as it was: {faults}");
                     },
+                    Told::Measures => {
+                        let _ = std::io::stderr().write_all(self.telemetry.metrics().text().as_bytes());
+                    }
                     Told::Stop(name) => {
                         tracing::info!("stopping: {name}");
                         let leaves = match name {
@@ -385,6 +409,11 @@ impl Agent {
         self.desk.local().configure(local_settings(&self.config));
         self.desk.set_max_stale(self.config.cluster.max_stale);
         self.facts.configure(self.config.clone());
+        self.doorway.replace(http_config(&self.config));
+        self.desk.set_rpc_rate(self.config.cluster.rpc.rate, self.config.cluster.rpc.burst);
+        if let Some(door) = &self.peers {
+            door.bound(rpc_limits(&self.config));
+        }
         self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
         self.telemetry.metrics().set_filter(filter(&self.config));
         self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;
@@ -418,7 +447,7 @@ impl Agent {
                 raft.shutdown().await;
             }
         };
-        let again = async { while matches!(signals.next().await, Told::Reload) {} };
+        let again = async { while !matches!(signals.next().await, Told::Stop(_)) {} };
         tokio::select! {
             _ = tokio::time::timeout(STOP_MAX, ended) => {}
             () = again => tracing::warn!("stopping at once"),
@@ -455,6 +484,8 @@ const INTERRUPT: &str = "SIGINT";
 /// What a signal means.
 enum Told {
     Reload,
+    /// Print what is measured.
+    Measures,
     Stop(&'static str),
 }
 
@@ -462,6 +493,7 @@ struct Signals {
     hangup: Signal,
     interrupt: Signal,
     terminate: Signal,
+    measures: Signal,
 }
 
 impl Signals {
@@ -471,6 +503,7 @@ impl Signals {
             hangup: of(SignalKind::hangup())?,
             interrupt: of(SignalKind::interrupt())?,
             terminate: of(SignalKind::terminate())?,
+            measures: of(SignalKind::user_defined1())?,
         })
     }
 
@@ -479,6 +512,7 @@ impl Signals {
             _ = self.hangup.recv() => Told::Reload,
             _ = self.interrupt.recv() => Told::Stop(INTERRUPT),
             _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.measures.recv() => Told::Measures,
         }
     }
 }
@@ -495,10 +529,6 @@ async fn failed(raft: Option<&Raft>) -> anyhow::Error {
 /// Where others reach this agent's RPC.
 fn server_address(config: &Config) -> SocketAddr {
     (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
-}
-
-fn rpc_rate(config: &Config) -> Option<Rate> {
-    config.cluster.rpc.rate.map(|rate| Rate::new(rate, config.cluster.rpc.burst))
 }
 
 fn rpc_limits(config: &Config) -> peer::Limits {
@@ -540,14 +570,36 @@ fn joining(config: &Config) -> loops::Joining {
 
 fn telemetry_config(config: &Config) -> telemetry::Config {
     telemetry::Config {
-        logs: telemetry::LogsConfig { level: config.log.level.to_owned(), json: config.log.json },
+        logs: telemetry::LogsConfig {
+            level: config.log.level.to_owned(),
+            json: config.log.json,
+            file: config.log.file.clone().map(|path| telemetry::LogFileConfig {
+                path,
+                duration: config.log.rotate_duration,
+                bytes: config.log.rotate_bytes,
+                files: config.log.rotate_max_files,
+            }),
+            syslog: config.log.syslog,
+        },
         metrics: telemetry::MetricsConfig {
             prefix: config.telemetry.metrics_prefix.clone(),
             host: (!config.telemetry.disable_hostname).then(|| config.node_name.to_string()),
             filter: filter(config),
             prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
+            host_metrics: config.telemetry.host_metrics.then(|| config.data_dir.clone().unwrap_or_else(|| PathBuf::from("/"))),
         },
     }
+}
+
+/// Where metrics are sent.
+fn sinks(config: &Config) -> impl Iterator<Item = telemetry::SinkConfig> {
+    let told = &config.telemetry;
+    let tags = told.dogstatsd_tags.clone();
+    let sink = |kind, address: &Option<String>| address.clone().map(|address| telemetry::SinkConfig { kind, address });
+    let statsd = sink(telemetry::SinkKind::Statsd, &told.statsd);
+    let statsite = sink(telemetry::SinkKind::Statsite, &told.statsite);
+    let dogstatsd = sink(telemetry::SinkKind::Dogstatsd(tags), &told.dogstatsd);
+    statsd.into_iter().chain(statsite).chain(dogstatsd)
 }
 
 fn filter(config: &Config) -> telemetry::Filter {
@@ -560,9 +612,12 @@ fn http_config(config: &Config) -> http::Config {
         dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
         allowed_hosts: config.http.allowed_hosts.iter().map(Into::into).collect(),
         pretty: config.http.pretty,
+        ui: config.ui.clone(),
         response_headers: headers.collect(),
         block_endpoints: config.http.block_endpoints.clone(),
         allow_write_from: config.http.allow_write_http_from.clone(),
+        // A client agent answers reads from its own copy, and what it asks of servers has a bound of its own (rpc_rate).
+        request_limits: if config.server { config.http.request_limits } else { config::RequestLimits::default() },
         kv_value_bytes_max: config.http.kv_max_value_size,
         txn_bytes_max: config.http.txn_max_req_len,
         session_ttl_min: config.session_ttl_min,
@@ -572,6 +627,7 @@ fn http_config(config: &Config) -> http::Config {
         discovery_max_stale: config.http.discovery_max_stale,
         default_query_time: config.http.default_query_time,
         max_query_time: config.http.max_query_time,
+        use_cache: config.http.use_cache,
         translate_wan_addrs: config.translate_wan_addrs,
         connections_per_client_max: if config.http.max_conns_per_client == 0 {
             usize::MAX
@@ -588,6 +644,7 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         domain: dns.domain.clone(),
         alt_domain: dns.alt_domain.clone(),
         datacenter: config.datacenter.clone(),
+        node_name: config.node_name.as_str().into(),
         allow_stale: dns.allow_stale,
         max_stale: dns.max_stale,
         max_stale_alone: config.cluster.max_stale,
@@ -599,6 +656,10 @@ fn dns_config(config: &Config) -> muster_dns::Config {
         a_record_limit: dns.a_record_limit,
         disable_compression: dns.disable_compression,
         enable_additional_node_meta_txt: dns.node_meta_txt,
+        negative_answer: dns.negative_answer,
+        recursors: dns.recursors.clone(),
+        recursor_random: dns.recursor_random,
+        recursor_timeout: dns.recursor_timeout,
         soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
     }
 }
@@ -651,6 +712,13 @@ fn local_settings(config: &Config) -> LocalSettings {
             config::AntiEntropy::Consul => AntiEntropy::WholeNode,
         },
     }
+}
+
+/// Reads what checks over TLS introduce themselves with.
+fn checks_tls(tls: &config::ChecksTls, config: &Config) -> Result<muster_health::AgentTls> {
+    let identity = tls.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    let name = tls.server_name.clone().unwrap_or_else(|| config.node_name.as_str().to_owned());
+    muster_health::AgentTls::load(&tls.roots, identity, name).context("enable_agent_tls_for_checks")
 }
 
 /// Makes the services and checks of definition files what the files say.

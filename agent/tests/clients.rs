@@ -75,6 +75,47 @@ fn py_consul_registers_looks_up_watches_and_uses_kv() {
 }
 
 #[test]
+fn a_grpc_check_follows_a_server_of_grpcio() {
+    let folder = kept().join("python-grpc");
+    let mut install = Command::new("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&folder).arg("grpcio-health-checking");
+    if !had("grpcio", || folder.join("grpc_health").exists(), Some(&mut install)) {
+        return;
+    }
+    let mut program = Command::new("python3");
+    program.arg(programs().join("health.py")).env("PYTHONPATH", folder);
+    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut tell, mut said) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let _running = Running(child);
+    let target = format!("127.0.0.1:{}/web", said.next().unwrap().unwrap());
+    let mut tell = |word: &str| {
+        writeln!(tell, "{word}").unwrap();
+        assert_eq!(said.next().unwrap().unwrap(), "done");
+    };
+    let agent = Agent::with(&["-dev"]);
+    let check = json!({"GRPC": target, "Interval": "1s", "Timeout": "5s"});
+    agent.done("/v1/agent/service/register", json!({"Name": "web", "Check": check}).to_string());
+    let shows = |status: &str, output: &str| {
+        eventually(output, || {
+            // At the agent: new output of the same status reaches the catalog much later.
+            let check = &agent.get("/v1/agent/checks").json()["service:web"];
+            check["Status"] == status && check["Output"] == output
+        });
+    };
+    shows("critical", "rpc error: code = NotFound desc = ");
+    tell("SERVING");
+    shows("passing", &format!("gRPC check {target}: success"));
+    tell("NOT_SERVING");
+    shows("critical", "gRPC application didn't report service healthy: the server says of web: NOT_SERVING");
+    tell("SERVING");
+    shows("passing", &format!("gRPC check {target}: success"));
+    tell("STOP");
+    let address = target.trim_end_matches("/web");
+    let refused = format!("dial tcp {address}: connect: connection refused");
+    shows("critical", &format!("rpc error: code = Unavailable desc = {refused}"));
+}
+
+#[test]
 fn hashicorps_go_client_locks_renews_sessions_and_transacts() {
     let program = kept().join("lock");
     if !had("HashiCorp's Go client", || program.exists(), Some(&mut had::go("lock"))) {

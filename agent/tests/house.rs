@@ -199,9 +199,15 @@ fn the_agents_arrows_point_down() {
 
 #[test]
 fn paths_in_the_documents_exist() {
-    for document in
-        ["README.md", "ARCHITECTURE.md", "docs/cluster.md", "docs/compatibility.md", "docs/simulate.md", "CHANGELOG.md"]
-    {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/cluster.md",
+        "docs/compatibility.md",
+        "docs/migrating.md",
+        "docs/simulate.md",
+        "CHANGELOG.md",
+    ] {
         let text = fs::read_to_string(root().join(document)).expect("the document is there");
         for quoted in text.split('`').skip(1).step_by(2) {
             let path = quoted.split(['#', ':']).next().unwrap_or_default();

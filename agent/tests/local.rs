@@ -281,3 +281,40 @@ fn large_services_return_together_after_their_node_was_removed() {
     register(&agent, json!({"Name": "small", "Port": 1}));
     assert_eq!(agent.addresses("small.service.consul"), 1, "and none holds others back");
 }
+
+#[test]
+fn a_listener_that_is_a_file_has_its_owner_and_mode() {
+    use std::io::Write as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("http.sock");
+    let me = std::fs::metadata(dir.path()).unwrap();
+    // One that a former run left behind is taken over.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let hcl = format!(
+        "addresses {{ http = \"127.0.0.1 unix://{}\" }}\nunix_sockets {{\n mode = \"0711\"\n user = \"{}\"\n group = \"{}\"\n}}",
+        socket.display(),
+        me.uid(),
+        me.gid()
+    );
+    let agent = Agent::with(&["-hcl", &hcl]);
+    let about = std::fs::metadata(&socket).unwrap();
+    assert_eq!((about.permissions().mode() & 0o7777, about.uid(), about.gid()), (0o711, me.uid(), me.gid()));
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"GET /v1/agent/self HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(support::answer(stream).unwrap().json()["Config"]["NodeName"], "here");
+    let members = support::muster().args(["members", &format!("-http-addr=unix://{}", socket.display())]).output().unwrap();
+    assert!(String::from_utf8_lossy(&members.stdout).contains("here"), "{members:?}");
+    assert_eq!(agent.get("/v1/status/leader").status, 200);
+}
+
+#[test]
+fn an_address_may_be_a_template() {
+    let lo = "{{ GetAllInterfaces | include \"name\" \"^lo$\" | include \"type\" \"IPv4\" | sort \"size\" | limit 1 | attr \"address\" }}";
+    let agent = Agent::with(&["-advertise", lo, "-client", lo]);
+    let about = agent.get("/v1/agent/self").json();
+    assert_eq!(about["DebugConfig"]["AdvertiseAddrLAN"], "127.0.0.1");
+    let several = support::muster().args(["agent", "-dev", "-bind", "127.0.0.1 {{ GetPrivateIP }} 10.0.0.1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&several.stderr);
+    assert!(!several.status.success() && said.contains("bind_addr"), "{said}");
+}

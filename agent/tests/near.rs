@@ -7,6 +7,7 @@ mod whole;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use support::{dns_ask, dns_question, request};
 use whole::{Agent, Net};
 
 fn placed(agent: &Agent) -> Vec<String> {
@@ -29,6 +30,62 @@ fn rtt(agent: &Agent, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
+/// The last bytes of the addresses in the order of the answer; the network that is asked for is told with EDNS.
+fn by_dns(agent: &Agent, name: &str, subnet: Option<[u8; 4]>) -> Vec<u8> {
+    let mut question = dns_question(name, 1);
+    let end = question.len();
+    let option = subnet.map(|address| [&[0, 8, 0, 8, 0, 1, 32, 0][..], &address].concat()).unwrap_or_default();
+    question[11] = 1;
+    question.extend_from_slice(&[0, 0, 41, 16, 0, 0, 0, 0, 0, 0, option.len() as u8]);
+    question.extend_from_slice(&option);
+    let answer = dns_ask(agent.dns(), &question);
+    if let Some(address) = subnet.filter(|_| answer[7] > 0) {
+        // It is for askers there alone.
+        assert!(answer.ends_with(&[&[0, 1, 32, 32][..], &address].concat()), "{answer:?}");
+    }
+    answer[end..].chunks_exact(16).take(answer[7].into()).map(|record| record[15]).collect()
+}
+
+fn queries_put_the_nearest_first(server: &mut Agent, client: &mut Agent) {
+    let [far, middle, near, nowhere] = [1, 2, 3, 4];
+    for (name, near) in
+        [("to-near", "NEAR"), ("to-far", "far"), ("to-nowhere", "nowhere"), ("to-asker", "_ip"), ("to-agent", "_agent")]
+    {
+        let query = json!({ "Name": name, "Service": { "Service": "web", "Near": near } });
+        assert_eq!(client.ask("POST", "/v1/query", query.to_string().as_bytes()).unwrap().status, 200);
+    }
+    for agent in [server, client] {
+        let executed = |agent: &Agent, path: &str, from: &str| {
+            let headers = [("X-Forwarded-For", from)];
+            let answer = request(agent.http(), "GET", &format!("/v1/query/{path}"), &headers, b"").unwrap();
+            assert_eq!(answer.status, 200, "{path}");
+            let name = |node: &Value| node["Node"]["Node"].as_str().unwrap().to_owned();
+            answer.json()["Nodes"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+        };
+        for _ in 0..5 {
+            assert_eq!(executed(agent, "to-near/execute", ""), ["near", "middle", "far", "nowhere"]);
+            assert_eq!(executed(agent, "to-near/execute?limit=2", ""), ["near", "middle"]);
+            assert_eq!(
+                executed(agent, "to-near/execute?near=far", ""),
+                ["far", "middle", "near", "nowhere"],
+                "the asker's wish counts"
+            );
+            assert_eq!(executed(agent, "to-nowhere/execute", "")[0], "nowhere", "it is near itself");
+            assert_eq!(executed(agent, "to-asker/execute", "192.0.2.1, 10.0.0.1"), ["far", "middle", "near", "nowhere"]);
+            assert_eq!(by_dns(agent, "to-near.query.consul", None), [near, middle, far, nowhere]);
+            assert_eq!(by_dns(agent, "to-far.query.consul", None), [far, middle, near, nowhere]);
+            assert_eq!(by_dns(agent, "to-asker.query.consul", Some([192, 0, 2, 1])), [far, middle, near, nowhere]);
+            assert_eq!(by_dns(agent, "to-asker.query.consul", Some([192, 0, 2, 3])), [near, middle, far, nowhere]);
+        }
+        // Where the agent is it finds out itself: not far from where all others were placed.
+        let found = |agent: &Agent| {
+            let first = |order: Vec<String>| order.first().cloned().unwrap_or_default();
+            first(executed(agent, "to-agent/execute", "")) == "near" && by_dns(agent, "to-agent.query.consul", None)[0] == near
+        };
+        agent.eventually("its own place counts", found);
+    }
+}
+
 #[test]
 fn the_nearest_come_first_on_servers_and_clients() {
     let net = Net::new();
@@ -36,10 +93,10 @@ fn the_nearest_come_first_on_servers_and_clients() {
     server.start_up();
     let mut client = net.client(11, 1, &[]);
     client.start_up();
-    for (node, x) in [("far", 0.2), ("middle", 0.05), ("near", 0.01), ("nowhere", 0.0)] {
+    for (number, (node, x)) in (1..).zip([("far", 0.2), ("middle", 0.05), ("near", 0.01), ("nowhere", 0.0)]) {
         let service = json!({ "Service": "web", "Port": 80 });
         let check = json!({ "CheckID": "c", "Name": "c", "Status": "passing", "ServiceID": "web" });
-        let node = json!({ "Node": node, "Address": "192.0.2.1", "Service": service, "Check": check });
+        let node = json!({ "Node": node, "Address": format!("192.0.2.{number}"), "Service": service, "Check": check });
         client.done("/v1/catalog/register", node.to_string());
         if x > 0.0 {
             let coord = json!({ "Vec": [x, 0, 0, 0, 0, 0, 0, 0], "Error": 0.5, "Adjustment": 0, "Height": 0.0001 });
@@ -66,6 +123,7 @@ fn the_nearest_come_first_on_servers_and_clients() {
         let (code, text) = rtt(agent, &["near", "nowhere"]);
         assert!(code == Some(1) && text.contains("Could not find a coordinate for node \"nowhere\""), "{text}");
     }
+    queries_put_the_nearest_first(&mut server, &mut client);
     // agents find out where they are, and tell it
     client.eventually("both agents are somewhere", |client| {
         let placed = placed(client);

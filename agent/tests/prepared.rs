@@ -85,6 +85,29 @@ fn a_query_is_changed_kept_over_a_restart_and_removed() {
 }
 
 #[test]
+fn a_query_goes_with_its_session() {
+    let mut agent = Agent::new();
+    instance(&agent, 1, &[], "passing");
+    let open = || agent.put("/v1/session/create", "{}").json()["ID"].as_str().unwrap().to_owned();
+    let (session, other) = (open(), open());
+    let tied = |name: &str, session: &str| json!({"Name": name, "Session": session, "Service": {"Service": "web"}});
+    let id = post(&agent, &tied("tied", &session));
+    post(&agent, &tied("", &session));
+    post(&agent, &tied("other", &other));
+    assert_eq!(agent.get(&format!("/v1/query/{id}")).json()[0]["Session"], session.as_str());
+    let unknown = tied("unknown", "11111111-2222-3333-4444-555555555555");
+    let refused = agent.ask("POST", "/v1/query", unknown.to_string().as_bytes());
+    assert_eq!((refused.status, refused.text().contains("invalid session")), (500, true), "{}", refused.text());
+    agent.kill_and_start();
+    assert_eq!(found(&agent, "tied"), ["n1"]);
+    agent.done(&format!("/v1/session/destroy/{session}"), "");
+    assert_eq!(agent.get("/v1/query/tied/execute").status, 404);
+    assert_eq!(agent.get("/v1/query").json().as_array().unwrap().len(), 1);
+    assert_eq!(found(&agent, "other"), ["n1"]);
+    assert_eq!(address(&agent, "tied.query.consul").0, 3);
+}
+
+#[test]
 fn a_template_answers_to_the_names_it_fits() {
     let agent = Agent::new();
     instance(&agent, 1, &["v1"], "passing");

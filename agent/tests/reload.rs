@@ -160,8 +160,73 @@ fn a_checks_status_from_a_file_holds_over_a_restart() {
 
 #[test]
 fn keys_of_the_mesh_and_keys_without_effect_are_warned_of_once() {
-    let bench = Bench::new(&[("m.hcl", "connect { enabled = true }\nlog_file = \"/nowhere/log\"\n".to_owned())]);
+    let bench = Bench::new(&[("m.hcl", "connect { enabled = true }\nraft_logstore { backend = \"wal\" }\n".to_owned())]);
     let log = bench.agent.log();
     assert_eq!(log.matches("leaves these parts of Consul out: connect").count(), 1, "{log}");
-    assert_eq!(log.matches("log_file is accepted, without effect in this version").count(), 1, "{log}");
+    assert_eq!(log.matches("without effect in this version: raft_logstore").count(), 1, "{log}");
+}
+
+#[test]
+fn a_reload_reaches_the_http_door() {
+    let bench = Bench::new(&[("a.json", json!({"http_config": {"response_headers": {"X-Own": "1"}}}).to_string())]);
+    let agent = &bench.agent;
+    let blocked = |path: &str| agent.get(path).status == 403;
+    assert!(agent.get("/v1/agent/self").header("X-Own") == Some("1") && !blocked("/v1/kv/?keys"));
+    let config = json!({
+        "http_config": {
+            "response_headers": {"X-Own": "2"}, "block_endpoints": ["/v1/kv/"], "allow_write_http_from": ["127.0.0.0/8"],
+            "use_cache": false,
+        },
+        "limits": {"http_max_conns_per_client": 3, "kv_max_value_size": 1000},
+        "discovery_max_stale": "5s", "translate_wan_addrs": true,
+    });
+    assert_eq!(agent.get("/v1/catalog/nodes?cached").header("X-Cache"), Some("HIT"));
+    bench.write("a.json", &config.to_string());
+    bench.agent.signal("HUP");
+    eventually("the new headers", || agent.get("/v1/agent/self").header("X-Own") == Some("2"));
+    assert!(blocked("/v1/kv/?keys") && !blocked("/v1/catalog/nodes"));
+    let nodes = agent.get("/v1/catalog/nodes?cached");
+    assert_eq!((nodes.header("X-Cache"), nodes.header("X-Consul-Translate-Addresses")), (None, Some("true")));
+    assert_eq!(nodes.header("X-Consul-Effective-Consistency"), Some("stale"), "discovery_max_stale");
+    let open: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(agent.http).unwrap()).collect();
+    eventually("the fourth connection of one address is refused", || agent.get("/v1/status/leader").status == 429);
+    drop(open);
+    bench.write("a.json", &json!({"http_config": {"allow_write_http_from": ["192.0.2.0/24"]}}).to_string());
+    eventually("there is room again", || agent.get("/v1/status/leader").status == 200);
+    bench.reload();
+    assert!(agent.get("/v1/agent/self").header("X-Own").is_none());
+    assert_eq!(agent.put("/v1/kv/a", "x").status, 403);
+}
+
+#[test]
+fn files_that_change_are_read_again_by_themselves_if_so_said() {
+    let bench = Bench::new(&[("0.json", json!({"auto_reload_config": true}).to_string()), ("a.json", service("a", 1))]);
+    eventually("a is in the catalog", || bench.in_catalog("a"));
+    bench.write("b.json", &service("b", 2));
+    eventually("a new file", || bench.has("b"));
+    bench.write("a.json", "{");
+    eventually("a fault is told", || bench.agent.log().contains("a.json"));
+    assert!(bench.has("a"), "and nothing is lost by it");
+    bench.write("a.json", &service("c", 3));
+    eventually("a file that changed", || bench.has("c") && !bench.has("a"));
+}
+
+#[test]
+fn more_requests_than_a_server_takes_are_refused_while_it_says_so() {
+    let limits = |mode: &str| json!({"limits": {"request_limits": {"mode": mode, "read_rate": 1, "write_rate": 1}}}).to_string();
+    let bench = Bench::new(&[("a.json", limits("permissive"))]);
+    let agent = &bench.agent;
+    (0..15).for_each(|_| assert_eq!(agent.put("/v1/kv/a", "x").status, 200));
+    bench.write("a.json", &limits("enforcing"));
+    bench.reload();
+    let refused = |status: u16, asked: &dyn Fn() -> support::Answer| {
+        let answer = (0..30).map(|_| asked()).find(|answer| answer.status != 200).expect("not all of them are answered");
+        assert!(answer.status == status && answer.text().starts_with("rate limit exceeded"), "{answer:?}");
+    };
+    refused(429, &|| agent.get("/v1/kv/a"));
+    refused(503, &|| agent.put("/v1/kv/a", "y"));
+    assert_eq!(agent.get("/v1/agent/self").status, 200);
+    bench.write("a.json", &limits("disabled"));
+    bench.reload();
+    assert_eq!(agent.get("/v1/kv/a").status, 200);
 }

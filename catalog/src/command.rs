@@ -13,6 +13,7 @@ use crate::coordinate::Placed;
 use crate::error::DecodeError;
 use crate::kv::Kv;
 use crate::name::{CheckId, NodeName, ServiceId};
+use crate::pack::{DEPTH_MAX, pack, unpack};
 use crate::prepared::SetQuery;
 use crate::restore::{Chunk, Switch};
 use crate::row::{Check, Node, Service};
@@ -363,29 +364,29 @@ impl Proposal {
 
     /// Reads what [`Proposal::encode`] wrote, in this or another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (&[envelope, high, low], mut rest) = bytes.split_first_chunk().ok_or(DecodeError::Short)?;
+        let (&[envelope, high, low], rest) = bytes.split_first_chunk().ok_or(DecodeError::Short)?;
         if envelope != ENVELOPE {
             return Err(DecodeError::Envelope(envelope));
         }
         let tag = u16::from_be_bytes([high, low]);
-        let head: Head = unpack(&mut rest)?;
+        let (head, rest) = read_head(rest)?;
         let command = match tag {
-            1 => Command::Found(unpack(&mut rest)?),
+            1 => Command::Found(unpack(rest).map_err(body)?),
             2 => Command::OpenRun,
-            3 => Command::Register(unpack(&mut rest)?),
-            4 => Command::Deregister(unpack(&mut rest)?),
-            5 => Command::Kv(unpack(&mut rest)?),
-            6 => Command::AcknowledgeRemovals(unpack(&mut rest)?),
-            7 => Command::SetAutopilot(unpack(&mut rest)?),
-            40 => Command::Place(unpack(&mut rest)?),
-            8 => Command::CreateSession(unpack(&mut rest)?),
-            9 => Command::EndSession(unpack(&mut rest)?),
-            10 => Command::Transaction(unpack(&mut rest)?),
-            20 => Command::Stage(unpack(&mut rest)?),
-            21 => Command::Switch(unpack(&mut rest)?),
-            22 => Command::GiveUp(unpack(&mut rest)?),
-            23 => Command::SetQuery(unpack(&mut rest)?),
-            24 => Command::DeleteQuery(unpack(&mut rest)?),
+            3 => Command::Register(unpack(rest).map_err(body)?),
+            4 => Command::Deregister(unpack(rest).map_err(body)?),
+            5 => Command::Kv(unpack(rest).map_err(body)?),
+            6 => Command::AcknowledgeRemovals(unpack(rest).map_err(body)?),
+            7 => Command::SetAutopilot(unpack(rest).map_err(body)?),
+            40 => Command::Place(unpack(rest).map_err(body)?),
+            8 => Command::CreateSession(unpack(rest).map_err(body)?),
+            9 => Command::EndSession(unpack(rest).map_err(body)?),
+            10 => Command::Transaction(unpack(rest).map_err(body)?),
+            20 => Command::Stage(unpack(rest).map_err(body)?),
+            21 => Command::Switch(unpack(rest).map_err(body)?),
+            22 => Command::GiveUp(unpack(rest).map_err(body)?),
+            23 => Command::SetQuery(unpack(rest).map_err(body)?),
+            24 => Command::DeleteQuery(unpack(rest).map_err(body)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
         let Head { request, run, number, answered_below, time_ms, cause } = head;
@@ -393,15 +394,17 @@ impl Proposal {
     }
 }
 
-fn pack(to: &mut Vec<u8>, value: &impl Serialize) {
-    let mut packer = rmp_serde::Serializer::new(to).with_struct_map();
-    value.serialize(&mut packer).expect("writing plain data to memory does not fail");
+/// What stands before the command: read by its own type of reader, which tells where it ends.
+fn read_head(bytes: &[u8]) -> Result<(Head, &[u8]), DecodeError> {
+    let mut rest = bytes;
+    let mut unpacker = rmp_serde::Deserializer::new(&mut rest);
+    unpacker.set_max_depth(DEPTH_MAX);
+    let head = Head::deserialize(&mut unpacker).map_err(body)?;
+    Ok((head, rest))
 }
 
-fn unpack<T: for<'de> Deserialize<'de>>(from: &mut &[u8]) -> Result<T, DecodeError> {
-    let mut unpacker = rmp_serde::Deserializer::new(from);
-    unpacker.set_max_depth(32);
-    T::deserialize(&mut unpacker).map_err(|error| DecodeError::Body(error.to_string()))
+fn body(error: rmp_serde::decode::Error) -> DecodeError {
+    DecodeError::Body(error.to_string())
 }
 
 #[cfg(test)]

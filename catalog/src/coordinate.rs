@@ -1,8 +1,12 @@
 //! Where nodes are in the space of round trips: what agents found out, and what is told from outside.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::name::NodeName;
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::name::{NodeName, fold};
 
 /// Dimensions of the space beside the height: Consul's.
 pub const DIMENSIONS: usize = 8;
@@ -51,12 +55,66 @@ pub struct Placed {
     pub coordinate: Coordinate,
 }
 
+/// An order: by the round trip from a node. Where nobody knows where that is, there is none.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Near {
+    /// Comes before all others, wherever it is.
+    first: SmolStr,
+    /// By folded name.
+    distances: BTreeMap<SmolStr, f64>,
+}
+
+impl Near {
+    /// From there, if that is known, to all of these.
+    pub fn of<'p>(from: Option<&Arc<Placed>>, placed: impl Iterator<Item = &'p Arc<Placed>>) -> Self {
+        let to = |from: &Coordinate, one: &Placed| (SmolStr::new(&*fold(one.node.as_str())), from.distance(&one.coordinate));
+        let distances = from.map(|from| placed.map(|one| to(&from.coordinate, one)).collect());
+        Self { first: SmolStr::default(), distances: distances.unwrap_or_default() }
+    }
+
+    /// The same, with this node before all others.
+    #[must_use]
+    pub fn first(self, node: &str) -> Self {
+        Self { first: SmolStr::new(&*fold(node)), ..self }
+    }
+
+    /// Puts the nearest first, and those of whom nobody knows where they are last; equals stay in their order.
+    pub fn sort<T>(&self, rows: &mut [T], node: impl Fn(&T) -> &str) {
+        if self.first.is_empty() && self.distances.is_empty() {
+            return;
+        }
+        rows.sort_by_cached_key(|row| {
+            let name = fold(node(row));
+            let distance = self.distances.get(&*name).copied().unwrap_or(f64::INFINITY);
+            // Distances are not negative, so that their bits are in their order.
+            if *name == *self.first { 0 } else { distance.max(0.0).to_bits().saturating_add(1) }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn at(x: f64) -> Coordinate {
         Coordinate { vec: [x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], error: 0.5, adjustment: 0.0, height: 0.001 }
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_the_unknown_last() {
+        let placed = |node: &str, x: f64| Arc::new(Placed { node: NodeName::new(node).expect("a name"), coordinate: at(x) });
+        let placed = [placed("A", 0.0), placed("b", 0.5), placed("c", 0.1)];
+        let mut rows = ["x", "b", "y", "C", "a"];
+        Near::of(Some(&placed[0]), placed.iter()).sort(&mut rows, |row| row);
+        assert_eq!(rows, ["a", "C", "b", "x", "y"]);
+        Near::of(None, placed.iter()).sort(&mut rows, |row| row);
+        Near::default().sort(&mut rows, |row| row);
+        assert_eq!(rows, ["a", "C", "b", "x", "y"]);
+        Near::of(Some(&placed[1]), placed.iter()).first("Y").sort(&mut rows, |row| row);
+        assert_eq!(rows, ["y", "b", "C", "a", "x"]);
+        Near::default().first("c").sort(&mut rows, |row| row);
+        assert_eq!(rows, ["C", "y", "b", "a", "x"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct CheckDefinition {
     /// How often a probe runs; at least [`INTERVAL_MIN`]. Unused by TTL and alias.
     #[serde(default)]
     pub interval: Duration,
-    /// Time limit of one run; `None` is 30 s for a script and 10 s for the others.
+    /// Time limit of one run; `None` is 30 s where a program runs and 10 s for the others.
     #[serde(default)]
     pub timeout: Option<Duration>,
     /// Successes in a row before it passes again.
@@ -75,6 +75,16 @@ pub enum Probe {
     Ttl(Duration),
     /// As another service or node is.
     Alias(AliasProbe),
+    /// A question after gRPC's health protocol; passes when the service is serving.
+    Grpc(GrpcProbe),
+    /// An HTTP/2 ping; passes when it is acknowledged.
+    H2Ping(TcpProbe),
+    /// An empty datagram; passes unless it is refused.
+    Udp(UdpProbe),
+    /// A program in a container; judged as a program here.
+    Docker(DockerProbe),
+    /// A service of the host's service manager; passes while it runs.
+    OsService(OsServiceProbe),
 }
 
 impl Probe {
@@ -86,7 +96,17 @@ impl Probe {
             Probe::Exec(_) => "script",
             Probe::Ttl(_) => "ttl",
             Probe::Alias(_) => "alias",
+            Probe::Grpc(_) => "grpc",
+            Probe::H2Ping(_) => "h2ping",
+            Probe::Udp(_) => "udp",
+            Probe::Docker(_) => "docker",
+            Probe::OsService(_) => "os_service",
         }
+    }
+
+    /// Whether it runs a program that the registrant chose, here or in a container.
+    pub fn runs_program(&self) -> bool {
+        matches!(self, Probe::Exec(_) | Probe::Docker(_))
     }
 }
 
@@ -112,7 +132,7 @@ pub struct HttpProbe {
     pub tls_skip_verify: bool,
 }
 
-/// A TCP connection as a probe.
+/// A TCP connection as a probe, for itself or for a ping on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TcpProbe {
@@ -124,6 +144,46 @@ pub struct TcpProbe {
     pub tls_server_name: String,
     /// Whether any certificate is taken.
     pub tls_skip_verify: bool,
+}
+
+/// A question after gRPC's health protocol as a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GrpcProbe {
+    /// `host:port`, or `host:port/service` to ask for one of a server's services.
+    pub target: String,
+    /// Whether it is asked over TLS.
+    pub tls: bool,
+    /// Name expected in the certificate; empty is the target's host.
+    pub tls_server_name: String,
+    /// Whether any certificate is taken.
+    pub tls_skip_verify: bool,
+}
+
+/// A datagram as a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UdpProbe {
+    /// `host:port`.
+    pub address: String,
+}
+
+/// A program in a container as a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DockerProbe {
+    /// The container's id or name.
+    pub container: String,
+    /// Program and arguments.
+    pub args: Vec<String>,
+}
+
+/// A service of the host as a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OsServiceProbe {
+    /// Its name at the service manager.
+    pub name: String,
 }
 
 /// A program as a probe.

@@ -1,5 +1,6 @@
 //! What can be asked of prepared queries, and what they find.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use crate::coordinate::{Near, Placed};
 use crate::interest::Part;
 use crate::name::fold;
 use crate::prepared::{QueryFault, QueryRow, QueryService};
@@ -21,6 +23,51 @@ impl QueryService {
         let bucket = state.service(&fold(&self.service));
         bucket.into_iter().flat_map(|bucket| bucket.instances()).filter(|instance| self.wants(instance)).collect()
     }
+
+    /// The order in which the answers are wanted: near the node that the asker names, else near the query's.
+    pub fn near(&self, asker: &Asker, state: &State) -> Near {
+        let node = match asker.wished(self) {
+            "" => return Near::default(),
+            AGENT => asker.agent.as_str(),
+            ADDRESS => {
+                let is_there = |address: &str| address.parse::<IpAddr>().is_ok_and(|address| Some(address) == asker.address);
+                match state.nodes().find(|node| is_there(&node.address)) {
+                    Some(node) => node.node.as_str(),
+                    None => return Near::default(),
+                }
+            }
+            node => node,
+        };
+        Near::of(state.coordinate(node), state.coordinates()).first(node)
+    }
+}
+
+/// As `near`: the node of the agent that is asked.
+const AGENT: &str = "_agent";
+/// As `near`: the node with the asker's address.
+const ADDRESS: &str = "_ip";
+
+/// Who executes a query.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asker {
+    /// The node near which the answers are to be, before the query's own.
+    pub near: SmolStr,
+    /// The node of the agent that is asked.
+    pub agent: SmolStr,
+    /// The asker's address.
+    pub address: Option<IpAddr>,
+}
+
+impl Asker {
+    fn wished<'n>(&'n self, query: &'n QueryService) -> &'n str {
+        if self.near.is_empty() { &query.near } else { &self.near }
+    }
+
+    /// The address whose node must be known for the order.
+    pub fn place(&self, query: &QueryService) -> Option<IpAddr> {
+        self.address.filter(|_| self.wished(query) == ADDRESS)
+    }
 }
 
 impl State {
@@ -33,6 +80,13 @@ impl State {
     #[must_use]
     pub fn with_query(mut self, name: &str, row: Option<Arc<QueryRow>>) -> Self {
         self.queries.told = Some((SmolStr::new(name), row));
+        self
+    }
+
+    /// The same rows, and where servers say that nodes are.
+    #[must_use]
+    pub fn with_coordinates(mut self, placed: Vec<Arc<Placed>>) -> Self {
+        self.coordinates = placed.into_iter().map(|placed| (placed.node.folded(), placed)).collect();
         self
     }
 }
@@ -60,6 +114,9 @@ pub struct ResolveQuery {
 pub struct ExecuteQuery {
     /// Id or name.
     pub name: SmolStr,
+    /// Who wants to know.
+    #[serde(default)]
+    pub asker: Asker,
 }
 
 /// What a query found.
@@ -69,6 +126,9 @@ pub struct Executed {
     pub row: Arc<QueryRow>,
     /// By node and id: in no order of preference.
     pub instances: Vec<Arc<Instance>>,
+    /// The order that is wanted.
+    #[serde(default)]
+    pub near: Near,
 }
 
 /// Nobody waits for any of these.
@@ -99,6 +159,7 @@ of_servers!(QueryOne, Option<Arc<QueryRow>>, |ask, state| state.queries.rows.get
 of_servers!(ResolveQuery, Result<Option<Arc<QueryRow>>, QueryFault>, |ask, state| state.resolve_query(&ask.name));
 of_servers!(ExecuteQuery, Result<Option<Executed>, QueryFault>, |ask, state| {
     let Some(row) = state.resolve_query(&ask.name)? else { return Ok(None) };
-    let instances = row.query.service.instances(state).into_iter().cloned().collect();
-    Ok(Some(Executed { row, instances }))
+    let service = &row.query.service;
+    let (instances, near) = (service.instances(state).into_iter().cloned().collect(), service.near(&ask.asker, state));
+    Ok(Some(Executed { row, instances, near }))
 });

@@ -22,6 +22,7 @@ mod kv;
 mod local;
 mod meta;
 mod name;
+mod pack;
 mod past;
 mod prepared;
 mod query;
@@ -44,13 +45,13 @@ pub use command::{
     COMMANDS_IN_FLIGHT_MAX, Command, CreateSession, Deregister, EndSession, Offer, Outcome, Proposal, Refusal, Register, Removed,
     Run, Target,
 };
-pub use coordinate::{Coordinate, DIMENSIONS, Placed};
+pub use coordinate::{Coordinate, DIMENSIONS, Near, Placed};
 pub use definition::{
-    AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, ExecProbe, HttpProbe, INTERVAL_MIN, OUTPUT_BYTES_MAX_DEFAULT,
-    Probe, TcpProbe,
+    AliasProbe, CheckDefinition, DEREGISTER_AFTER_MIN, Definition, DockerProbe, ExecProbe, GrpcProbe, HttpProbe, INTERVAL_MIN,
+    OUTPUT_BYTES_MAX_DEFAULT, OsServiceProbe, Probe, TcpProbe, UdpProbe,
 };
 pub use error::{DecodeError, EnterError, FeedError, SnapshotError};
-pub use execute::{AllQueries, ExecuteQuery, Executed, QueryOne, ResolveQuery};
+pub use execute::{AllQueries, Asker, ExecuteQuery, Executed, QueryOne, ResolveQuery};
 pub use feed::{Batch, Beat, FRAME_BYTES_MAX, Frames, Incoming, Intake, Position, Resume};
 pub use grave::GRAVES_MAX;
 pub use interest::{Interest, Part};

@@ -11,6 +11,7 @@ use crate::cause::Cause;
 use crate::command::{Command, Deregister, Offer, Register, Removed, Target};
 use crate::definition::CheckDefinition;
 use crate::name::{CheckId, NodeName, ServiceId};
+use crate::pack::pack;
 use crate::row::{Check, Row, Service};
 use crate::state::State;
 use crate::status::Status;
@@ -386,22 +387,9 @@ fn registrations(node: &NodeName, owner: Uuid, services: Vec<Offer<Service>>, ch
 
 /// How many bytes a row takes in a command.
 fn weight(row: &impl Serialize) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    match rmp_serde::encode::write(&mut count, row) {
-        Ok(()) => count.0,
-        Err(_) => ROW_BYTES_A_COMMAND_MAX, // Whatever is wrong with it is told when it is written, alone.
-    }
+    let mut bytes = Vec::new();
+    pack(&mut bytes, row);
+    bytes.len()
 }
 
 /// Whether two definitions are run alike: a new name or note is no reason to forget a verdict.

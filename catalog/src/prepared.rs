@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -12,6 +12,7 @@ use crate::cause::Cause;
 use crate::meta::Meta;
 use crate::name::fold;
 use crate::row::{Index, Instance, Service, mend};
+use crate::session::Sessions;
 use crate::status::Health;
 
 /// Bytes of one template's compiled expression: what no sensible one needs, so that no query fills memory.
@@ -283,6 +284,8 @@ pub(crate) struct Queries {
     /// Names without regard to case.
     names: OrdMap<SmolStr, Uuid>,
     templates: OrdMap<SmolStr, Uuid>,
+    /// A session, and a query that goes with it.
+    tied: OrdSet<(Uuid, Uuid)>,
     index: Index,
     /// In a copy: what servers told of one name.
     pub(crate) told: Option<(SmolStr, Option<Arc<QueryRow>>)>,
@@ -293,7 +296,7 @@ fn key(name: &str) -> SmolStr {
 }
 
 impl Queries {
-    pub(crate) fn set(&mut self, set: SetQuery, cause: &Arc<Cause>, index: Index) -> Result<(), String> {
+    pub(crate) fn set(&mut self, set: SetQuery, sessions: &Sessions, cause: &Arc<Cause>, index: Index) -> Result<(), String> {
         let SetQuery { id, create, query } = set;
         let old = self.rows.get(&id).cloned();
         if old.is_none() && !create {
@@ -310,8 +313,8 @@ impl Queries {
         if uuid_of(&query.name).is_some_and(|alias| self.rows.contains_key(&alias)) {
             return Err(format!("name '{}' aliases an existing query ID", query.name));
         }
-        if let Some(session) = query.session {
-            return Err(format!("invalid session \"{session}\"")); // No session is known.
+        if let Some(session) = query.session.filter(|session| sessions.get(*session).is_none()) {
+            return Err(format!("invalid session \"{session}\""));
         }
         if old.as_ref().is_some_and(|old| old.query == query) {
             return Ok(());
@@ -340,6 +343,18 @@ impl Queries {
         if row.query.template.is_some() {
             self.templates.remove(&name);
         }
+        if let Some(session) = row.query.session {
+            self.tied.remove(&(session, id));
+        }
+    }
+
+    /// Their session ended: they go with it.
+    pub(crate) fn end(&mut self, session: Uuid, index: Index) {
+        let tied = self.tied.range((session, Uuid::nil())..).take_while(|(of, _)| *of == session).map(|(_, id)| *id);
+        for id in tied.collect::<Vec<_>>() {
+            self.forget(id);
+            self.index = index;
+        }
     }
 
     /// Out of a snapshot.
@@ -350,6 +365,9 @@ impl Queries {
         }
         if !name.is_empty() {
             self.names.insert(name, row.id);
+        }
+        if let Some(session) = row.query.session {
+            self.tied.insert((session, row.id));
         }
         self.rows.insert(row.id, Arc::new(row));
     }
@@ -426,7 +444,7 @@ mod tests {
         let mut queries = Queries::default();
         for (number, query) in (1..).zip(all) {
             let set = SetQuery { id: Uuid::from_u128(number), create: true, query: query.clone() };
-            queries.set(set, &cause(), number as u64).expect("it can be kept");
+            queries.set(set, &Sessions::default(), &cause(), number as u64).expect("it can be kept");
         }
         queries
     }
@@ -481,7 +499,7 @@ mod tests {
         let mut queries = queries(&[query("a", "s"), template("", "", "s")]);
         let mut set = |id: u128, create: bool, query: PreparedQuery| {
             let set = SetQuery { id: Uuid::from_u128(id), create, query };
-            queries.set(set, &cause(), 9)
+            queries.set(set, &Sessions::default(), &cause(), 9)
         };
         assert_eq!(set(7, true, query("A", "x")), Err("name 'A' aliases an existing query name".to_owned()));
         assert_eq!(set(7, true, template("", "", "x")), Err("a query template with an empty name already exists".to_owned()));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,6 +12,7 @@ use crate::coordinate::Placed;
 use crate::error::SnapshotError;
 use crate::grave::Gone;
 use crate::name::NodeName;
+use crate::pack;
 use crate::past::{Change, Subject};
 use crate::rebuild::{NodeRecord, ServiceIndexes};
 use crate::removal::RemovalMark;
@@ -23,9 +25,6 @@ const MAGIC: &[u8; 8] = b"mustersn";
 const VERSION: u16 = 1;
 /// Largest record: a key's value may have any size that the KV limit was set to, so this only stops a damaged length.
 const RECORD_BYTES_MAX: usize = 64 << 20;
-
-/// Deepest nesting in a record: rows need a handful of levels, and a field that is left out must not fill the stack.
-const DEPTH_MAX: usize = 32;
 
 /// Tags of records; never reused. Unknown ones are an error: leaving rows out would be losing them.
 mod tag {
@@ -319,7 +318,7 @@ impl<W: Write> Writer<W> {
     fn record(&mut self, tag: u8, value: &impl Serialize) -> io::Result<()> {
         let mut record = std::mem::take(&mut self.record);
         record.clear();
-        value.serialize(&mut rmp_serde::Serializer::new(&mut record).with_struct_map()).map_err(io::Error::other)?;
+        pack::pack(&mut record, value);
         let length = u32::try_from(record.len()).ok().filter(|_| record.len() <= RECORD_BYTES_MAX);
         let length =
             length.ok_or_else(|| io::Error::other(format!("a record of {} bytes could not be read back", record.len())))?;
@@ -376,10 +375,8 @@ impl<R: Read> Reader<R> {
         Ok(tag[0])
     }
 
-    fn body<T: for<'de> Deserialize<'de>>(&self) -> Result<T, SnapshotError> {
-        let mut unpacker = rmp_serde::Deserializer::from_read_ref(&self.record);
-        unpacker.set_max_depth(DEPTH_MAX);
-        T::deserialize(&mut unpacker).map_err(|error| self.damaged(&error.to_string()))
+    fn body<T: DeserializeOwned>(&self) -> Result<T, SnapshotError> {
+        pack::unpack(&self.record).map_err(|error| self.damaged(&error.to_string()))
     }
 
     fn finish(mut self) -> Result<(), SnapshotError> {

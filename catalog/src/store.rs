@@ -136,7 +136,10 @@ impl Store {
                 change.state.give_up(restore);
                 Outcome::Done
             }
-            Command::SetQuery(set) => told(change.state.queries.set(*set, &change.cause, index)),
+            Command::SetQuery(set) => {
+                let State { queries, sessions, .. } = &mut *change.state;
+                told(queries.set(*set, sessions, &change.cause, index))
+            }
             Command::DeleteQuery(id) => told(change.state.queries.delete(id, index)),
         };
         change.settle();

@@ -1,15 +1,18 @@
 //! The records that answer a question, out of one state of the catalog.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use muster_catalog::{Address, Health, Instance, Meta, Part, ServiceName, State, fold};
+use muster_catalog::{Address, Asker, Health, Instance, Meta, Part, ServiceName, State, fold};
+use smol_str::SmolStr;
 
-use crate::bounds::{View, wants_addresses};
-use crate::config::{Settings, Soa, TTL_MAX, Zone};
+use crate::bounds::{self, View, wants_addresses};
+use crate::config::{Settings, TTL_MAX, Zone};
 use crate::draw::Draw;
+use crate::elsewhere::Lacking;
 use crate::name::{Asked, Folded, Target, parse};
-use crate::question::Question;
+use crate::question::{Query, Question};
+use crate::record::{Data, Record};
 use crate::wire::{Name, Rcode, kind};
 
 /// Answers in one message, as Consul bounds them: more addresses would not fit 65,523 bytes anyway.
@@ -39,15 +42,18 @@ pub(crate) struct Reply {
     pub(crate) extra: Vec<Record>,
     /// Whether the answers are instances, of which some are as good as all.
     pub(crate) of_service: bool,
+    /// Whether it is for askers in that place: EDNS' client subnet is told so.
+    pub(crate) of_place: bool,
 }
 
 /// A reply, or what must be known for it and is not here.
-pub(crate) type Found = Result<Reply, BTreeSet<Part>>;
+pub(crate) type Found = Result<Reply, Lacking>;
 
 impl Default for Reply {
     fn default() -> Self {
         let [answers, authority, extra] = [const { Vec::new() }; 3];
-        Self { rcode: Rcode::NoError, authoritative: false, answers, authority, glue: Vec::new(), extra, of_service: false }
+        let [authoritative, of_service, of_place] = [false; 3];
+        Self { rcode: Rcode::NoError, authoritative, answers, authority, glue: Vec::new(), extra, of_service, of_place }
     }
 }
 
@@ -66,48 +72,19 @@ pub(crate) struct Glue {
     pub(crate) record: Record,
 }
 
-/// A record.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Record {
-    pub(crate) owner: Name,
-    pub(crate) ttl: u32,
-    pub(crate) data: Data,
-}
-
-/// A record's data.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Data {
-    V4([u8; 4]),
-    V6([u8; 16]),
-    Ns(Name),
-    Cname(Name),
-    Ptr(Name),
-    Txt(Vec<u8>),
-    Srv { weight: u16, port: u16, target: Name },
-    Soa { primary_server: Name, mailbox: Name, serial: u32, numbers: Soa },
-}
-
-impl Data {
-    pub(crate) fn kind(&self) -> u16 {
-        match self {
-            Data::V4(_) => kind::A,
-            Data::V6(_) => kind::AAAA,
-            Data::Ns(_) => kind::NS,
-            Data::Cname(_) => kind::CNAME,
-            Data::Ptr(_) => kind::PTR,
-            Data::Txt(_) => kind::TXT,
-            Data::Srv { .. } => kind::SRV,
-            Data::Soa { .. } => kind::SOA,
-        }
-    }
-}
-
-/// Answers a question for IN. `edns` says whether the asker takes more than 512 bytes.
-pub(crate) fn look(target: Target<'_>, question: Question<'_>, edns: bool, view: View<'_>, draw: &mut Draw) -> Found {
+/// Answers a question for IN.
+pub(crate) fn look(
+    target: Target<'_>,
+    question: Question<'_>,
+    query: &Query<'_>,
+    from: bounds::Asker,
+    view: View<'_>,
+    draw: &mut Draw,
+) -> Found {
     let owner = Name::from_wire(question.name());
-    let mut look = Look { view, zone: target.zone, edns, draw, missing: BTreeSet::new() };
+    let mut look = Look { view, zone: target.zone, query, from, draw, lacking: Lacking::default() };
     let reply = look.reply(&target, owner, question);
-    if look.missing.is_empty() { Ok(reply) } else { Err(look.missing) }
+    if look.lacking.is_nothing() { Ok(reply) } else { Err(look.lacking) }
 }
 
 impl Look<'_> {
@@ -119,7 +96,7 @@ impl Look<'_> {
             _ => {}
         }
         match target.asked {
-            Asked::Outside => Reply::bare(Rcode::Refused),
+            Asked::Outside => self.outside(Rcode::Refused),
             Asked::Apex => self.negative(Rcode::NoError),
             Asked::Nothing => self.negative(Rcode::NxDomain),
             Asked::Node(name) => self.node(name, owner, question.kind, CHASE_DEPTH_MAX),
@@ -127,7 +104,7 @@ impl Look<'_> {
             Asked::Query(name) => self.query(name, owner, question.kind, CHASE_DEPTH_MAX),
             Asked::Address(address) => self.address(address, &owner, question.kind),
             Asked::Reverse(Some(address)) => self.reverse(address, owner, question.kind),
-            Asked::Reverse(None) => Reply::bare(Rcode::NxDomain),
+            Asked::Reverse(None) => self.outside(Rcode::NxDomain),
         }
     }
 
@@ -137,8 +114,14 @@ impl Look<'_> {
             && let Some(part) = part()
             && !self.view.state.covers(&part)
         {
-            self.missing.insert(part);
+            self.lacking.parts.insert(part);
         }
+    }
+
+    /// Others know, where others are asked; else it is that.
+    fn outside(&mut self, rcode: Rcode) -> Reply {
+        self.lacking.outside = self.settings().recursion;
+        Reply::bare(rcode)
     }
 }
 
@@ -147,9 +130,10 @@ struct Look<'a> {
     view: View<'a>,
     /// The domain the names in the answer are given in.
     zone: usize,
-    edns: bool,
+    query: &'a Query<'a>,
+    from: bounds::Asker,
     draw: &'a mut Draw,
-    missing: BTreeSet<Part>,
+    lacking: Lacking,
 }
 
 impl<'a> Look<'a> {
@@ -210,7 +194,7 @@ impl<'a> Look<'a> {
     fn alias(&mut self, owner: Name, ttl: u32, target: &str, asked_kind: u16, depth: usize) -> Reply {
         let Some(target) = Name::parse(target) else { return self.negative(Rcode::NoError) };
         let mut chased = self.chase(&target, asked_kind, depth);
-        if !self.edns {
+        if self.query.edns.is_none() {
             chased.truncate(CHASED_PLAIN_MAX);
         }
         let inside = Folded::new(target.wire()).is_some_and(|name| self.settings().zone_of(name.as_str()).is_some());
@@ -220,7 +204,7 @@ impl<'a> Look<'a> {
         Reply { authoritative: true, answers, authority, ..Reply::default() }
     }
 
-    /// The records at a name, if it is one of ours.
+    /// The records at a name.
     fn chase(&mut self, target: &Name, asked_kind: u16, depth: usize) -> Vec<Record> {
         let Some(name) = Folded::new(target.wire()).filter(|_| depth > 0) else { return Vec::new() };
         let asked = parse(name.as_str(), asked_kind, self.settings()).asked;
@@ -229,15 +213,33 @@ impl<'a> Look<'a> {
             Asked::Service { name, tag } => self.service(name, tag, target.clone(), asked_kind, depth - 1),
             Asked::Query(name) => self.query(name, target.clone(), asked_kind, depth - 1),
             Asked::Address(address) => self.address(address, target, asked_kind),
-            Asked::Outside | Asked::Apex | Asked::Nothing | Asked::Reverse(_) => return Vec::new(),
+            Asked::Outside => return self.elsewhere(target, asked_kind),
+            Asked::Apex | Asked::Nothing | Asked::Reverse(_) => return Vec::new(),
         };
         reply.answers.append(&mut reply.extra);
         reply.answers
     }
 
+    /// What other name servers say of a name.
+    fn elsewhere(&mut self, name: &Name, asked_kind: u16) -> Vec<Record> {
+        if !self.settings().recursion {
+            return Vec::new();
+        }
+        let wanted = if asked_kind == kind::AAAA { kind::AAAA } else { kind::A };
+        let told = self.view.told;
+        told.of(name, wanted).map(<[Record]>::to_vec).unwrap_or_else(|| {
+            self.lacking.want(name, wanted, told);
+            Vec::new()
+        })
+    }
+
     fn service(&mut self, name: &str, tag: Option<&str>, owner: Name, asked_kind: u16, depth: usize) -> Reply {
         let instances = self.instances(name, tag);
         let ttl = self.settings().service_ttl(name);
+        if instances.is_empty() {
+            let all = self.state().service(name).into_iter().flat_map(|bucket| bucket.instances());
+            return self.negative(nobody(all.map(|instance| &**instance), tag, self.view.settings));
+        }
         self.tell(&instances, ttl, owner, asked_kind, depth)
     }
 
@@ -250,18 +252,32 @@ impl<'a> Look<'a> {
         self.need(|| ServiceName::new(&service).ok().map(Part::Service));
         let found = row.query.service.instances(state);
         self.draw.start(found.len());
-        let instances: Vec<&Instance> =
+        let mut instances: Vec<&Instance> =
             std::iter::from_fn(|| self.draw.next()).filter_map(|at| found.get(at)).map(|instance| &***instance).collect();
+        let asker = Asker { near: SmolStr::default(), agent: self.settings().node_name.clone(), address: self.place() };
+        let of_place = asker.place(&row.query.service);
+        if let Some(address) = of_place {
+            self.need(|| Some(Part::Address(address)));
+        }
+        row.query.service.near(&asker, state).sort(&mut instances, |instance| instance.node.node.as_str());
         let ttl = row.query.dns_ttl_seconds.map(|seconds| seconds.min(TTL_MAX.as_secs() as u32));
         let ttl = ttl.unwrap_or_else(|| self.settings().service_ttl(&service));
-        self.tell(&instances, ttl, owner, asked_kind, depth)
+        if instances.is_empty() {
+            let mut all = state.service(&service).into_iter().flat_map(|bucket| bucket.instances());
+            let rcode = nobody(all.by_ref().map(|instance| &**instance), None, self.view.settings);
+            return self.negative(rcode);
+        }
+        Reply { of_place: of_place.is_some(), ..self.tell(&instances, ttl, owner, asked_kind, depth) }
     }
 
-    /// The records of instances that were chosen.
+    /// Where the asker is: his network if he says which, else where he asks from.
+    fn place(&self) -> Option<IpAddr> {
+        let subnet = self.query.edns.and_then(|edns| edns.subnet).and_then(network);
+        subnet.or(self.from.address.map(|address| address.to_canonical()))
+    }
+
+    /// The records of instances that were chosen; there are some.
     fn tell(&mut self, instances: &[&Instance], ttl: u32, owner: Name, asked_kind: u16, depth: usize) -> Reply {
-        if instances.is_empty() {
-            return self.negative(Rcode::NxDomain);
-        }
         match asked_kind {
             kind::SRV => self.service_srv(instances, &owner, ttl, depth),
             kind::A | kind::AAAA | kind::ANY => {
@@ -377,7 +393,7 @@ impl<'a> Look<'a> {
                 Reply { authoritative: true, answers, ..Reply::default() }
             }
             Some(_) => Reply::default(),
-            None => Reply::bare(Rcode::NxDomain),
+            None => self.outside(Rcode::NxDomain),
         }
     }
 
@@ -411,6 +427,13 @@ fn glue_of(glue: Vec<Glue>) -> Vec<Record> {
     glue.into_iter().map(|glue| glue.record).collect()
 }
 
+/// What is said where none of a service's instances is told: the name is there if one has the tag, whatever its health.
+#[cold]
+pub(crate) fn nobody<'i>(mut all: impl Iterator<Item = &'i Instance>, tag: Option<&str>, settings: &Settings) -> Rcode {
+    let named = settings.nodata && all.any(|instance| has_tag(instance, tag));
+    if named { Rcode::NoError } else { Rcode::NxDomain }
+}
+
 /// Whether an instance is told to askers: its health, and the tag if one is asked for.
 pub(crate) fn is_told(instance: &Instance, tag: Option<&str>, settings: &Settings) -> bool {
     let usable = match instance.health {
@@ -418,7 +441,11 @@ pub(crate) fn is_told(instance: &Instance, tag: Option<&str>, settings: &Setting
         Health::Warning => !settings.only_passing,
         Health::Critical => false,
     };
-    usable && tag.is_none_or(|tag| instance.service.tags.iter().any(|has| is_tag(has, tag)))
+    usable && has_tag(instance, tag)
+}
+
+fn has_tag(instance: &Instance, tag: Option<&str>) -> bool {
+    tag.is_none_or(|tag| instance.service.tags.iter().any(|has| is_tag(has, tag)))
 }
 
 /// `tag` comes folded out of a name.
@@ -449,6 +476,24 @@ impl Place {
         let node = || zone.nodes.child(instance.node.node.as_str()).map(|target| Self { target, is_node: true });
         let spelled = || zone.addresses.child(&spell(instance.address())).map(|target| Self { target, is_node: false });
         if instance.service.address.is_empty() { node().or_else(spelled) } else { spelled() }
+    }
+}
+
+/// The address of EDNS' client subnet; its bytes beyond the prefix are left out.
+fn network(subnet: &[u8]) -> Option<IpAddr> {
+    let (&[f0, f1, _, _], address) = subnet.split_first_chunk::<4>()?;
+    match u16::from_be_bytes([f0, f1]) {
+        1 => {
+            let mut octets = [0; 4];
+            octets.get_mut(..address.len())?.copy_from_slice(address);
+            Some(octets.into())
+        }
+        2 => {
+            let mut octets = [0; 16];
+            octets.get_mut(..address.len())?.copy_from_slice(address);
+            Some(IpAddr::from(octets).to_canonical())
+        }
+        _ => None,
     }
 }
 

@@ -1,8 +1,11 @@
 //! What an answer is made from, how long it may be, and what is told of it afterwards.
 
+use std::net::IpAddr;
+
 use muster_catalog::State;
 
 use crate::config::Settings;
+use crate::elsewhere::Told;
 use crate::question::{Head, Query};
 use crate::wire::{PLAIN_BYTES_MAX, Rcode, flag, kind};
 
@@ -27,6 +30,14 @@ pub(crate) enum Transport {
     UdpAfar,
     /// Over a connection.
     Tcp,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) transport: Transport,
+    /// Where from; `None` if the system did not say.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// What an answer may be.
@@ -62,6 +73,8 @@ pub(crate) struct View<'a> {
     pub(crate) stale: bool,
     /// Whether the rows are too old to answer from.
     pub(crate) too_old: bool,
+    /// What other name servers said of names outside our domains.
+    pub(crate) told: &'a Told,
 }
 
 impl View<'_> {
@@ -69,6 +82,21 @@ impl View<'_> {
     pub(crate) fn extended(&self, rcode: Rcode, authoritative: bool) -> Option<u16> {
         let stale = if matches!(rcode, Rcode::NxDomain) { STALE_NXDOMAIN } else { STALE_ANSWER };
         (self.stale && authoritative).then_some(stale)
+    }
+
+    /// The flags of an answer.
+    pub(crate) fn flags(&self, head: Head, rcode: Rcode, authoritative: bool, truncated: bool) -> u16 {
+        let mut flags = flag::RESPONSE | head.flags & (flag::OPCODE | flag::RECURSION_DESIRED) | rcode as u16 & 0xf;
+        if authoritative {
+            flags |= flag::AUTHORITATIVE;
+        }
+        if truncated {
+            flags |= flag::TRUNCATED;
+        }
+        if self.settings.recursion {
+            flags |= flag::RECURSION_AVAILABLE;
+        }
+        flags
     }
 }
 
@@ -96,20 +124,8 @@ pub(crate) enum Tally {
     Trimmed(u16),
     /// No query, or a broken one.
     Malformed,
-    /// Not answered: it needs rows that are not here.
+    /// Not answered: it needs what is not here.
     Beyond,
-}
-
-/// The flags of an answer.
-pub(crate) fn flags(head: Head, rcode: Rcode, authoritative: bool, truncated: bool) -> u16 {
-    let mut flags = flag::RESPONSE | head.flags & (flag::OPCODE | flag::RECURSION_DESIRED) | rcode as u16 & 0xf;
-    if authoritative {
-        flags |= flag::AUTHORITATIVE;
-    }
-    if truncated {
-        flags |= flag::TRUNCATED;
-    }
-    flags
 }
 
 /// Whether a type is answered with addresses.

@@ -1,9 +1,11 @@
 //! How DNS answers: what an operator sets, and what is made of it once so that no query pays for it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use muster_catalog::fold;
+use smol_str::SmolStr;
 
 use crate::beyond::Age;
 use crate::error::Error;
@@ -18,6 +20,9 @@ const MAX_STALE: Duration = Duration::from_secs(87_600 * 3600);
 /// Consul's bound on [`Config::udp_answer_limit`]: what surely fits 512 bytes.
 const UDP_ANSWERS_MAX: usize = 8;
 
+/// Consul's default for how long a recursor is waited for.
+const RECURSOR_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Settings, with Consul's names and defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -27,6 +32,8 @@ pub struct Config {
     pub alt_domain: Option<String>,
     /// Ours: names in another one do not exist.
     pub datacenter: String,
+    /// Our node's name: what is near us is near that.
+    pub node_name: SmolStr,
     /// Whether answers may come out of rows that are not known to be the newest.
     pub allow_stale: bool,
     /// How old such rows may be.
@@ -51,6 +58,24 @@ pub struct Config {
     pub enable_additional_node_meta_txt: bool,
     /// The SOA record.
     pub soa: Soa,
+    /// What is said of a service that is there, when none of its instances may be told.
+    pub negative_answer: NegativeAnswer,
+    /// Whom other names are asked of, in this order; if nobody, they are refused.
+    pub recursors: Vec<SocketAddr>,
+    /// Whether they are asked in another order each time.
+    pub recursor_random: bool,
+    /// How long each of them is waited for.
+    pub recursor_timeout: Duration,
+}
+
+/// What is said of a service that is there, when none of its instances may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NegativeAnswer {
+    /// There is no such name, as Consul.
+    #[default]
+    NxDomain,
+    /// There is the name, and nothing under it.
+    NoData,
 }
 
 /// Numbers of the SOA record, in seconds.
@@ -78,6 +103,7 @@ impl Default for Config {
             domain: "consul.".to_owned(),
             alt_domain: None,
             datacenter: "dc1".to_owned(),
+            node_name: SmolStr::default(),
             allow_stale: true,
             max_stale: MAX_STALE,
             max_stale_alone: MAX_STALE,
@@ -90,6 +116,10 @@ impl Default for Config {
             disable_compression: false,
             enable_additional_node_meta_txt: true,
             soa: Soa::default(),
+            negative_answer: NegativeAnswer::default(),
+            recursors: Vec::new(),
+            recursor_random: false,
+            recursor_timeout: RECURSOR_TIMEOUT,
         }
     }
 }
@@ -101,6 +131,7 @@ pub(crate) struct Settings {
     pub(crate) zones: Vec<Zone>,
     /// Folded.
     pub(crate) datacenter: String,
+    pub(crate) node_name: SmolStr,
     /// `None`: rows are asked for anew each time.
     max_stale: Option<Duration>,
     max_stale_alone: Duration,
@@ -114,6 +145,10 @@ pub(crate) struct Settings {
     pub(crate) compress: bool,
     pub(crate) node_meta: bool,
     pub(crate) soa: Soa,
+    /// Whether a service none of whose instances may be told is a name all the same.
+    pub(crate) nodata: bool,
+    /// Whether others are asked for names that are not ours.
+    pub(crate) recursion: bool,
     service_ttl: BTreeMap<String, u32>,
     /// Longest first.
     service_ttl_by_prefix: Vec<(String, u32)>,
@@ -135,7 +170,7 @@ pub(crate) struct Zone {
 }
 
 impl Settings {
-    pub(crate) fn new(config: Config) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let mut zones = vec![Zone::new(&config.domain, &config.datacenter)?];
         if let Some(domain) = config.alt_domain.as_deref().filter(|domain| !domain.trim_end_matches('.').is_empty()) {
             zones.push(Zone::new(domain, &config.datacenter)?);
@@ -153,6 +188,7 @@ impl Settings {
         Ok(Self {
             zones,
             datacenter: fold(&config.datacenter).into_owned(),
+            node_name: config.node_name.clone(),
             max_stale: config.allow_stale.then_some(config.max_stale),
             max_stale_alone: config.max_stale_alone,
             node_ttl: seconds(config.node_ttl),
@@ -163,6 +199,8 @@ impl Settings {
             compress: !config.disable_compression,
             node_meta: config.enable_additional_node_meta_txt,
             soa: config.soa,
+            nodata: config.negative_answer == NegativeAnswer::NoData,
+            recursion: !config.recursors.is_empty(),
             service_ttl: exact,
             service_ttl_by_prefix: by_prefix,
         })
@@ -182,6 +220,20 @@ impl Settings {
         };
         let zones = self.zones.iter().enumerate().filter(|(_, zone)| within(zone));
         zones.max_by_key(|(_, zone)| zone.text.len()).map(|(at, _)| at)
+    }
+
+    /// Whether a name as it stands in a packet is in one of our domains, also one that cannot be folded: it is nobody else's.
+    pub(crate) fn is_ours(&self, wire: &[u8]) -> bool {
+        let mut rest = wire;
+        loop {
+            if self.zones.iter().any(|zone| zone.name.wire().eq_ignore_ascii_case(rest)) {
+                return true;
+            }
+            match rest.split_first() {
+                Some((&length, after)) if length > 0 && after.len() > usize::from(length) => rest = &after[usize::from(length)..],
+                _ => return false,
+            }
+        }
     }
 
     /// How long answers on a service (folded name) may be kept.
@@ -223,17 +275,17 @@ mod tests {
     fn a_services_ttl_is_the_exact_one_else_the_longest_prefix() {
         let ttl = |name: &str, seconds| (name.to_owned(), Duration::from_secs(seconds));
         let service_ttl = BTreeMap::from([ttl("web", 11), ttl("we*", 13), ttl("*", 17), ttl("w*", 19), ttl("Old", 999_999)]);
-        let settings = Settings::new(Config { service_ttl, ..Config::default() }).expect("a good configuration");
+        let settings = Settings::new(&Config { service_ttl, ..Config::default() }).expect("a good configuration");
         let ttls = ["web", "webs", "wood", "db", "old"].map(|name| settings.service_ttl(name));
         assert_eq!(ttls, [11, 13, 19, 17, 86_400]);
-        assert_eq!(Settings::new(Config::default()).expect("a good configuration").service_ttl("web"), 0);
+        assert_eq!(Settings::new(&Config::default()).expect("a good configuration").service_ttl("web"), 0);
     }
 
     #[test]
     fn a_domain_that_is_none_is_refused() {
         for domain in ["", ".", "a..b", &"x".repeat(64)] {
             let config = Config { domain: domain.to_owned(), ..Config::default() };
-            assert!(matches!(Settings::new(config), Err(Error::Domain(_))), "{domain}");
+            assert!(matches!(Settings::new(&config), Err(Error::Domain(_))), "{domain}");
         }
     }
 
@@ -241,19 +293,19 @@ mod tests {
     fn rows_are_too_old_by_either_bound_and_always_where_none_may_be_old() {
         let [short, long] = [1, 60].map(Duration::from_secs);
         let config = Config { max_stale: long, max_stale_alone: short, ..Config::default() };
-        let settings = Settings::new(config.clone()).expect("a good configuration");
+        let settings = Settings::new(&config).expect("a good configuration");
         let age = |known_leader, seconds| Age { known_leader, last_contact: Duration::from_secs(seconds) };
         assert!(!settings.is_too_old(age(true, 60)) && !settings.is_too_old(age(false, 1)));
         assert!(settings.is_too_old(age(true, 61)) && settings.is_too_old(age(false, 2)));
-        let settings = Settings::new(Config { allow_stale: false, ..config }).expect("a good configuration");
+        let settings = Settings::new(&Config { allow_stale: false, ..config }).expect("a good configuration");
         assert!(settings.is_too_old(Age::NONE));
     }
 
     #[test]
     fn limits_are_what_can_be_kept() {
-        let settings = Settings::new(Config { udp_answer_limit: 100, ..Config::default() }).expect("a good configuration");
+        let settings = Settings::new(&Config { udp_answer_limit: 100, ..Config::default() }).expect("a good configuration");
         assert_eq!((settings.udp_answers, settings.addresses), (8, usize::MAX));
-        let settings = Settings::new(Config { udp_answer_limit: 0, ..Config::default() }).expect("a good configuration");
+        let settings = Settings::new(&Config { udp_answer_limit: 0, ..Config::default() }).expect("a good configuration");
         assert_eq!(settings.udp_answers, 1);
     }
 }

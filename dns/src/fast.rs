@@ -3,16 +3,16 @@
 
 mod negative;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_catalog::{Address, Bucket, Instance, Part};
+use muster_catalog::{Address, Bucket, Instance};
 
 use self::negative::negative;
-use crate::answer::{append_text, is_told, port};
-use crate::bounds::{Answered, Bounds, View, flags};
+use crate::answer::{append_text, is_told, nobody, port};
+use crate::bounds::{Answered, Bounds, View};
 use crate::config::Zone;
 use crate::draw::Draw;
+use crate::elsewhere::Lacking;
 use crate::question::{EXTENDED_ERROR, Query, Question};
 use crate::wire::{
     EXTENDED, Full, HEADER, IN, LABEL_BYTES_MAX, NAME_BYTES_MAX, OPT, POINTER_MAX, Rcode, TO_QUESTION, Writer, kind, text_len,
@@ -28,12 +28,12 @@ pub(crate) struct Scratch {
     picks: Vec<Pick>,
     text: Vec<u8>,
     /// What the last query needs and was not here.
-    pub(crate) missing: BTreeSet<Part>,
+    pub(crate) lacking: Lacking,
 }
 
 impl Scratch {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new(), missing: BTreeSet::new() }
+        Self { draw: Draw::new(seed), picks: Vec::new(), text: Vec::new(), lacking: Lacking::default() }
     }
 }
 
@@ -107,8 +107,14 @@ pub(crate) fn service(
     }
     let truncated = written.trimmed && view.settings.enable_truncate;
     let additional = written.additional + u16::from(query.edns.is_some());
-    let words =
-        [query.head.id, flags(query.head, written.rcode, true, truncated), 1, written.answers, written.authority, additional];
+    let words = [
+        query.head.id,
+        view.flags(query.head, written.rcode, true, truncated),
+        1,
+        written.answers,
+        written.authority,
+        additional,
+    ];
     for (at, word) in words.into_iter().enumerate() {
         writer.set_u16(2 * at, word);
     }
@@ -161,6 +167,11 @@ impl Task<'_> {
         self.bucket.instances().get(at).map(|instance| &**instance)
     }
 
+    /// What is said where no instance is told.
+    fn nobody(&self) -> Rcode {
+        nobody(self.bucket.instances().iter().map(|instance| &**instance), self.wanted.tag, self.view.settings)
+    }
+
     fn answers_max(&self) -> usize {
         self.bounds.plain_answers.unwrap_or(usize::MAX)
     }
@@ -203,7 +214,8 @@ impl Task<'_> {
         match (written.answers, written.trimmed || names) {
             // Not even one has room, or there is a name to follow.
             (0, true) => None,
-            (0, false) => Some(Found::Nothing(if others { Rcode::NoError } else { Rcode::NxDomain })),
+            (0, false) if others => Some(Found::Nothing(Rcode::NoError)),
+            (0, false) => Some(Found::Nothing(self.nobody())),
             _ => Some(Found::Written(written)),
         }
     }
@@ -250,7 +262,7 @@ impl Task<'_> {
         let answers = scratch.picks.len() as u16;
         match (answers, trimmed) {
             (0, true) => return None,
-            (0, false) => return Some(Found::Nothing(Rcode::NxDomain)),
+            (0, false) => return Some(Found::Nothing(self.nobody())),
             _ => {}
         }
         let mut written = Written { answers, trimmed, ..Written::default() };

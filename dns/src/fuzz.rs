@@ -6,8 +6,9 @@ use muster_catalog::{
     Cause, CauseKind, Command, NodeName, Offer, Proposal, Register, Run, Service, ServiceId, ServiceName, Store, Weights,
 };
 
-use crate::bounds::{Transport, View};
+use crate::bounds::{Asker, Transport, View};
 use crate::config::{Config, Settings};
+use crate::elsewhere::{UNTOLD, addresses, judge};
 use crate::fast::Scratch;
 use crate::respond::{refuse, respond};
 
@@ -15,15 +16,17 @@ thread_local! {
     static SERVED: RefCell<(Store, Settings, Scratch, Vec<u8>)> = RefCell::new(served());
 }
 
-/// A packet, over each transport, answered from a catalog with one service.
+/// A packet, over each transport, answered from a catalog with one service; and the same as a recursor's reply.
 pub fn packet(bytes: &[u8]) {
     SERVED.with_borrow_mut(|(store, settings, scratch, out)| {
-        let view = View { state: store.state(), settings, now: 12_345, stale: false, too_old: false };
+        let view = View { state: store.state(), settings, now: 12_345, stale: false, too_old: false, told: &UNTOLD };
         for transport in [Transport::UdpNear, Transport::UdpAfar, Transport::Tcp] {
-            let answered = respond(bytes, transport, view, scratch, out);
+            let asker = Asker { transport, address: None };
+            let answered = respond(bytes, asker, view, scratch, out);
             assert!(answered.bytes <= out.len());
-            refuse(bytes, transport, view, out);
+            refuse(bytes, asker, view, out);
         }
+        let _ = (judge(bytes, bytes), addresses(bytes, 1), addresses(bytes, 28));
     });
 }
 
@@ -57,7 +60,7 @@ fn served() -> (Store, Settings, Scratch, Vec<u8>) {
         store.apply(number, proposal);
     }
     store.publish();
-    (store, Settings::new(Config::default()).expect("the defaults are good"), Scratch::new(1), vec![0; 65_535])
+    (store, Settings::new(&Config::default()).expect("the defaults are good"), Scratch::new(1), vec![0; 65_535])
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod config;
 #[path = "../../fuzz/replay.rs"]
 mod corpus;
 mod draw;
+mod elsewhere;
 mod error;
 mod fast;
 #[cfg(any(test, fuzzing))]
@@ -19,6 +20,7 @@ pub mod fuzz;
 mod metrics;
 mod name;
 mod question;
+mod record;
 mod render;
 mod respond;
 mod shell;
@@ -27,10 +29,10 @@ mod testing;
 mod wire;
 
 pub use beyond::{Age, Beyond, Errand};
-pub use config::{Config, Soa, TTL_MAX};
+pub use config::{Config, NegativeAnswer, Soa, TTL_MAX};
 pub use error::Error;
 pub use metrics::describe;
 pub use shell::{
-    Driver, ERRAND_MAX, ERRANDS_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED, TCP_MESSAGE_TIMEOUT,
-    TCP_QUERY_BYTES_MAX, new,
+    Driver, ERRAND_MAX, ERRANDS_MAX, FORWARDS_MAX, Handle, Sockets, TCP_CONNECTIONS_MAX, TCP_IDLE, TCP_IDLE_CROWDED,
+    TCP_MESSAGE_TIMEOUT, TCP_QUERY_BYTES_MAX, new,
 };

@@ -203,7 +203,7 @@ mod tests {
 
     fn settings() -> Settings {
         let config = Config { alt_domain: Some("other.consul.".to_owned()), ..Config::default() };
-        Settings::new(config).expect("a good configuration")
+        Settings::new(&config).expect("a good configuration")
     }
 
     fn ask(name: &str, asked_kind: u16) -> (Asked<'static>, usize) {

@@ -142,7 +142,7 @@ fn subnet(mut options: &[u8]) -> Option<Option<&[u8]>> {
 }
 
 /// Where the name that begins at `start` ends. Nothing stands before the first question that it could point to.
-fn name_end(packet: &[u8], start: usize) -> Option<usize> {
+pub(crate) fn name_end(packet: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
         let length = usize::from(*packet.get(at)?);
@@ -160,7 +160,7 @@ fn name_end(packet: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Where a name ends that may end in a pointer, which is not followed.
-fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
+pub(crate) fn skip_name(packet: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
         let length = usize::from(*packet.get(at)?);

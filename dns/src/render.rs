@@ -1,8 +1,9 @@
 //! A reply as bytes, shortened until it fits.
 
-use crate::answer::{Data, Record, Reply};
-use crate::bounds::{Bounds, View, flags};
+use crate::answer::Reply;
+use crate::bounds::{Bounds, View};
 use crate::question::{CLIENT_SUBNET, EXTENDED_ERROR, Query, Question};
+use crate::record::{Data, Record};
 use crate::wire::{Compressor, EXTENDED, Full, HEADER, OPT, Writer, kind};
 
 /// How much of a reply is written.
@@ -35,7 +36,7 @@ pub(crate) fn render(
     let all = reply.answers.len().min(plain);
     let cut = all < reply.answers.len();
     let mut write = |part: Part, truncated: bool| {
-        let bits = flags(query.head, reply.rcode, reply.authoritative, truncated);
+        let bits = view.flags(query.head, reply.rcode, reply.authoritative, truncated);
         message(query, question, reply, part, bits, view, out).ok()
     };
     let whole = Part { answers: all, authority: true, glue: true, extra: true };
@@ -103,11 +104,10 @@ fn message(
         let opt: [u8; OPT] = [0, 0, kind::OPT as u8, s0, s1, high, 0, 0, 0, 0, options];
         writer.bytes(&opt)?;
         if let Some(subnet) = edns.subnet {
-            // Our answers do not depend on where the asker is: scope 0.
             writer.u16(CLIENT_SUBNET)?;
             writer.u16(subnet.len() as u16)?;
             writer.bytes(&subnet[..3])?;
-            writer.bytes(&[0])?;
+            writer.bytes(&[if reply.of_place { subnet[2] } else { 0 }])?;
             writer.bytes(&subnet[4..])?;
         }
         if let Some(extended) = extended {

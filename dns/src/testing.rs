@@ -10,8 +10,9 @@ use muster_catalog::{
 };
 use uuid::Uuid;
 
-use crate::bounds::{Answered, Transport, View};
+use crate::bounds::{Answered, Asker, Transport, View};
 use crate::config::{Config, Settings};
+use crate::elsewhere::UNTOLD;
 use crate::fast::Scratch;
 use crate::respond::respond;
 
@@ -20,6 +21,9 @@ pub(crate) struct Catalog {
     pub(crate) store: Store,
     number: u64,
 }
+
+/// Somebody on this host.
+pub(crate) const NEAR: Asker = Asker { transport: Transport::UdpNear, address: None };
 
 const RUN: Run = Run { agent: Uuid::from_u128(1), epoch: 65_536 };
 
@@ -30,7 +34,7 @@ impl Catalog {
         catalog
     }
 
-    fn apply(&mut self, command: Command) {
+    pub(crate) fn apply(&mut self, command: Command) {
         self.number += 1;
         let proposal = Proposal {
             request: Uuid::from_u128(u128::from(self.number)),
@@ -103,10 +107,15 @@ impl Catalog {
     }
 
     pub(crate) fn respond(&self, packet: &[u8], transport: Transport, config: &Config, seed: u64) -> (Answered, Vec<u8>) {
-        let settings = Settings::new(config.clone()).expect("a good configuration");
+        self.respond_to(packet, Asker { transport, address: None }, config, seed)
+    }
+
+    pub(crate) fn respond_to(&self, packet: &[u8], asker: Asker, config: &Config, seed: u64) -> (Answered, Vec<u8>) {
+        let settings = Settings::new(config).expect("a good configuration");
         let mut out = vec![0xaa; 65_535];
-        let view = View { state: self.store.state(), settings: &settings, now: 12_345, stale: false, too_old: false };
-        let answered = respond(packet, transport, view, &mut Scratch::new(seed), &mut out);
+        let view =
+            View { state: self.store.state(), settings: &settings, now: 12_345, stale: false, too_old: false, told: &UNTOLD };
+        let answered = respond(packet, asker, view, &mut Scratch::new(seed), &mut out);
         out.truncate(answered.bytes);
         (answered, out)
     }

@@ -45,6 +45,7 @@ pub(crate) mod flag {
     pub(crate) const AUTHORITATIVE: u16 = 0x0400;
     pub(crate) const TRUNCATED: u16 = 0x0200;
     pub(crate) const RECURSION_DESIRED: u16 = 0x0100;
+    pub(crate) const RECURSION_AVAILABLE: u16 = 0x0080;
 }
 
 /// What came of a question.

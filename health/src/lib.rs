@@ -21,7 +21,8 @@ mod wheel;
 
 pub use alias::alias;
 pub use deregister::{Deregister, REAP_INTERVAL};
-pub use error::Error;
+pub use error::{Error, TlsError};
 pub use metrics::describe;
+pub use probe::AgentTls;
 pub use runner::{Config, Driver, EXECS_MAX, Handle, RESULTS_MAX, SOCKETS_MAX, new};
 pub use verdict::{Source, Verdict};

@@ -25,13 +25,13 @@ pub fn describe() {
     metrics::describe_counter!(EXPIRED, Unit::Count, "TTL checks that nobody reported in time");
 }
 
-const KINDS: [&str; 3] = ["http", "tcp", "script"];
+const KINDS: [&str; 8] = ["http", "tcp", "script", "grpc", "h2ping", "udp", "docker", "os_service"];
 const STATUSES: [&str; 3] = ["passing", "warning", "critical"];
 
 /// Handles, looked up once.
 pub(crate) struct Meters {
-    runs: [[Counter; 3]; 3],
-    duration: [Histogram; 3],
+    runs: [[Counter; 3]; 8],
+    duration: [Histogram; 8],
     pub(crate) running: Gauge,
     pub(crate) lag: Histogram,
     pub(crate) expired: Counter,
@@ -49,12 +49,7 @@ impl Meters {
     }
 
     pub(crate) fn ran(&self, probe: &Probe, status: &Status, took: Duration) {
-        let kind = match probe {
-            Probe::Http(_) => 0,
-            Probe::Tcp(_) => 1,
-            Probe::Exec(_) => 2,
-            Probe::Ttl(_) | Probe::Alias(_) => return,
-        };
+        let Some(kind) = KINDS.iter().position(|kind| *kind == probe.kind()) else { return };
         let status = match status {
             Status::Passing => 0,
             Status::Warning => 1,

@@ -82,14 +82,17 @@ impl Roll {
         match &definition.probe {
             Probe::Alias(_) => return,
             Probe::Ttl(ttl) => self.ttl.set(check.clone(), *ttl, now),
-            Probe::Http(_) | Probe::Tcp(_) => {
-                self.wheel.set(check.clone(), Lane::Socket, definition.interval, now, &mut self.rng);
-            }
-            Probe::Exec(_) => self.wheel.set(check.clone(), Lane::Exec, definition.interval, now, &mut self.rng),
+            Probe::Http(_) | Probe::Tcp(_) | Probe::Grpc(_) | Probe::H2Ping(_) => self.beat(Lane::Socket, &definition, now),
+            Probe::Udp(_) => self.beat(Lane::Datagram, &definition, now),
+            Probe::Exec(_) | Probe::Docker(_) | Probe::OsService(_) => self.beat(Lane::Exec, &definition, now),
         }
         self.ticket += 1;
         let thresholds = Thresholds::new(&definition);
         self.rows.insert(check, Row { definition: Arc::new(definition), generation, ticket: self.ticket, thresholds });
+    }
+
+    fn beat(&mut self, lane: Lane, definition: &CheckDefinition, now: Instant) {
+        self.wheel.set(definition.id.clone(), lane, definition.interval, now, &mut self.rng);
     }
 
     /// Forgets a check; a run of it that goes on is unwanted.
@@ -122,9 +125,7 @@ impl Roll {
 
     /// The next run that is due and for which there is room.
     pub(crate) fn start(&mut self, now: Instant) -> Option<Start> {
-        let due = [Lane::Socket, Lane::Exec]
-            .into_iter()
-            .find_map(|lane| if self.has_room(lane) { self.wheel.take(lane, now) } else { None })?;
+        let due = Lane::ALL.into_iter().find_map(|lane| if self.has_room(lane) { self.wheel.take(lane, now) } else { None })?;
         let row = self.rows.get(&due.check)?;
         self.running.insert(due.check, row.ticket);
         Some(Start { definition: row.definition.clone(), late: due.late })
@@ -148,13 +149,13 @@ impl Roll {
 
     /// When there is something to do next, unless something happens before.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let lanes = [Lane::Socket, Lane::Exec].into_iter().filter(|lane| self.has_room(*lane));
+        let lanes = Lane::ALL.into_iter().filter(|lane| self.has_room(*lane));
         lanes.filter_map(|lane| self.wheel.next(lane)).chain(self.ttl.next()).min()
     }
 
     fn has_room(&self, lane: Lane) -> bool {
         let max = match lane {
-            Lane::Socket => self.bounds.sockets_max,
+            Lane::Socket | Lane::Datagram => self.bounds.sockets_max,
             Lane::Exec => self.bounds.execs_max,
         };
         self.wheel.running(lane) < max

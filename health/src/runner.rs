@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::metrics::Meters;
-use crate::probe::{self, Tools};
+use crate::probe::{self, AgentTls, Tls, Tools};
 use crate::roll::{Bounds, Roll, Start};
 use crate::verdict::{Outcome, Verdict};
 
@@ -31,17 +31,30 @@ pub const RESULTS_MAX: usize = 1024;
 /// How checks are run.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Connections at once.
+    /// Connections at once; and as many datagrams that wait for an answer.
     pub sockets_max: usize,
     /// Programs at once.
     pub execs_max: usize,
     /// Where the spread of first runs starts; another one on each agent, or they knock together.
     pub seed: u64,
+    /// TLS of this agent, with which checks over TLS introduce themselves; without it they trust the system's roots and are nobody.
+    pub tls: Option<AgentTls>,
+    /// Where the container engine listens, as `DOCKER_HOST` has it; empty is the usual socket.
+    pub docker_host: String,
+    /// The program that speaks with the service manager; empty is `systemctl` of the path.
+    pub systemctl: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { sockets_max: SOCKETS_MAX, execs_max: EXECS_MAX, seed: 0 }
+        Self {
+            sockets_max: SOCKETS_MAX,
+            execs_max: EXECS_MAX,
+            seed: 0,
+            tls: None,
+            docker_host: String::new(),
+            systemctl: String::new(),
+        }
     }
 }
 
@@ -50,7 +63,9 @@ pub fn new(config: Config, results: mpsc::Sender<Verdict>) -> (Handle, Driver) {
     let bounds = Bounds { sockets_max: config.sockets_max.max(1), execs_max: config.execs_max.max(1) };
     let roll = Roll::new(bounds, SmallRng::seed_from_u64(config.seed));
     let shared = Arc::new(Shared { roll: Mutex::new(roll), changed: Notify::new() });
-    let driver = Driver { shared: shared.clone(), results };
+    let tls = config.tls.map(Tls::of_agent).unwrap_or_default();
+    let tools = Tools { tls, docker_host: config.docker_host, systemctl: config.systemctl, ..Tools::default() };
+    let driver = Driver { shared: shared.clone(), results, tools };
     (Handle { shared }, driver)
 }
 
@@ -101,6 +116,7 @@ impl Handle {
 pub struct Driver {
     shared: Arc<Shared>,
     results: mpsc::Sender<Verdict>,
+    tools: Tools,
 }
 
 impl Driver {
@@ -109,7 +125,7 @@ impl Driver {
         let mut runs = Runs {
             shared: self.shared,
             results: self.results,
-            tools: Arc::default(),
+            tools: Arc::new(self.tools),
             tasks: JoinSet::new(),
             checks: HashMap::new(),
             aborts: HashMap::new(),

@@ -51,6 +51,26 @@ impl Tail {
     }
 }
 
+/// What `%41` stands for.
+pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(value) => {
+                decoded.push(value);
+                rest = &after[2..];
+            }
+            None => {
+                decoded.push(byte);
+                rest = after;
+            }
+        }
+    }
+    decoded
+}
+
 /// A duration as Go writes it: `1m30s`, `1.5s`, `500ms`.
 pub(crate) fn duration(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {

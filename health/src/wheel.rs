@@ -14,8 +14,15 @@ pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600)
 pub(crate) enum Lane {
     /// A connection: a descriptor and some kilobytes.
     Socket,
+    /// A datagram: a descriptor too, and held for the whole time limit where nobody answers. Apart from connections, because
+    /// many such would otherwise keep those waiting.
+    Datagram,
     /// A program: a process and what it does.
     Exec,
+}
+
+impl Lane {
+    pub(crate) const ALL: [Lane; 3] = [Lane::Socket, Lane::Datagram, Lane::Exec];
 }
 
 /// One run that is to start now.

@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Running, SECOND, check, eventually, http, id, marker, processes_with, script, tcp};
-use muster_catalog::{AliasProbe, CheckDefinition, Probe, Status};
+use muster_catalog::{AliasProbe, CheckDefinition, GrpcProbe, Probe, Status, TcpProbe, UdpProbe};
 use muster_health::{Config, Error, Source};
 use tokio::net::TcpListener;
 
@@ -149,5 +149,49 @@ async fn ten_thousand_waiting_checks_are_rows_and_no_tasks() {
     let each = common::resident().saturating_sub(before) / 10_000;
     println!("{each} bytes resident for a waiting check");
     assert!(each < 4096, "{each} bytes for a waiting check");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_silent_checks_of_each_kind_hold_no_thread_and_keep_their_bound() {
+    const SOCKETS_MAX: usize = 100;
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, udp) = (listener.local_addr().unwrap(), std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let at = udp.local_addr().unwrap().to_string();
+    let mut running = Running::start(Config { sockets_max: SOCKETS_MAX, ..Config::default() });
+    let (before, had) = (common::descriptors(), threads());
+    for n in 0..1000 {
+        let grpc = Probe::Grpc(GrpcProbe { target: address.to_string(), ..GrpcProbe::default() });
+        let ping = Probe::H2Ping(TcpProbe { address: address.to_string(), ..TcpProbe::default() });
+        let datagram = Probe::Udp(UdpProbe { address: at.clone() });
+        for (kind, probe) in [("grpc", grpc), ("h2ping", ping), ("udp", datagram)] {
+            let definition = CheckDefinition { timeout: Some(SECOND / 10), ..check(&format!("{kind}-{n}"), probe) };
+            running.handle.set(CheckDefinition { interval: 3600 * SECOND, ..definition.clone() }, 1);
+            running.handle.set(definition, 2);
+        }
+    }
+    let mut heard = std::collections::BTreeMap::new();
+    let (mut most, mut accepted) = (0, Vec::new());
+    while heard.len() < 3000 {
+        tokio::select! {
+            verdict = running.verdict() => {
+                heard.insert(verdict.check.clone(), (verdict.status, verdict.output));
+                most = most.max(common::descriptors() - accepted.len());
+            }
+            Ok(stream) = listener.accept() => accepted.push(stream),
+        }
+    }
+    assert!(threads() <= had, "{} threads", threads());
+    assert!(most <= before + 2 * SOCKETS_MAX, "{most} descriptors, {before} before");
+    for (check, (status, output)) in heard {
+        let kind = check.as_str().split('-').next().unwrap();
+        let said = match kind {
+            "grpc" => (Status::Critical, "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned()),
+            "h2ping" => (Status::Critical, "HTTP2 ping failed: context deadline exceeded".to_owned()),
+            _ => (Status::Passing, format!("UDP connect {at}: Success")),
+        };
+        assert_eq!((status, output), said, "{check}");
+    }
     running.stop().await;
 }

@@ -72,7 +72,12 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(args: &AgentArgs) -> Result<Client, Error> {
-        Ok(Client { remote: Remote::from_args(args)?, open: None, index: None })
+        Ok(Client::of(Remote::from_args(args)?))
+    }
+
+    /// One to another agent than the flags say.
+    pub(crate) fn of(remote: Remote) -> Client {
+        Client { remote, open: None, index: None }
     }
 
     pub(crate) async fn get(&mut self, target: &Target) -> Result<Answer, Error> {
@@ -148,7 +153,7 @@ impl Client {
     async fn ask_within(&mut self, method: Method, target: &Target, body: Sending, limit: Duration) -> Result<Answer, Error> {
         let (status, mut incoming) = self.send(method, target, body, limit).await?;
         let index = self.index.take();
-        let limit = if status.is_success() { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
+        let limit = if status.is_success() || status == StatusCode::CONFLICT { ANSWER_BYTES_MAX } else { REFUSAL_BYTES_MAX };
         let body = self.drain(&mut incoming, limit).await?;
         if status.is_success() && body.len() > limit {
             return Err(self.too_large());
@@ -261,6 +266,20 @@ impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
         let address = self.address.clone();
         serde_json::from_slice(&self.done()?).map_err(|source| Error::NotJson { address, source })
+    }
+
+    /// The operations of a transaction that failed, in their order, and why.
+    pub(crate) fn refused(self) -> Result<Vec<(usize, String)>, Error> {
+        let told: serde_json::Value =
+            serde_json::from_slice(&self.body).map_err(|source| Error::NotJson { address: self.address, source })?;
+        let one = |fault: &serde_json::Value| {
+            let at = fault["OpIndex"].as_u64().and_then(|at| usize::try_from(at).ok());
+            (at.unwrap_or(usize::MAX), fault["What"].as_str().unwrap_or_default().to_owned())
+        };
+        let mut all: Vec<_> = told["Errors"].as_array().into_iter().flatten().map(one).collect();
+        all.sort();
+        all.dedup_by_key(|(at, _)| *at);
+        Ok(all)
     }
 
     fn refusal(self) -> Error {

@@ -85,6 +85,7 @@ const CHECK: Shape = &[
     ("header", Own("Header")),
     ("body", Same("Body")),
     ("disableredirects", Same("DisableRedirects")),
+    ("followforeignredirects", Same("FollowForeignRedirects")),
     ("tlsservername", Same("TLSServerName")),
     ("tlsskipverify", Same("TLSSkipVerify")),
     ("tcp", Same("TCP")),

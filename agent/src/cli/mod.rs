@@ -18,11 +18,13 @@ use crate::error::chain;
 mod catalog;
 mod client;
 mod completions;
+mod debug;
 mod definition;
 mod done;
 mod elements;
 mod error;
 mod event;
+mod import;
 mod info;
 mod input;
 mod join;
@@ -120,6 +122,8 @@ enum Ask {
     /// Read and write the key-value store
     #[command(subcommand, arg_required_else_help = true)]
     Kv(kv::Command),
+    /// Bring keys, external services and prepared queries here out of a running Consul
+    Import(import::Import),
     /// Run a program while a lock is held
     Lock(lock::Lock),
     /// Save all of the catalog to a file, or restore it
@@ -129,6 +133,8 @@ enum Ask {
     Event(event::Event),
     /// Print what is asked for whenever it changes, or run a program with it
     Watch(watch::Watch),
+    /// Gather what the agent says of itself over some time in an archive
+    Debug(debug::Debug),
     /// Print the agent's log as it is written
     Monitor(monitor::Monitor),
     /// Take a node or a service out of the answers for maintenance, or back
@@ -206,9 +212,11 @@ fn ask(command: Ask, out: &mut Out) -> Result<Done, Error> {
             Ask::Catalog(command) => command.run(out).await,
             Ask::Services(command) => command.run(out).await,
             Ask::Kv(command) => command.run(out).await,
+            Ask::Import(import) => import.run(out).await,
             Ask::Snapshot(command) => command.run(out).await,
             Ask::Event(event) => event.run(out).await,
             Ask::Watch(watch) => watch.run(out).await,
+            Ask::Debug(debug) => debug.run(out).await,
             Ask::Monitor(monitor) => monitor.run(out).await,
             Ask::Maint(maint) => maint.run(out).await,
             Ask::Reload(reload) => reload.run(out).await,

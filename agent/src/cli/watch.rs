@@ -113,10 +113,10 @@ impl Watch {
             if told && index == seen {
                 continue;
             }
+            let json = plan.told(found, seen, &body).map_err(|source| Error::NotJson { address: "".to_owned(), source })?;
             // Lower than before: another history, of which all is to be seen.
-            seen = if index < seen { 0 } else { index };
+            seen = if index < seen && !plan.is_of_events() { 0 } else { index };
             told = true;
-            let json = plan.told(found, &body).map_err(|source| Error::NotJson { address: "".to_owned(), source })?;
             if self.child.is_empty() {
                 let value: serde_json::Value =
                     serde_json::from_slice(&json).map_err(|source| Error::NotJson { address: "".to_owned(), source })?;

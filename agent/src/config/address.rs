@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::interface::{Interface, interfaces};
+
 /// A place where HTTP is listened for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Listen {
@@ -28,22 +30,25 @@ pub(crate) struct Host {
     /// Its name.
     pub(crate) name: String,
     /// Its addresses, with the interface of each.
-    pub(crate) addresses: Vec<(String, IpAddr)>,
+    pub(crate) interfaces: Vec<Interface>,
 }
 
 impl Host {
     /// This machine.
     pub(crate) fn this() -> Self {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { name, addresses: interfaces() }
+        Self { name, interfaces: interfaces() }
+    }
+
+    /// A machine of that name with one interface: for tests.
+    #[cfg(test)]
+    pub(crate) fn with(name: &str, interface: &str, net: &str) -> Self {
+        Self { name: name.to_owned(), interfaces: vec![Interface::new(interface, net)] }
     }
 }
 
 /// Reads one address. The error says what would be right.
 pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    if text.contains("{{") {
-        return Err("address templates are not supported yet: write an IP address".to_owned());
-    }
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| "must be an IP address".to_owned())
 }
@@ -61,9 +66,6 @@ pub(super) enum UnixPath {
 
 /// Reads a list of addresses between blanks.
 pub(super) fn parse_listen(text: &str, port: u16, unix: UnixPath) -> Result<Vec<Listen>, String> {
-    if text.contains("{{") {
-        return Err("address templates are not supported yet: write IP addresses".to_owned());
-    }
     let mut list = Vec::new();
     for part in text.split_whitespace() {
         match (part.strip_prefix("unix://"), unix) {
@@ -90,15 +92,16 @@ pub(super) fn advertised(bind: IpAddr, host: &Host) -> Result<IpAddr, String> {
     if !bind.is_unspecified() {
         return Ok(bind);
     }
-    let (kind, candidates): (&str, Vec<&(String, IpAddr)>) = match bind {
-        IpAddr::V4(_) => ("private IPv4", host.addresses.iter().filter(|(_, ip)| is_private(*ip)).collect()),
-        IpAddr::V6(_) => ("global IPv6", host.addresses.iter().filter(|(_, ip)| is_global_v6(*ip)).collect()),
+    let of = |fits: fn(IpAddr) -> bool| host.interfaces.iter().filter(|one| fits(one.ip())).collect();
+    let (kind, candidates): (&str, Vec<&Interface>) = match bind {
+        IpAddr::V4(_) => ("private IPv4", of(is_private)),
+        IpAddr::V6(_) => ("global IPv6", of(is_global_v6)),
     };
     match candidates.as_slice() {
         [] => Err(format!("this host has no {kind} address to tell others: set advertise_addr or bind_addr")),
-        [(_, ip)] => Ok(*ip),
+        [one] => Ok(one.ip()),
         several => {
-            let shown: Vec<String> = several.iter().map(|(name, ip)| format!("{ip} ({name})")).collect();
+            let shown: Vec<String> = several.iter().map(|one| format!("{} ({})", one.ip(), one.name)).collect();
             Err(format!("this host has several {kind} addresses: {}; set advertise_addr or bind_addr to one", shown.join(", ")))
         }
     }
@@ -119,47 +122,13 @@ fn is_global_v6(ip: IpAddr) -> bool {
     }
 }
 
-/// The addresses of all interfaces; empty if the system does not tell.
-fn interfaces() -> Vec<(String, IpAddr)> {
-    let mut list = Vec::new();
-    // SAFETY: getifaddrs fills `first` with a list that is ours until freeifaddrs; each entry is read only while the list
-    // lives, names are C strings, and an address is read as the type its family says.
-    #[allow(unsafe_code)] // no crate of the house wraps getifaddrs
-    unsafe {
-        let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
-        if libc::getifaddrs(&raw mut first) != 0 {
-            return list;
-        }
-        let mut entry = first;
-        while let Some(interface) = entry.as_ref() {
-            let name = std::ffi::CStr::from_ptr(interface.ifa_name).to_string_lossy().into_owned();
-            if let Some(address) = interface.ifa_addr.as_ref() {
-                match i32::from(address.sa_family) {
-                    libc::AF_INET => {
-                        let address = interface.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned();
-                        list.push((name, IpAddr::from(address.sin_addr.s_addr.to_ne_bytes())));
-                    }
-                    libc::AF_INET6 => {
-                        let address = interface.ifa_addr.cast::<libc::sockaddr_in6>().read_unaligned();
-                        list.push((name, IpAddr::from(address.sin6_addr.s6_addr)));
-                    }
-                    _ => {}
-                }
-            }
-            entry = interface.ifa_next;
-        }
-        libc::freeifaddrs(first);
-    }
-    list
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn host(addresses: &[&str]) -> Host {
-        let addresses = addresses.iter().enumerate().map(|(n, ip)| (format!("eth{n}"), ip.parse().unwrap())).collect();
-        Host { name: "h".to_owned(), addresses }
+        let interfaces = addresses.iter().enumerate().map(|(n, ip)| Interface::new(&format!("eth{n}"), ip)).collect();
+        Host { name: "h".to_owned(), interfaces }
     }
 
     fn advertise(bind: &str, addresses: &[&str]) -> Result<String, String> {
@@ -203,6 +172,6 @@ mod tests {
     fn this_host_has_a_loopback_address() {
         let host = Host::this();
         assert!(!host.name.is_empty());
-        assert!(host.addresses.iter().any(|(_, ip)| ip.is_loopback()), "{host:?}");
+        assert!(host.interfaces.iter().any(|one| one.ip().is_loopback()), "{host:?}");
     }
 }

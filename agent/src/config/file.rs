@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::definition::{CheckText, ServiceText};
 use super::read::{Anything, Given};
 use super::section::section;
+use super::watch::WatchText;
 
 section! {
     /// One configuration, as files and flags gave it.
@@ -89,7 +90,7 @@ section! {
         check_output_max_size: Given<i64>,
         discard_check_output: Given<bool>,
         anti_entropy: Given<String>,
-        watches = "watch": Vec<Anything>,
+        watches = "watch": Vec<Given<WatchText>>,
         // HTTP.
         http_config: HttpFile,
         limits: LimitsFile,
@@ -164,10 +165,9 @@ section! {
         "locality", "snapshot_agent",
     }
     later {
-        "primary_datacenter", "auto_reload_config", "serf_wan", "serf_wan_allowed_cidrs", "retry_interval_wan",
+        "primary_datacenter", "serf_wan", "serf_wan_allowed_cidrs", "retry_interval_wan",
         "retry_max_wan", "reconnect_timeout_wan", "advertise_reconnect_timeout", "server_rejoin_age_max", "gossip_wan",
-        "recursors", "recursor", "enable_syslog", "syslog_facility", "enable_agent_tls_for_checks", "watches", "watch",
-        "disable_remote_exec", "ui_config", "ui", "ui_dir", "ui_content_path", "protocol", "raft_logstore", "rpc",
+        "disable_remote_exec", "protocol", "raft_logstore", "rpc",
         "use_streaming_backend",
         "acl_down_policy", "acl_ttl", "acl_token", "acl_master_token", "acl_agent_token", "acl_agent_master_token",
         "acl_replication_token", "acl_enable_key_list_policy", "acl_enforce_version_8", "enable_acl_replication",
@@ -266,11 +266,12 @@ section! {
         a_record_limit: Given<i64>,
         enable_additional_node_meta_txt: Given<bool>,
         soa: SoaFile,
+        // Answers come out of this agent's copy anyway, which is never older than a cache would be.
         use_cache: Given<bool>,
         cache_max_age: Given<Duration>,
+        negative_answer: Given<String>,
+        prefer_namespace: Given<bool>,
     }
-    left_out { "prefer_namespace" }
-    later { "recursor_strategy", "recursor_timeout", "use_cache", "cache_max_age" }
 }
 
 section! {
@@ -292,7 +293,6 @@ section! {
         use_cache: Given<bool>,
         max_header_bytes: Given<i64>,
     }
-    later { "use_cache" }
 }
 
 section! {
@@ -307,9 +307,18 @@ section! {
         rpc_max_burst: Given<i64>,
         kv_max_value_size: Given<i64>,
         txn_max_req_len: Given<i64>,
-        request_limits: Anything,
+        request_limits: RequestLimitsFile,
     }
-    later { "https_handshake_timeout", "request_limits" }
+    later { "https_handshake_timeout" }
+}
+
+section! {
+    /// `limits.request_limits`.
+    RequestLimitsFile {
+        mode: Given<String>,
+        read_rate: Given<f64>,
+        write_rate: Given<f64>,
+    }
 }
 
 section! {
@@ -347,10 +356,7 @@ section! {
         "circonus_check_id", "circonus_check_instance_id", "circonus_check_search_tag", "circonus_check_tags",
         "circonus_submission_interval", "circonus_submission_url",
     }
-    later {
-        "statsd_address", "statsite_address", "dogstatsd_addr", "dogstatsd_tags", "enable_host_metrics",
-        "retry_failed_connection", "disable_per_tenancy_usage_metrics",
-    }
+    later { "retry_failed_connection", "disable_per_tenancy_usage_metrics" }
 }
 
 section! {

@@ -53,7 +53,7 @@ const FLAGS: &[Flag] = &[
         "Network that may write over HTTP; repeatable",
     ),
     flag("alt-domain", "alt_domain", Takes::Text, "Second DNS domain to answer for"),
-    flag("auto-reload-config", "auto_reload_config", Takes::Bool, "Reload when files change (later version)"),
+    flag("auto-reload-config", "auto_reload_config", Takes::Bool, "Reload when files change"),
     flag("bind", "bind_addr", Takes::Text, "Address of the ports between agents"),
     flag("bootstrap", "bootstrap", Takes::Bool, "Make a cluster of this one server"),
     flag("bootstrap-expect", "bootstrap_expect", Takes::Number, "Make a cluster when this many servers have met"),
@@ -90,7 +90,7 @@ const FLAGS: &[Flag] = &[
     flag("protocol", "protocol", Takes::Number, "Accepted, without effect"),
     flag("raft-protocol", "raft_protocol", Takes::Number, "Version of raft: 3"),
     flag("read-replica", "read_replica", Takes::Bool, IGNORED),
-    flag("recursor", "recursors", Takes::List, "DNS server for other names (later version); repeatable"),
+    flag("recursor", "recursors", Takes::List, "DNS server that names of other domains are asked of; repeatable"),
     flag("rejoin", "rejoin_after_leave", Takes::Bool, "Join the members known before, also after a leave"),
     flag("retry-interval", "retry_interval", Takes::Text, "Time between attempts to join"),
     flag("retry-interval-wan", "retry_interval_wan", Takes::Text, "The same between datacenters (later version)"),
@@ -107,10 +107,10 @@ const FLAGS: &[Flag] = &[
     flag("serf-wan-port", "ports.serf_wan", Takes::Number, "The same between datacenters"),
     flag("server", "server", Takes::Bool, "Hold the catalog; without it a client agent"),
     flag("server-port", "ports.server", Takes::Number, "Port between servers; -1 is off"),
-    flag("syslog", "enable_syslog", Takes::Bool, "Log to syslog (later version)"),
-    flag("ui", "ui_config.enabled", Takes::Bool, "Web page (later version)"),
-    flag("ui-content-path", "ui_config.content_path", Takes::Text, "Path of the web page (later version)"),
-    flag("ui-dir", "ui_config.dir", Takes::Text, "Files of the web page (later version)"),
+    flag("syslog", "enable_syslog", Takes::Bool, "Log to syslog too"),
+    flag("ui", "ui_config.enabled", Takes::Bool, "Answer the web page"),
+    flag("ui-content-path", "ui_config.content_path", Takes::Text, "Path of the web page"),
+    flag("ui-dir", "ui_config.dir", Takes::Text, "Answer the files of this directory instead of the web page"),
 ];
 
 /// The flags of `muster agent`, as given.

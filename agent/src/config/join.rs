@@ -29,9 +29,6 @@ impl JoinAddress {
                     .to_owned(),
             );
         }
-        if text.contains("{{") {
-            return Err("address templates are not supported yet: write an address or a name".to_owned());
-        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self::Address(address.ip(), Some(address.port())));
         }
@@ -117,7 +114,7 @@ mod tests {
             ("not a host", "must be an address"),
             ("http://a:1", "must be an address"),
             ("provider=aws tag_key=x", "looking agents up at a cloud is not offered"),
-            ("{{ GetPrivateIP }}", "templates"),
+            ("{{ GetPrivateIP }}", "must be an address"), // evaluated before
             ("a:0", "from 1 to 65535"),
             ("a:70000", "from 1 to 65535"),
             ("a:b", "from 1 to 65535"),

@@ -25,6 +25,7 @@ impl Config {
     pub(crate) fn new(mut written: Written, dev: bool, host: &Host) -> Result<(Self, Vec<String>), Faults> {
         let faults = std::mem::take(&mut written.faults);
         let mut meaning = Meaning { complete: faults.is_empty() && !written.lenient, faults, warnings: written.warnings(), dev };
+        meaning.templates(&mut written.file, host);
         let config = meaning.config(&written.file, host);
         match config {
             Some(config) if meaning.faults.is_empty() => Ok((config, meaning.warnings)),
@@ -147,6 +148,7 @@ impl Meaning {
         let cluster = self.cluster(file, server, &addresses);
         let checks = self.checks(file);
         let (services, lone_checks) = self.definitions(file, checks.of_files());
+        let watches = self.watches(file);
         let _: u32 = self.number("raft_protocol", &file.raft_protocol, 3..=3, 3);
         let performance = file.performance.clone().unwrap_or_default();
         let default_multiplier = if self.dev { 1 } else { 5 };
@@ -160,14 +162,17 @@ impl Meaning {
             datacenter,
             node_id: self.node_id(file),
             node_meta: self.node_meta(file),
+            auto_reload: value(&file.auto_reload_config, false),
             pid_file: text(&file.pid_file).map(|given| PathBuf::from(&given.value)),
             leave_on_terminate: value(&file.leave_on_terminate, !server),
             skip_leave_on_interrupt: value(&file.skip_leave_on_interrupt, server),
             dns: self.dns(file),
             http: self.http(file),
+            ui: self.ui(file),
             checks,
             services,
             lone_checks,
+            watches,
             raft: RaftConfig {
                 multiplier: self.number("performance.raft_multiplier", &performance.raft_multiplier, 1..=10, default_multiplier),
                 snapshot_threshold: self.number("raft_snapshot_threshold", &file.raft_snapshot_threshold, 1..=i64::MAX, 16_384),

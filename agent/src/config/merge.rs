@@ -91,10 +91,18 @@ impl Written {
             warnings
                 .push(format!("accepted and ignored, because muster leaves these parts of Consul out: {}", list(&self.left_out)));
         }
-        if !self.later.is_empty() {
-            warnings.push(format!("accepted, without effect in this version: {}", list(&self.later)));
+        let later: BTreeSet<String> = self.later.iter().filter(|key| !self.lent_to_checks(key)).cloned().collect();
+        if !later.is_empty() {
+            warnings.push(format!("accepted, without effect in this version: {}", list(&later)));
         }
         warnings
+    }
+
+    /// Whether a key of TLS that has no other effect yet has this one.
+    fn lent_to_checks(&self, key: &str) -> bool {
+        let key = ["tls.internal_rpc.", "tls.defaults."].iter().find_map(|of_use| key.strip_prefix(of_use)).unwrap_or(key);
+        self.file.enable_agent_tls_for_checks.as_ref().is_some_and(|given| given.value)
+            && matches!(key, "ca_file" | "ca_path" | "cert_file" | "key_file" | "server_name")
     }
 
     /// Adds a tree: of a file, or of a flag.

@@ -3,6 +3,7 @@
 mod address;
 mod definition;
 pub(crate) mod duration;
+mod facility;
 mod fault;
 mod file;
 mod flags;
@@ -10,6 +11,7 @@ mod flags;
 pub(crate) mod fuzz;
 mod go;
 mod hcl;
+mod interface;
 mod join;
 mod json;
 mod key;
@@ -21,6 +23,7 @@ mod refuse;
 mod reload;
 mod section;
 mod settled;
+mod template;
 mod toml;
 mod tree;
 mod validate;
@@ -39,11 +42,14 @@ pub(crate) use go::go_style;
 pub(crate) use join::JoinAddress;
 pub(crate) use key::{GossipKey, NEW_KEY_BYTES};
 pub(crate) use merge::Format;
-pub(crate) use settled::{AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, Config, DefaultReads, Replica, UnixSockets};
+pub(crate) use settled::{
+    AbsenceConfig, Addresses, AntiEntropy, AutopilotConfig, ChecksTls, Config, DefaultReads, Replica, RequestLimits, UiConfig,
+    UnixSockets,
+};
 pub(crate) use tree::{Node, Value};
 pub(crate) use validate::{understood, validate};
 pub(crate) use version::{CONSUL_VERSION, MUSTER_VERSION};
-pub(crate) use watch::{WatchParams, WatchPlan};
+pub(crate) use watch::{WatchConfig, WatchHandler, WatchParams, WatchPlan};
 
 /// A configuration that can be started.
 #[derive(Debug, Clone, PartialEq)]

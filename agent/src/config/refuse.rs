@@ -10,6 +10,7 @@ pub(super) fn refuse(file: &ConfigFile, faults: &mut Vec<Fault>) {
     refusals.rights(file);
     refusals.tls(file);
     refusals.cluster(file);
+    refusals.names(file);
 }
 
 struct Refusals<'a> {
@@ -88,6 +89,14 @@ impl Refusals<'_> {
         self.if_true(&format!("{key}.verify_incoming"), of_use.verify_incoming.as_ref(), NO_TLS);
         self.if_true(&format!("{key}.verify_outgoing"), of_use.verify_outgoing.as_ref(), NO_TLS);
         self.if_true(&format!("{key}.verify_server_hostname"), of_use.verify_server_hostname.as_ref(), NO_TLS);
+    }
+
+    /// With it, the same names would mean something else.
+    fn names(&mut self, file: &ConfigFile) {
+        let prefers = file.dns_config.as_ref().and_then(|dns| dns.prefer_namespace.as_ref());
+        let wanted =
+            "namespaces are a part of Consul Enterprise that muster leaves out, and names would mean something else: remove it";
+        self.if_true("dns_config.prefer_namespace", prefers, wanted);
     }
 
     fn cluster(&mut self, file: &ConfigFile) {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::address::Listen;
 use super::definition::{DefinitionLimits, LoneCheck, ServiceDefinition};
+use super::watch::WatchConfig;
 pub(crate) use cluster::{AbsenceConfig, AutopilotConfig, ClusterConfig, GossipConfig, JoinConfig, Replica, RpcConfig};
 
 /// What the configuration means: every value checked and every default filled in.
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) node_id: Option<Uuid>,
     /// Free pairs of this node.
     pub(crate) node_meta: Meta,
+    /// Whether the configuration is read again when its files change.
+    pub(crate) auto_reload: bool,
     /// File that holds the process id.
     pub(crate) pid_file: Option<PathBuf>,
     /// Whether SIGTERM announces a leave.
@@ -50,12 +53,16 @@ pub(crate) struct Config {
     pub(crate) dns: DnsConfig,
     /// HTTP.
     pub(crate) http: HttpConfig,
+    /// The web page; `None` where there is none.
+    pub(crate) ui: Option<UiConfig>,
     /// Checks and services.
     pub(crate) checks: ChecksConfig,
     /// Services of files.
     pub(crate) services: Vec<ServiceDefinition>,
     /// Checks of files that stand outside services.
     pub(crate) lone_checks: Vec<LoneCheck>,
+    /// What is watched, and who is told.
+    pub(crate) watches: Vec<WatchConfig>,
     /// Raft.
     pub(crate) raft: RaftConfig,
     /// Logs.
@@ -123,8 +130,14 @@ pub(crate) struct DnsConfig {
     pub(crate) domain: String,
     /// A second one; without the last dot, lower case.
     pub(crate) alt_domain: Option<String>,
-    /// Where other names would be asked for; of a later version.
-    pub(crate) recursors: Vec<String>,
+    /// Whom other names are asked of, in this order.
+    pub(crate) recursors: Vec<SocketAddr>,
+    /// Whether they are asked in another order each time.
+    pub(crate) recursor_random: bool,
+    /// How long each is waited for.
+    pub(crate) recursor_timeout: Duration,
+    /// What is said of a service when none of its instances may be told.
+    pub(crate) negative_answer: muster_dns::NegativeAnswer,
     /// Whether answers may be behind the leader.
     pub(crate) allow_stale: bool,
     /// By how much.
@@ -173,12 +186,16 @@ pub(crate) struct HttpConfig {
     pub(crate) response_headers: BTreeMap<String, String>,
     /// Who may write; empty is everybody.
     pub(crate) allow_write_http_from: Vec<IpNet>,
+    /// Whether `?cached` is heeded.
+    pub(crate) use_cache: bool,
     /// Most bytes of a request's headers.
     pub(crate) max_header_bytes: usize,
     /// Names besides the usual that `Host` may have.
     pub(crate) allowed_hosts: Vec<String>,
     /// Most connections of one address; 0 is no limit.
     pub(crate) max_conns_per_client: usize,
+    /// How many requests a server takes.
+    pub(crate) request_limits: RequestLimits,
     /// Largest value of a key.
     pub(crate) kv_max_value_size: usize,
     /// Largest transaction.
@@ -191,6 +208,26 @@ pub(crate) struct HttpConfig {
     pub(crate) discovery_max_stale: Duration,
     /// What a default read does without a leader.
     pub(crate) default_reads: DefaultReads,
+}
+
+/// How many requests a server takes over HTTP, each second and over a short time ten times as many.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct RequestLimits {
+    /// Whether more of them are refused, or only counted; `None` is neither.
+    pub(crate) refuses: Option<bool>,
+    /// Reads a second; `None` is no limit.
+    pub(crate) reads: Option<f64>,
+    /// Writes a second; `None` is no limit.
+    pub(crate) writes: Option<f64>,
+}
+
+/// The web page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UiConfig {
+    /// Where it begins: `/ui/`.
+    pub(crate) path: String,
+    /// Files that stand in its place.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// What a default read of catalog and health does while there is no leader.
@@ -226,6 +263,19 @@ pub(crate) struct ChecksConfig {
     pub(crate) discard_output: bool,
     /// What happens to rows that nobody owns.
     pub(crate) anti_entropy: AntiEntropy,
+    /// The agent's TLS, if checks over TLS use it.
+    pub(crate) tls: Option<ChecksTls>,
+}
+
+/// With what checks over TLS judge and introduce themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChecksTls {
+    /// Files and directories of roots; without any the system's.
+    pub(crate) roots: Vec<PathBuf>,
+    /// Certificate and key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// Name expected where a check names none; `None` is the node's name.
+    pub(crate) server_name: Option<String>,
 }
 
 /// Raft.
@@ -248,6 +298,8 @@ pub(crate) struct LogConfig {
     pub(crate) level: &'static str,
     /// JSON instead of text.
     pub(crate) json: bool,
+    /// The facility as which it goes to syslog too.
+    pub(crate) syslog: Option<u8>,
     /// A file besides stderr.
     pub(crate) file: Option<PathBuf>,
     /// A new file is begun after this long.
@@ -271,6 +323,16 @@ pub(crate) struct TelemetryConfig {
     pub(crate) prefix_filter: Vec<(bool, String)>,
     /// Whether metrics that no prefix matches are shown.
     pub(crate) filter_default: bool,
+    /// Where statsd listens.
+    pub(crate) statsd: Option<String>,
+    /// Where statsite listens.
+    pub(crate) statsite: Option<String>,
+    /// Where dogstatsd listens.
+    pub(crate) dogstatsd: Option<String>,
+    /// What it is told with each metric.
+    pub(crate) dogstatsd_tags: Vec<String>,
+    /// Whether this host is measured too.
+    pub(crate) host_metrics: bool,
 }
 
 impl RaftConfig {

@@ -11,7 +11,7 @@ use super::settled::Replica;
 use super::*;
 
 fn host() -> Host {
-    Host { name: "host-1".to_owned(), addresses: vec![("eth0".to_owned(), IpAddr::from([10, 0, 0, 5]))] }
+    Host::with("host-1", "eth0", "10.0.0.5/24")
 }
 
 fn flags(args: &[&str]) -> AgentFlags {
@@ -132,8 +132,9 @@ fn the_keys_that_some_kits_write_work_too() {
     assert_eq!((config.dns.soa.min_ttl, config.dns.soa.refresh), (30, 3600));
     assert_eq!(config.telemetry.prefix_filter, [(true, "a".to_owned()), (false, "b".to_owned())]);
     assert_eq!(config.http.kv_max_value_size, 1000);
+    assert_eq!(config.dns.recursors, ["8.8.8.8:53".parse().unwrap()]);
     let warnings = loaded.warnings.join("\n");
-    assert!(warnings.contains(": ca_file, primary_datacenter, recursors"), "{warnings}");
+    assert!(warnings.contains(": ca_file, primary_datacenter"), "{warnings}");
     assert_eq!(config.cluster.autopilot.server_stabilization_time, Duration::from_secs(1));
     assert!(warnings.contains("ports.https = 8501 is not opened"), "{warnings}");
     assert!(warnings.contains("enable_script_checks lets everybody"), "{warnings}");
@@ -248,13 +249,28 @@ fn what_is_meant_once_is_a_flag_and_no_key() {
 }
 
 #[test]
+fn templates_stand_for_addresses_of_this_host() {
+    let text = "bind_addr = '{{ GetInterfaceIP \"eth0\" }}'\nclient_addr = \"127.0.0.1 {{ GetPrivateIPs }}\"\n\
+                addresses = { dns = \"{{ GetPrivateIP }}\" }\nretry_join = [\"{{ GetPrivateIPs }} 10.0.0.9:7\", \"h\"]";
+    let config = load_text("f.toml", text).unwrap().config;
+    let (http, dns) = (&config.addresses.http, &config.addresses.dns);
+    assert_eq!(config.addresses.advertise, IpAddr::from([10, 0, 0, 5]));
+    assert_eq!(http.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:8500", "10.0.0.5:8500"]);
+    assert_eq!(dns.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.5:8600"]);
+    let joined: Vec<String> = config.cluster.join.retry.iter().map(ToString::to_string).collect();
+    assert_eq!(joined, ["10.0.0.5", "10.0.0.9:7", "h"]);
+}
+
+#[test]
 fn values_out_of_bounds_are_faults_with_what_would_be_right() {
     for (text, expected) in [
         ("datacenter = \"a b\"", "must consist of at most 63 letters"),
         ("node_name = \"a b\"", "must not hold blanks or quotes"),
         ("node_id = \"x\"", "must be a UUID"),
         ("log_level = \"warnn\"", "did you mean warn?"),
-        ("bind_addr = \"{{ GetPrivateIP }}\"", "address templates are not supported yet"),
+        ("bind_addr = \"{{ GetPrivateIp }}\"", "did you mean GetPrivateIP?"),
+        ("bind_addr = '{{ GetInterfaceIP \"eth7\" }}'", "gives no address on this host"),
+        ("advertise_addr = \"10.0.0.1 {{ GetPrivateIP }}\"", "gives several addresses (10.0.0.1 10.0.0.5), and one is needed"),
         ("client_addr = \"localhost\"", "must be an IP address"),
         ("advertise_addr = \"0.0.0.0\"", "others cannot reach a wildcard"),
         ("domain = \"a b\"", "must be a DNS name"),
@@ -264,6 +280,11 @@ fn values_out_of_bounds_are_faults_with_what_would_be_right() {
         ("unix_sockets = { mode = \"99\" }", "octal"),
         ("ports = { http = 8600 }", "ports.http and ports.dns are both 127.0.0.1:8600"),
         ("dns_config = { udp_answer_limit = -1 }", "must be between 0 and 65535"),
+        ("recursors = [\"ns.example.com\"]", "must be an IP address, with or without a port"),
+        ("recursors = [\"0.0.0.0\"]", "must be the address of one name server"),
+        ("dns_config = { recursor_strategy = \"rnd\" }", "must be one of sequential, random"),
+        ("dns_config = { negative_answer = \"empty\" }", "must be one of nxdomain, nodata"),
+        ("dns_config = { prefer_namespace = true }", "namespaces are a part of Consul Enterprise"),
         ("session_ttl_min = \"-1s\"", "not below zero"),
         ("default_reads = \"x\"", "must be one of muster, consul"),
         ("anti_entropy = \"x\"", "must be one of muster, consul"),
@@ -327,7 +348,7 @@ fn directories_are_read_in_order_and_merged_by_consuls_rules() {
     let loaded = load_args(&["-server", "-bootstrap", "-data-dir=/x", "-config-dir", dir.path().to_str().unwrap()]).unwrap();
     let config = loaded.config;
     assert_eq!(config.log.level, "warn");
-    assert_eq!(config.dns.recursors, ["1.1.1.1", "2.2.2.2"]);
+    assert_eq!(config.dns.recursors, ["1.1.1.1:53", "2.2.2.2:53"].map(|address| address.parse().unwrap()));
     let meta: Vec<String> = config.node_meta.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(meta, ["a=1", "b=2", "both=hcl"]);
     assert_eq!((config.addresses.dns[0].port(), config.addresses.http.len()), (2, 1));
@@ -471,11 +492,37 @@ fn a_reload_takes_over_what_may_change_and_names_the_rest() {
 }
 
 #[test]
+fn checks_use_the_agents_tls_only_when_they_are_told_to() {
+    let old = "ca_file = \"/a\"\nca_path = \"/b\"\ncert_file = \"/c\"\nkey_file = \"/k\"\nserver_name = \"n\"\n";
+    let idle = load_text("f.toml", old).unwrap();
+    assert_eq!(idle.config.checks.tls, None);
+    assert!(idle.warnings[0].ends_with("ca_file, ca_path, cert_file, key_file, server_name"), "{:?}", idle.warnings);
+    let lent = |text: &str| load_text("f.toml", &format!("enable_agent_tls_for_checks = true\n{text}"));
+    let told = lent(old).unwrap();
+    assert_eq!(told.warnings, Vec::<String>::new());
+    let expected = ChecksTls {
+        roots: vec!["/a".into(), "/b".into()],
+        identity: Some(("/c".into(), "/k".into())),
+        server_name: Some("n".to_owned()),
+    };
+    assert_eq!(told.config.checks.tls, Some(expected));
+    let newer =
+        lent("ca_file = \"/a\"\n[tls.defaults]\nca_file = \"/d\"\nserver_name = \"m\"\n[tls.internal_rpc]\nca_file = \"/i\"\n");
+    let newer = newer.unwrap().config.checks.tls.unwrap();
+    assert_eq!((newer.roots, newer.identity, newer.server_name), (vec!["/i".into()], None, Some("m".to_owned())));
+    assert_eq!(lent("").unwrap().config.checks.tls, Some(ChecksTls { roots: Vec::new(), identity: None, server_name: None }));
+    let torn = lent("cert_file = \"/c\"").unwrap_err();
+    assert!(torn.contains("cert_file = \"/c\": needs a key_file beside it"), "{torn}");
+    let torn = lent("[tls.defaults]\nkey_file = \"/k\"").unwrap_err();
+    assert!(torn.contains("needs a cert_file beside it"), "{torn}");
+}
+
+#[test]
 fn validate_misses_nothing_that_flags_may_give() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.toml");
     std::fs::write(&path, "log_level = \"info\"\n[connect]\nenabled = true\n").unwrap();
-    let lonely = Host { name: "bad name".to_owned(), addresses: Vec::new() };
+    let lonely = Host { name: "bad name".to_owned(), interfaces: Vec::new() };
     let warnings = validate(&[dir.path().to_owned()], None, &lonely).unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     std::fs::write(&path, "log_levl = \"info\"\n").unwrap();
@@ -514,7 +561,8 @@ fn the_examples_in_the_example_file_are_right() {
     let text = example(&["#> "]).replace("#enable_local_script_checks = false", "enable_local_script_checks = true");
     let loaded = load_text("f.toml", &text).unwrap();
     assert_eq!((loaded.config.services.len(), loaded.config.lone_checks.len()), (1, 3));
-    assert_eq!(loaded.config.services[0].checks.len(), 2);
+    assert_eq!(loaded.config.services[0].checks.len(), 7);
+    assert_eq!(loaded.config.watches.len(), 2);
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
 
@@ -526,7 +574,11 @@ fn the_example_file_is_complete() {
     const NOT_SHOWN: &[&str] = &[
         "service",
         "check",
+        "watch",
         "recursor",
+        "ui",
+        "ui_dir",
+        "ui_content_path",
         "start_join",
         "start_join_wan",
         "retry_join_wan",
@@ -567,7 +619,9 @@ fn the_example_file_is_complete() {
     all.extend(missing::<DnsFile>(&text));
     all.extend(missing::<SoaFile>(&text));
     all.extend(missing::<HttpFile>(&text));
+    all.extend(missing::<UiFile>(&text));
     all.extend(missing::<LimitsFile>(&text));
+    all.extend(missing::<RequestLimitsFile>(&text));
     all.extend(missing::<TelemetryFile>(&text));
     assert!(all.is_empty(), "config.toml does not show {all:?}");
 }

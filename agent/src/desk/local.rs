@@ -64,7 +64,7 @@ impl LocalDesk {
         let mut local = Local::of_start(kept.starts);
         let mut checks = kept.checks;
         checks.retain(|local| {
-            let program = local.definition.as_ref().is_some_and(|definition| matches!(definition.probe, Probe::Exec(_)));
+            let program = local.definition.as_ref().is_some_and(|definition| definition.probe.runs_program());
             let allowed = !program || settings.policy.script_checks_by_api;
             if !allowed {
                 let check = &local.check.id;

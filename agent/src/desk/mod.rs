@@ -337,6 +337,11 @@ impl Desk {
         self.0.max_stale.store(milliseconds(most), Ordering::Relaxed);
     }
 
+    /// From now on a client makes so many requests to servers a second.
+    pub(crate) fn set_rpc_rate(&self, per_second: Option<f64>, burst: u32) {
+        self.0.quorum.set_rate(per_second, burst);
+    }
+
     fn max_stale(&self) -> Duration {
         Duration::from_millis(self.0.max_stale.load(Ordering::Relaxed))
     }

@@ -1,6 +1,6 @@
 //! What this one agent is told to do.
 
-use muster_catalog::{CheckDefinition, CheckId, Probe, Service, ServiceId, Status};
+use muster_catalog::{CheckDefinition, CheckId, Service, ServiceId, Status};
 
 use super::cluster::ClusterOrder;
 use super::events::UserEvent;
@@ -40,7 +40,7 @@ pub(crate) enum Order {
 impl Order {
     /// Whether it makes this agent run programs.
     pub(crate) fn runs_programs(&self) -> bool {
-        let program = |check: &CheckDefinition| matches!(check.probe, Probe::Exec(_));
+        let program = |check: &CheckDefinition| check.probe.runs_program();
         match self {
             Order::RegisterService { checks, .. } => checks.iter().any(program),
             Order::RegisterCheck(check) => program(check),

@@ -44,8 +44,8 @@ pub(crate) struct Quorum {
     seat: Seat,
     /// `None` for a server that can have no peers.
     away: Option<Away>,
-    /// Of a client's requests; `None` is no limit.
-    rate: Option<Rate>,
+    /// Of a client's requests.
+    rate: Rate,
     /// Time for a request that does not wait by itself.
     patience: Duration,
 }
@@ -75,12 +75,17 @@ impl Quorum {
             silent: Mutex::new(None),
             pool,
         });
-        Self { seat, away, rate: None, patience: Duration::MAX }
+        Self { seat, away, rate: Rate::new(None, 1), patience: Duration::MAX }
     }
 
     /// The same, with an operator's bounds (`limits.rpc_*`).
-    pub(crate) fn bounded(self, rate: Option<Rate>, patience: Duration) -> Self {
-        Self { rate: rate.filter(|_| self.raft().is_none()), patience, ..self }
+    pub(crate) fn bounded(self, rate: Rate, patience: Duration) -> Self {
+        Self { rate, patience, ..self }
+    }
+
+    /// From now on a client makes so many requests a second.
+    pub(super) fn set_rate(&self, per_second: Option<f64>, burst: u32) {
+        self.rate.set(per_second, burst);
     }
 
     /// Time for a request that does not wait by itself.
@@ -89,7 +94,7 @@ impl Quorum {
     }
 
     fn admits(&self) -> Result<(), WriteError> {
-        if self.rate.as_ref().is_none_or(Rate::admits) { Ok(()) } else { Err(WriteError::Busy) }
+        if self.raft().is_some() || self.rate.admits() { Ok(()) } else { Err(WriteError::Busy) }
     }
 
     /// A server on its own, without followers.

@@ -69,7 +69,7 @@ impl Desk {
             // The futures of short waits are on the heap, and gone when the long one begins.
             let fresh = consistency == Consistency::Stale
                 || (consistency == Consistency::Default && self.is_caught_up())
-                || match Box::pin(self.freshen(ask, consistency)).await {
+                || match Box::pin(self.freshen(ask.part(), consistency)).await {
                     Err(DeskError::Behind) if self.raft().is_none() => return travel().await,
                     fresh => fresh?,
                 };
@@ -89,8 +89,8 @@ impl Desk {
 
     /// Whether the answer is as new as it was asked for; otherwise it is as old as this agent's rows are, and says so. Without a
     /// leader the catalog is told as far as it is known: a look-up must not need the quorum.
-    async fn freshen<A: Travel>(&self, ask: &A, consistency: Consistency) -> Result<bool, DeskError> {
-        let content = consistency == Consistency::Default && ask.part() != Part::Keys && !self.0.default_reads_fail;
+    async fn freshen(&self, part: Part, consistency: Consistency) -> Result<bool, DeskError> {
+        let content = consistency == Consistency::Default && part != Part::Keys && !self.0.default_reads_fail;
         let patience = if content { Duration::ZERO } else { self.0.hold };
         match self.fresh(patience, self.lag_max()).await {
             Ok(()) => Ok(true),

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use muster_catalog::{Part, ResolveQuery, ServiceName, State, fold};
+use muster_catalog::{Coordinates, Part, ResolveQuery, ServiceName, State, fold};
 use muster_dns::{Age, Beyond, Errand};
 use smol_str::SmolStr;
 use tokio::sync::mpsc;
@@ -13,6 +14,9 @@ use crate::desk::{Consistency, Desk, DeskError, Who};
 
 /// Errands that wait to be looked at: a moment's worth, for each is begun at once.
 const ERRANDS_MAX: usize = 64;
+
+/// Where nodes are is asked of a server; one that takes longer leaves answers in no order. An order is not worth a wait.
+const COORDINATES_MAX: Duration = Duration::from_secs(1);
 
 /// What DNS is given to ask with, and where what it asks arrives.
 pub(crate) fn beyond(desk: &Desk) -> (Beyond, mpsc::Receiver<Errand>) {
@@ -74,6 +78,15 @@ async fn query_rows(desk: &Desk, name: SmolStr, mut parts: BTreeSet<Part>, fresh
     let row = desk.read(&who, &ask, consistency, None).await?.answer.unwrap_or(None);
     let service = row.as_ref().and_then(|row| ServiceName::new(fold(&row.query.service.service)).ok());
     parts.extend(service.map(Part::Service));
+    let near = row.as_ref().is_some_and(|row| !row.query.service.near.is_empty());
     let state = if parts.is_empty() { Arc::default() } else { desk.rows(&who, &parts, fresh).await? };
-    Ok(Arc::new(State::clone(&state).with_query(&ask.name, row)))
+    let mut state = State::clone(&state).with_query(&ask.name, row);
+    if near {
+        let all = Coordinates::default();
+        let asked = tokio::time::timeout(COORDINATES_MAX, desk.read(&who, &all, Consistency::Stale, None)).await;
+        if let Ok(Ok(seen)) = asked {
+            state = state.with_coordinates(seen.answer);
+        }
+    }
+    Ok(Arc::new(state))
 }

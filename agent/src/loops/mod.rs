@@ -3,6 +3,7 @@
 mod absence;
 mod alias;
 mod beat;
+mod files;
 mod gauges;
 mod join;
 mod listen;
@@ -16,6 +17,7 @@ mod verdicts;
 
 pub(crate) use absence::Patience;
 pub(crate) use alias::judge_aliases;
+pub(crate) use files::follow_files;
 pub(crate) use gauges::show_gauges;
 pub(crate) use join::{GaveUp, Joining, stay_joined};
 pub(crate) use listen::listen_to_followers;

@@ -8,17 +8,34 @@ use super::metrics;
 
 /// A bucket: it fills with so many tokens a second, up to the burst.
 #[derive(Debug)]
-pub(crate) struct Rate {
-    per_second: f64,
+pub(crate) struct Rate(Mutex<Bucket>);
+
+#[derive(Debug)]
+struct Bucket {
+    /// `None` is no limit.
+    per_second: Option<f64>,
     burst: f64,
-    left: Mutex<(f64, Instant)>,
+    left: f64,
+    at: Instant,
 }
 
+const NO_PANIC: &str = "no holder panics: numbers are stored";
+
 impl Rate {
-    /// A full one.
-    pub(crate) fn new(per_second: f64, burst: u32) -> Self {
+    /// A full one; without a number a second it has no bottom.
+    pub(crate) fn new(per_second: Option<f64>, burst: u32) -> Self {
         let burst = f64::from(burst);
-        Self { per_second, burst, left: Mutex::new((burst, Instant::now())) }
+        Self(Mutex::new(Bucket { per_second, burst, left: burst, at: Instant::now() }))
+    }
+
+    /// Another rate from now on; what is left in the bucket stays.
+    pub(crate) fn set(&self, per_second: Option<f64>, burst: u32) {
+        let mut bucket = self.0.lock().expect(NO_PANIC);
+        bucket.burst = f64::from(burst);
+        if bucket.per_second.is_none() {
+            (bucket.left, bucket.at) = (bucket.burst, Instant::now());
+        }
+        bucket.per_second = per_second;
     }
 
     /// Takes a token, if there is one.
@@ -27,14 +44,25 @@ impl Rate {
     }
 
     fn admits_at(&self, now: Instant) -> bool {
-        let mut left = self.left.lock().expect("no holder panics: two numbers are stored");
-        let since = now.saturating_duration_since(left.1).as_secs_f64();
-        let tokens = (left.0 + since * self.per_second).min(self.burst);
-        let admitted = tokens >= 1.0;
-        *left = (if admitted { tokens - 1.0 } else { tokens }, now.max(left.1));
+        let admitted = self.take_at(now);
         if !admitted {
             metrics::METERS.call_exceeded.increment(1);
         }
+        admitted
+    }
+
+    /// The same, counted by whoever asks.
+    pub(crate) fn take(&self) -> bool {
+        self.take_at(Instant::now())
+    }
+
+    fn take_at(&self, now: Instant) -> bool {
+        let mut bucket = self.0.lock().expect(NO_PANIC);
+        let Some(per_second) = bucket.per_second else { return true };
+        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+        let tokens = (bucket.left + since * per_second).min(bucket.burst);
+        let admitted = tokens >= 1.0;
+        (bucket.left, bucket.at) = (if admitted { tokens - 1.0 } else { tokens }, now.max(bucket.at));
         admitted
     }
 }
@@ -47,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_so_many_a_second() {
-        let rate = Rate::new(10.0, 3);
+        let rate = Rate::new(Some(10.0), 3);
         let begun = Instant::now();
         let after = |ms| begun + Duration::from_millis(ms);
         let passed = |ms| (0..10).filter(|_| rate.admits_at(after(ms))).count();
@@ -55,5 +83,9 @@ mod tests {
         assert_eq!(passed(50), 0);
         assert_eq!(passed(260), 2);
         assert_eq!(passed(60_000), 3, "the bucket overflows");
+        rate.set(None, 3);
+        assert_eq!(passed(60_000), 10);
+        rate.set(Some(1.0), 2);
+        assert_eq!(passed(60_000), 2);
     }
 }

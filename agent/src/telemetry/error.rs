@@ -9,6 +9,9 @@ pub(crate) enum TelemetryError {
     /// So many listen to the log already; later may do.
     #[error("too many listen to the log already")]
     Crowded,
+    /// The file or socket that the log is to go to besides stderr; whoever wrote its name can mend it.
+    #[error("logs cannot go to {0}")]
+    Outlet(String, #[source] std::io::Error),
     /// Logs or metrics were installed before in this process: a fault of the program.
     #[error("{0} are installed already")]
     Installed(&'static str),

@@ -1,8 +1,10 @@
-//! The log on stderr: text or JSON, at a level that a reload can change.
+//! The log on stderr, and in files and at syslog if so said: text or JSON, at a level that a reload can change.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use tracing::{Subscriber, subscriber};
+use tracing::{Level, Metadata, Subscriber, subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -10,6 +12,8 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use super::error::TelemetryError;
 use super::levels::targets;
+use super::logfile::{LogFile, LogFileConfig};
+use super::syslog::{SOCKET, Syslog};
 use super::tap;
 
 /// How the log looks.
@@ -19,6 +23,65 @@ pub(crate) struct LogsConfig {
     pub(crate) level: String,
     /// JSON lines instead of text.
     pub(crate) json: bool,
+    /// Files that it goes to as well.
+    pub(crate) file: Option<LogFileConfig>,
+    /// The facility of syslog as which it goes there as well.
+    pub(crate) syslog: Option<u8>,
+}
+
+/// Where lines go.
+struct Outlets {
+    file: Option<Mutex<LogFile>>,
+    syslog: Option<Syslog>,
+}
+
+/// The outlets at a line of some level.
+struct Outlet<'a> {
+    to: &'a Outlets,
+    level: Level,
+}
+
+impl Outlets {
+    fn open(config: &LogsConfig) -> Result<Self, TelemetryError> {
+        let file = config.file.clone().map(|file| {
+            let name = file.path.display().to_string();
+            LogFile::open(file).map(Mutex::new).map_err(|error| TelemetryError::Outlet(name, error))
+        });
+        let open = |facility| Syslog::open(Path::new(SOCKET), facility);
+        let syslog =
+            config.syslog.map(|facility| open(facility).map_err(|error| TelemetryError::Outlet(SOCKET.to_owned(), error)));
+        Ok(Self { file: file.transpose()?, syslog: syslog.transpose()? })
+    }
+}
+
+impl<'a> MakeWriter<'a> for Outlets {
+    type Writer = Outlet<'a>;
+
+    fn make_writer(&'a self) -> Outlet<'a> {
+        Outlet { to: self, level: Level::INFO }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Outlet<'a> {
+        Outlet { to: self, level: *meta.level() }
+    }
+}
+
+impl Write for Outlet<'_> {
+    /// Takes a whole line: that is how lines are written.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &self.to.file {
+            file.lock().unwrap_or_else(PoisonError::into_inner).line(line);
+        }
+        if let Some(syslog) = &self.to.syslog {
+            syslog.line(self.level, line);
+        }
+        io::stderr().write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// The installed log.
@@ -28,9 +91,11 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Sends the whole process' log to stderr, in colours only if that is a terminal.
+    /// Sends the whole process' log to stderr and its other outlets, in colours only if a terminal is all there is.
     pub(super) fn install(config: &LogsConfig) -> Result<Self, TelemetryError> {
-        let (logs, subscriber) = Self::new(config, std::io::stderr, std::io::stderr().is_terminal())?;
+        let outlets = Outlets::open(config)?;
+        let colours = outlets.file.is_none() && outlets.syslog.is_none() && io::stderr().is_terminal();
+        let (logs, subscriber) = Self::new(config, outlets, colours)?;
         subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed("logs"))?;
         Ok(logs)
     }
@@ -62,8 +127,7 @@ impl Logs {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -89,7 +153,7 @@ mod tests {
     fn logged(level: &str, json: bool, speak: impl FnOnce(&Logs)) -> String {
         let page = Page::default();
         let writer = page.clone();
-        let config = LogsConfig { level: level.to_owned(), json };
+        let config = LogsConfig { level: level.to_owned(), json, file: None, syslog: None };
         let (logs, subscriber) = Logs::new(&config, move || writer.clone(), false).unwrap();
         subscriber::with_default(subscriber, || speak(&logs));
         page.text()

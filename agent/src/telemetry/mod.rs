@@ -4,17 +4,21 @@ mod catalog;
 mod error;
 mod host;
 mod levels;
+mod load;
+mod logfile;
 mod logs;
 mod metrics;
 mod names;
 mod process;
+mod syslog;
 mod tap;
 
 pub(crate) use catalog::publish_catalog;
 pub(crate) use error::TelemetryError;
 pub(crate) use host::host_report;
+pub(crate) use logfile::LogFileConfig;
 pub(crate) use logs::LogsConfig;
-pub(crate) use metrics::{Filter, Metrics, MetricsConfig};
+pub(crate) use metrics::{Filter, Metrics, MetricsConfig, SinkConfig, SinkKind};
 pub(crate) use tap::listen;
 
 use logs::Logs;

@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use super::{Batch, Beat, Head, HostIndexes};
 use crate::cause::Cause;
 use crate::error::FeedError;
 use crate::interest::Interest;
+use crate::pack;
 use crate::row::Index;
 use crate::state::TableIndexes;
 
@@ -27,9 +29,6 @@ const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// Most bytes of one batch. A catalog of a million instances takes less.
 const BATCH_BYTES_MAX: usize = 1 << 30;
-
-/// Deepest nesting in a record: rows need a handful of levels, and a field that is left out must not fill the stack.
-const DEPTH_MAX: usize = 32;
 
 /// Tag and length.
 const PREFIX_BYTES: usize = 5;
@@ -108,9 +107,9 @@ impl From<HeadRecord> for Head {
 impl Beat {
     /// A frame of its own.
     pub fn frame(&self) -> Bytes {
-        let mut frame = BytesMut::new();
+        let mut frame = Vec::new();
         put(&mut frame, tag::BEAT, self);
-        frame.freeze()
+        Bytes::from(frame)
     }
 }
 
@@ -152,7 +151,7 @@ impl Iterator for Frames<'_> {
 impl Frames<'_> {
     /// The next records, until they fill a frame.
     fn fill(&mut self) -> Option<Bytes> {
-        let mut frame = BytesMut::new();
+        let mut frame = Vec::new();
         let mut at = match self.next {
             Next::Begin => {
                 put(&mut frame, tag::BEGIN, &HeadRecord::from(&self.batch.head));
@@ -163,20 +162,20 @@ impl Frames<'_> {
         };
         while frame.len() < FRAME_BYTES_MAX {
             if !self.batch.put(&mut frame, at) {
-                frame.put_slice(&[tag::END, 0, 0, 0, 0]);
+                frame.extend_from_slice(&[tag::END, 0, 0, 0, 0]);
                 self.next = Next::Nothing;
-                return Some(frame.freeze());
+                return Some(Bytes::from(frame));
             }
             at += 1;
         }
         self.next = Next::Rows(at);
-        Some(frame.freeze())
+        Some(Bytes::from(frame))
     }
 }
 
 impl Batch {
     /// Writes the record at this place among all of them; says whether there is one.
-    fn put(&self, frame: &mut BytesMut, mut at: usize) -> bool {
+    fn put(&self, frame: &mut Vec<u8>, mut at: usize) -> bool {
         macro_rules! among {
             ($rows:expr, $tag:expr) => {
                 if let Some(row) = $rows.get(at) {
@@ -201,11 +200,10 @@ impl Batch {
     }
 }
 
-fn put(frame: &mut BytesMut, tag: u8, value: &impl Serialize) {
+fn put(frame: &mut Vec<u8>, tag: u8, value: &impl Serialize) {
     let start = frame.len();
-    frame.put_slice(&[tag, 0, 0, 0, 0]);
-    let mut packer = rmp_serde::Serializer::new(frame.writer()).with_struct_map();
-    value.serialize(&mut packer).expect("writing plain data to memory does not fail");
+    frame.extend_from_slice(&[tag, 0, 0, 0, 0]);
+    pack::pack(frame, value);
     let length =
         u32::try_from(frame.len() - start - PREFIX_BYTES).expect("a row is made of one request, which is far below 4 GB");
     frame[start + 1..start + PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
@@ -320,10 +318,8 @@ fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, FeedError> {
     Ok(rest.split_at_checked(length).map(|(body, after)| (tag, body, after)))
 }
 
-fn unpack<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, FeedError> {
-    let mut unpacker = rmp_serde::Deserializer::from_read_ref(body);
-    unpacker.set_max_depth(DEPTH_MAX);
-    T::deserialize(&mut unpacker).map_err(|error| FeedError::Record(error.to_string()))
+fn unpack<T: DeserializeOwned>(body: &[u8]) -> Result<T, FeedError> {
+    pack::unpack(body).map_err(|error| FeedError::Record(error.to_string()))
 }
 
 /// The last causes read, by where their hash puts them.
@@ -532,7 +528,7 @@ mod tests {
     fn what_may_be_skipped_is_and_nothing_else() {
         let newer = [&[tag::MAY_SKIP | 33, 0, 0, 0, 1, 0xc0][..], &written(&full())].concat();
         assert!(matches!(&*read(&newer).expect("the rest is known"), [Incoming::Batch(_)]));
-        let mut within = BytesMut::new();
+        let mut within = Vec::new();
         put(&mut within, tag::BEGIN, &HeadRecord::from(&full().head));
         put(&mut within, 34, &1);
         assert!(matches!(read(&within), Err(FeedError::Record(_))));
@@ -547,9 +543,9 @@ mod tests {
             indexes: Vec<Index>,
             future: &'static str,
         }
-        let mut bytes = BytesMut::new();
+        let mut bytes = Vec::new();
         put(&mut bytes, tag::BEGIN, &Newer { to: 9, history: None, indexes: (1..=12).collect(), future: "x" });
-        bytes.put_slice(&[tag::END, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[tag::END, 0, 0, 0, 0]);
         let arrived = read(&bytes).expect("the rest has defaults");
         let [Incoming::Batch(batch)] = &*arrived else { panic!("{arrived:?}") };
         assert_eq!((batch.from(), batch.head.to, batch.head.indexes.critical), (None, 9, 8));

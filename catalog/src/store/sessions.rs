@@ -55,6 +55,7 @@ impl Change<'_> {
         self.state.past.record(&node, Subject::Session(id), self.index, None, true, &cause);
         self.touch_session(id, node);
         self.state.sessions.take(id, self.index);
+        self.state.queries.end(id, self.index);
     }
 
     /// Nobody holds the key any more; all else stays.

@@ -6,6 +6,7 @@ mod model;
 mod narrow;
 mod questions;
 mod regressions;
+mod tied;
 mod total;
 mod travel;
 mod world;

@@ -5,10 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use super::*;
-use crate::bounds::{Tally, Transport};
+use crate::bounds::Tally;
 use crate::config::{Config, Settings};
+use crate::elsewhere::UNTOLD;
 use crate::respond::respond;
-use crate::testing::{Ask, Catalog};
+use crate::testing::{Ask, Catalog, NEAR};
 
 struct Counting;
 
@@ -42,15 +43,15 @@ fn a_look_up_allocates_nothing() {
             catalog.instance(&node, "own", "own", &format!("2001:db8::{number}"), 80, &[], "passing");
         }
     }
-    let settings = Settings::new(Config::default()).expect("a good configuration");
-    let view = View { state: catalog.store.state(), settings: &settings, now: 1, stale: false, too_old: false };
+    let settings = Settings::new(&Config::default()).expect("a good configuration");
+    let view = View { state: catalog.store.state(), settings: &settings, now: 1, stale: false, too_old: false, told: &UNTOLD };
     let (mut scratch, mut out) = (Scratch::new(1), vec![0; 65_535]);
     for name in
         ["WEB.service.Consul", "v1.web.service.dc1.consul", "_web._tcp.service.consul", "own.service.consul", "no.service.CONSUL"]
     {
         for (asked_kind, edns) in [(1, None), (1, Some(1232)), (255, Some(1232)), (33, None), (33, Some(4096)), (28, Some(512))] {
             let packet = Ask { edns, ..Ask::new(name, asked_kind) }.packet();
-            let mut ask = || respond(&packet, Transport::UdpNear, view, &mut scratch, &mut out);
+            let mut ask = || respond(&packet, NEAR, view, &mut scratch, &mut out);
             // The first time, scratch grows and addresses are parsed.
             for _ in 0..2000 {
                 ask();

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::bounds::Transport;
 use crate::config::{Config, Soa};
-use crate::testing::{Answer, Ask, Catalog};
+use crate::elsewhere::UNTOLD;
+use crate::testing::{Answer, Ask, Catalog, NEAR};
 use crate::wire::kind::{A, AAAA, ANY, CNAME, NS, PTR, SOA, SRV, TXT};
 
 const MX: u16 = 15;
@@ -540,11 +542,11 @@ fn answers_come_in_another_order_each_time() {
 
 #[test]
 fn an_answer_that_nobody_vouches_for_says_so_to_who_uses_edns() {
-    let (catalog, settings) = (web(), crate::config::Settings::new(Config::default()).expect("a good configuration"));
-    let view = View { state: catalog.store.state(), settings: &settings, now: 1, stale: true, too_old: false };
+    let (catalog, settings) = (web(), crate::config::Settings::new(&Config::default()).expect("a good configuration"));
+    let view = View { state: catalog.store.state(), settings: &settings, now: 1, stale: true, too_old: false, told: &UNTOLD };
     let said = |ask: Ask| {
         let mut out = vec![0; 65_535];
-        let answered = respond(&ask.packet(), Transport::UdpNear, view, &mut crate::fast::Scratch::new(1), &mut out);
+        let answered = respond(&ask.packet(), NEAR, view, &mut crate::fast::Scratch::new(1), &mut out);
         Answer::read(&out[..answered.bytes]);
         out.truncate(answered.bytes);
         out
@@ -569,17 +571,17 @@ fn an_answer_that_nobody_vouches_for_says_so_to_who_uses_edns() {
 #[test]
 fn what_a_narrow_copy_does_not_hold_is_named_and_nothing_is_answered_without_it() {
     use muster_catalog::{Interest, Part, ServiceName, State};
-    let (catalog, settings) = (addresses(), crate::config::Settings::new(Config::default()).expect("a good configuration"));
+    let (catalog, settings) = (addresses(), crate::config::Settings::new(&Config::default()).expect("a good configuration"));
     let service = |name: &str| Part::Service(ServiceName::new(name).expect("a name"));
     let respond_with = |parts: &[Part], name: &str, kind: u16| {
         let mut interest = Interest::default();
         parts.iter().for_each(|part| assert!(interest.widen(part)));
         let state = State::of(catalog.store.state().part(&interest));
-        let view = View { state: &state, settings: &settings, now: 12_345, stale: false, too_old: false };
+        let view = View { state: &state, settings: &settings, now: 12_345, stale: false, too_old: false, told: &UNTOLD };
         let (mut scratch, mut out) = (crate::fast::Scratch::new(7), vec![0; 65_535]);
-        let answered = respond(&Ask::new(name, kind).packet(), Transport::UdpNear, view, &mut scratch, &mut out);
+        let answered = respond(&Ask::new(name, kind).packet(), NEAR, view, &mut scratch, &mut out);
         match answered.tally {
-            Tally::Beyond => Err(scratch.missing.into_iter().collect::<Vec<_>>()),
+            Tally::Beyond => Err(scratch.lacking.parts.into_iter().collect::<Vec<_>>()),
             _ => Ok(Answer::read(&out[..answered.bytes])),
         }
     };

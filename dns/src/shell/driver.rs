@@ -5,17 +5,17 @@ use std::future::Future;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use muster_catalog::Reader;
 use socket2::Socket;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::later::{self, ERRANDS_MAX, Late};
+use super::later::{self, Lanes};
+use super::recursors::Recursors;
 use super::shared::Shared;
 use super::sockets::Sockets;
 use super::{tcp, udp};
@@ -26,8 +26,9 @@ use crate::error::Error;
 /// DNS out of what `reader` sees: the newest published state.
 /// `beyond` tells how old it is, and brings newer rows where that is too old.
 pub fn new(config: Config, reader: Reader, beyond: Beyond) -> Result<(Handle, Driver), Error> {
-    let settings = ArcSwap::from_pointee(Settings::new(config)?);
-    let shared = Arc::new(Shared { reader, settings, stopped: AtomicBool::new(false), beyond });
+    let recursors = Arc::new(Recursors::new(&config, &[]));
+    let settings = ArcSwap::from_pointee(Settings::new(&config)?);
+    let shared = Arc::new(Shared::new(reader, settings, beyond, (config, recursors)));
     Ok((Handle { shared: shared.clone() }, Driver { shared }))
 }
 
@@ -40,7 +41,8 @@ pub struct Handle {
 impl Handle {
     /// From the next batch of queries on, these settings hold. If they cannot be, the old ones go on.
     pub fn configure(&self, config: Config) -> Result<(), Error> {
-        self.shared.settings.store(Arc::new(Settings::new(config)?));
+        self.shared.settings.store(Arc::new(Settings::new(&config)?));
+        self.shared.recur(config);
         Ok(())
     }
 }
@@ -56,13 +58,16 @@ impl Driver {
     /// this future.
     pub async fn run(self, sockets: Sockets, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let Sockets { udp, tcp, addresses } = sockets;
-        let (late, waiting) = mpsc::channel(ERRANDS_MAX);
+        self.shared.listen(&addresses);
+        let (late, rows, outside) = Lanes::new();
         let mut threads = Threads { shared: self.shared.clone(), late, sockets: Vec::new(), threads: Vec::new() };
         for socket in udp.into_iter().flatten() {
             threads.start(socket)?;
         }
         let mut listeners = JoinSet::new();
-        listeners.spawn(later::serve(self.shared.clone(), waiting));
+        for waiting in [rows, outside] {
+            listeners.spawn(later::serve(self.shared.clone(), waiting));
+        }
         for (listener, address) in tcp.into_iter().zip(addresses) {
             let listener =
                 TcpListener::from_std(listener).map_err(|source| Error::Listen { transport: "TCP", address, source })?;
@@ -80,7 +85,7 @@ impl Driver {
 /// Threads that end when this does.
 struct Threads {
     shared: Arc<Shared>,
-    late: mpsc::Sender<Late>,
+    late: Lanes,
     sockets: Vec<Arc<Socket>>,
     threads: Vec<JoinHandle<()>>,
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // the shell reads the clock for the core
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::shared::Shared;
-use crate::bounds::{TCP_BYTES_MAX, Tally, Transport};
+use crate::bounds::{Asker, TCP_BYTES_MAX, Tally, Transport};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
 use crate::respond::respond;
@@ -41,12 +42,12 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         while connections.try_join_next().is_some() {}
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
                 let (shared, places, meters) = (shared.clone(), places.clone(), meters.clone());
                 connections.spawn(async move {
                     // How a connection ends is its peer's affair.
-                    let _ = converse(stream, &shared, &places, meters, seed).await;
+                    let _ = converse(stream, peer.ip(), &shared, &places, meters, seed).await;
                     drop(place);
                 });
             }
@@ -58,9 +59,17 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, mut meters: Meters, seed: u64) -> io::Result<()> {
+async fn converse(
+    mut stream: TcpStream,
+    peer: IpAddr,
+    shared: &Shared,
+    places: &Semaphore,
+    mut meters: Meters,
+    seed: u64,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut scratch = Scratch::new(seed);
+    let asker = Asker { transport: Transport::Tcp, address: Some(peer) };
     loop {
         let mut length = [0; 2];
         if first_byte(&mut stream, &mut length[..1], places).await? == 0 {
@@ -77,7 +86,7 @@ async fn converse(mut stream: TcpStream, shared: &Shared, places: &Semaphore, mu
             Ok(query)
         });
         let query = query.await??;
-        let answer = answer(&query, shared, &mut scratch, &mut meters).await;
+        let answer = answer(&query, asker, shared, &mut scratch, &mut meters).await;
         if answer.len() <= 2 {
             return Ok(());
         }
@@ -99,20 +108,21 @@ async fn first_byte(stream: &mut TcpStream, byte: &mut [u8], places: &Semaphore)
 }
 
 /// The answer with its length in front.
-async fn answer(query: &[u8], shared: &Shared, scratch: &mut Scratch, meters: &mut Meters) -> Vec<u8> {
+async fn answer(query: &[u8], asker: Asker, shared: &Shared, scratch: &mut Scratch, meters: &mut Meters) -> Vec<u8> {
     let begun = Instant::now();
     let mut out = vec![0; 2 + TCP_BYTES_MAX];
     let mut answered = {
         let state = shared.reader.load();
         let settings = shared.settings.load();
         let view = shared.view(&state, &settings);
-        let answered = respond(query, Transport::Tcp, view, scratch, &mut out[2..]);
+        let answered = respond(query, asker, view, scratch, &mut out[2..]);
         meters.stale(usize::from(view.stale && answered.bytes > 0));
         answered
     };
     if answered.tally == Tally::Beyond {
-        let missing = std::mem::take(&mut scratch.missing);
-        answered = shared.answer_late(missing, query, Transport::Tcp, scratch, &mut out[2..]).await;
+        let (lacking, mut late) = (std::mem::take(&mut scratch.lacking), Vec::new());
+        answered = shared.answer_late(lacking, query, asker, scratch, &mut late).await;
+        out[2..2 + late.len()].copy_from_slice(&late);
     }
     meters.tally(answered.tally);
     meters.flush(begun.elapsed());

@@ -8,12 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
-use tokio::sync::mpsc;
 
-use super::later::Late;
+use super::later::{Lanes, Late};
 use super::mmsg::{Batch, tell_destinations};
 use super::shared::Shared;
-use crate::bounds::{Tally, Transport};
+use crate::bounds::{Asker, Tally, Transport};
 use crate::fast::Scratch;
 use crate::metrics::Meters;
 use crate::respond::{refuse, respond};
@@ -26,7 +25,7 @@ const SEND_WAIT: Duration = Duration::from_millis(200);
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Answers until told to stop.
-pub(super) fn serve(socket: &Arc<Socket>, shared: &Shared, late: &mpsc::Sender<Late>, seed: u64) {
+pub(super) fn serve(socket: &Arc<Socket>, shared: &Shared, late: &Lanes, seed: u64) {
     if let Err(error) = prepare(socket) {
         tracing::warn!(%error, "DNS cannot set up a UDP socket as it should be");
     }
@@ -56,7 +55,7 @@ fn answer(
     count: usize,
     socket: &Arc<Socket>,
     shared: &Shared,
-    late: &mpsc::Sender<Late>,
+    late: &Lanes,
     scratch: &mut Scratch,
     meters: &mut Meters,
 ) {
@@ -70,22 +69,24 @@ fn answer(
             if !batch.has_room() {
                 meters.lost(batch.send(socket));
             }
-            let transport = match batch.peer(at) {
+            let address = batch.peer(at);
+            let transport = match address {
                 Some(peer) if is_near(peer) => Transport::UdpNear,
                 _ => Transport::UdpAfar,
             };
+            let asker = Asker { transport, address };
             let (query, out) = batch.slot(at);
-            let mut answered = respond(query, transport, view, scratch, out);
+            let mut answered = respond(query, asker, view, scratch, out);
             if answered.tally == Tally::Beyond {
                 let (query, socket) = (Box::from(query), socket.clone());
-                let missing = std::mem::take(&mut scratch.missing);
-                let waiting = |origin| Late { query, missing, transport, origin, socket };
-                let waits = batch.origin(at).is_some_and(|origin| late.try_send(waiting(origin)).is_ok());
+                let lacking = std::mem::take(&mut scratch.lacking);
+                let waiting = |origin| Late { query, lacking, asker, origin, socket };
+                let waits = batch.origin(at).is_some_and(|origin| late.wait(waiting(origin)));
                 if waits {
                     continue;
                 }
                 let (query, out) = batch.slot(at);
-                answered = refuse(query, transport, view, out);
+                answered = refuse(query, asker, view, out);
             }
             meters.tally(answered.tally);
             if answered.bytes > 0 {

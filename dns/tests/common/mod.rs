@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
@@ -93,9 +94,12 @@ impl Server {
     }
 
     pub(crate) fn start_with(catalog: &Catalog, listen: &str, threads: usize, beyond: Beyond) -> Self {
-        let (handle, driver) = muster_dns::new(Config::default(), catalog.store.reader(), beyond).expect("a good configuration");
         let listen = listen.parse().expect("an address");
-        let sockets = Sockets::bind(&[listen], threads).expect("a free port");
+        Self::start_on(catalog, Sockets::bind(&[listen], threads).expect("a free port"), Config::default(), beyond)
+    }
+
+    pub(crate) fn start_on(catalog: &Catalog, sockets: Sockets, config: Config, beyond: Beyond) -> Self {
+        let (handle, driver) = muster_dns::new(config, catalog.store.reader(), beyond).expect("a good configuration");
         let address = sockets.addresses()[0];
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(driver.run(sockets, async {
@@ -125,9 +129,26 @@ pub(crate) fn query(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> 
     message.to_vec().expect("a query can be written")
 }
 
+/// Asks over TCP and waits; blocks.
+pub(crate) fn ask_tcp(server: SocketAddr, packet: &[u8]) -> Option<Message> {
+    let mut stream = TcpStream::connect(server).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let length = u16::try_from(packet.len()).expect("a short query");
+    stream.write_all(&[&length.to_be_bytes(), packet].concat()).expect("loopback");
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).ok()?;
+    Some(Message::from_vec(&answer).expect("every answer parses"))
+}
+
 /// Asks over UDP and waits; blocks.
 pub(crate) fn ask(server: SocketAddr, packet: &[u8]) -> Option<Message> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let socket = match server {
+        SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)),
+        SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)),
+    };
+    let socket = socket.expect("a free port");
     socket.connect(server).expect("loopback");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
     socket.send(packet).expect("loopback");

@@ -50,8 +50,13 @@ impl Names {
 
 /// Connects to a host by its name or address.
 pub(super) async fn connect(host: &str, port: u16, names: &Names, deadline: Instant) -> Result<TcpStream, String> {
-    let addresses = timeout_at(deadline, names.addresses(host, port)).await;
-    first_of(&addresses.unwrap_or_else(|_| Err(format!("dial tcp: lookup {host}: i/o timeout")))?, deadline).await
+    first_of(&addresses(host, port, names, deadline).await?, deadline).await
+}
+
+/// The addresses of a host.
+pub(super) async fn addresses(host: &str, port: u16, names: &Names, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
+    let found = timeout_at(deadline, names.addresses(host, port)).await;
+    found.unwrap_or_else(|_| Err(format!("dial tcp: lookup {host}: i/o timeout")))
 }
 
 /// Connects to the first address that answers; each has its share of the time that is left.

@@ -18,34 +18,53 @@ use crate::verdict::Outcome;
 /// Read at once: what a Linux pipe holds.
 const READ_BYTES: usize = 64 * 1024;
 /// Output after which reading is slowed down to about 64 MB/s: no check has that much to say, and the reader's core is needed.
-const FLOOD_BYTES: u64 = 1024 * 1024;
-const FLOOD_PAUSE: Duration = Duration::from_millis(1);
+pub(super) const FLOOD_BYTES: u64 = 1024 * 1024;
+pub(super) const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 /// How long a killed program is waited for. One that hangs in the kernel is reaped later, behind.
 const REAP_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) async fn look(probe: &ExecProbe, timeout: Duration, output_bytes_max: usize) -> Outcome {
-    let mut run = match Run::start(&probe.args, output_bytes_max) {
+    match run(&probe.args, timeout, output_bytes_max).await {
+        Ended::Exited(exit, output) => Outcome::new(exit_status(exit.code()), output),
+        Ended::Broken(why) => Outcome { at_once: true, ..Outcome::critical(why) },
+        Ended::Late(output) => Outcome { at_once: true, ..Outcome::critical(timed_out(timeout, &output)) },
+    }
+}
+
+/// The verdict of a program's exit code; `None` if a signal ended it.
+pub(super) fn exit_status(code: Option<i32>) -> Status {
+    match code {
+        Some(0) => Status::Passing,
+        Some(1) => Status::Warning,
+        _ => Status::Critical,
+    }
+}
+
+/// What is said of a program that did not end in time, and had said this.
+pub(super) fn timed_out(timeout: Duration, output: &str) -> String {
+    let said = format!("Timed out ({}) running check", text::duration(timeout));
+    if output.is_empty() { said } else { format!("{said}\n\n{output}") }
+}
+
+/// How a run ended, with what was said until then.
+pub(super) enum Ended {
+    Exited(ExitStatus, String),
+    /// It could not be started or waited for.
+    Broken(String),
+    /// Its time was over: it and its group were killed.
+    Late(String),
+}
+
+/// Runs a program to its end.
+pub(super) async fn run(args: &[String], timeout: Duration, output_bytes_max: usize) -> Ended {
+    let mut run = match Run::start(args, output_bytes_max) {
         Ok(run) => run,
-        Err(why) => return Outcome { at_once: true, ..Outcome::critical(why) },
+        Err(why) => return Ended::Broken(why),
     };
     match timeout_at(deadline(timeout), run.finish()).await {
-        Ok(Ok(exit)) => {
-            let status = match exit.code() {
-                Some(0) => Status::Passing,
-                Some(1) => Status::Warning,
-                _ => Status::Critical,
-            };
-            Outcome::new(status, run.tail.text())
-        }
-        Ok(Err(error)) => Outcome { at_once: true, ..Outcome::critical(text::system(&error)) },
-        Err(_) => {
-            let output = run.kill().await;
-            let mut said = format!("Timed out ({}) running check", text::duration(timeout));
-            if !output.is_empty() {
-                said = format!("{said}\n\n{output}");
-            }
-            Outcome { at_once: true, ..Outcome::critical(said) }
-        }
+        Ok(Ok(exit)) => Ended::Exited(exit, run.tail.text()),
+        Ok(Err(error)) => Ended::Broken(text::system(&error)),
+        Err(_) => Ended::Late(run.kill().await),
     }
 }
 

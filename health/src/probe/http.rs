@@ -2,8 +2,6 @@
 //!
 //! Each request has a connection of its own, driven inside this future: when the deadline drops it nothing goes on behind.
 
-use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,22 +9,22 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use muster_catalog::{HttpProbe, Status};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::redirect::{self, Next, REDIRECTS_MAX};
+use super::wire::{Wire, begin_of, beside, chain};
 use super::{Tools, deadline, dial};
 use crate::text;
 use crate::verdict::Outcome;
 
 /// Status line and headers of an answer; 64 KiB is eight times what common servers send at most.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) async fn look(probe: &HttpProbe, timeout: Duration, output_bytes_max: usize, tools: &Tools) -> Outcome {
     let method = if probe.method.is_empty() { "GET" } else { &probe.method };
@@ -103,7 +101,7 @@ fn first(probe: &HttpProbe, method: &str) -> Result<Ask, String> {
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("text/plain, text/*, */*"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if let Some((user, _)) = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@'))
-        && let Ok(basic) = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(percent_decoded(user))))
+        && let Ok(basic) = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(text::percent_decoded(user))))
     {
         headers.entry(AUTHORIZATION).or_insert(basic);
     }
@@ -129,21 +127,14 @@ async fn once(probe: &HttpProbe, ask: &Ask, deadline: Instant, output_bytes_max:
     let host = dial::unbracketed(ask.uri.host().ok_or("no Host in request URL")?);
     let stream = dial::connect(host, redirect::port(&ask.uri), &tools.names, deadline).await?;
     if ask.uri.scheme_str() != Some("https") {
-        return exchange(probe, ask, stream, deadline, output_bytes_max).await;
+        return exchange(probe, ask, Wire::new(stream), deadline, output_bytes_max).await;
     }
-    let name = if probe.tls_server_name.is_empty() { host } else { &probe.tls_server_name };
-    let handshake = tools.tls.wrap(stream, name, probe.tls_skip_verify);
+    let handshake = tools.tls.wrap(stream, &probe.tls_server_name, host, probe.tls_skip_verify, None);
     let stream = timeout_at(deadline, handshake).await.unwrap_or_else(|_| Err("net/http: TLS handshake timeout".into()))?;
     exchange(probe, ask, stream, deadline, output_bytes_max).await
 }
 
-async fn exchange(
-    probe: &HttpProbe,
-    ask: &Ask,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    deadline: Instant,
-    output_bytes_max: usize,
-) -> Result<Got, String> {
+async fn exchange(probe: &HttpProbe, ask: &Ask, stream: Wire, deadline: Instant, output_bytes_max: usize) -> Result<Got, String> {
     let request = request(ask)?;
     let mut client = http1::Builder::new();
     let (mut sender, connection) =
@@ -164,7 +155,7 @@ async fn exchange(
         }
         let body = timeout_at(deadline, begin_of(response.into_body(), output_bytes_max)).await;
         let body = body.map_err(|_| late("reading body"))?;
-        Ok(Got::Answer(Answer { status, line, body }))
+        Ok(Got::Answer(Answer { status, line, body: String::from_utf8_lossy(&body).into_owned() }))
     };
     beside(answer, connection).await
 }
@@ -183,29 +174,6 @@ fn request(ask: &Ask) -> Result<Request<Full<Bytes>>, String> {
     Ok(request)
 }
 
-/// Runs `main` while `connection` moves its bytes; ends with `main`.
-async fn beside<T>(main: impl Future<Output = T>, connection: impl Future) -> T {
-    let (mut main, connection) = (pin!(main), pin!(connection));
-    tokio::select! {
-        biased;
-        done = &mut main => return done,
-        _ = connection => {}
-    }
-    main.await
-}
-
-/// The beginning of a body; the rest is never asked for. A body that breaks off has said what it has said.
-async fn begin_of(mut body: Incoming, bytes_max: usize) -> String {
-    let mut begin = Vec::new();
-    while begin.len() < bytes_max {
-        let Some(Ok(frame)) = body.frame().await else { break };
-        if let Some(data) = frame.data_ref() {
-            begin.extend_from_slice(&data[..data.len().min(bytes_max - begin.len())]);
-        }
-    }
-    String::from_utf8_lossy(&begin).into_owned()
-}
-
 fn line(response: &Response<Incoming>) -> String {
     let status = response.status();
     let own = response.extensions().get::<ReasonPhrase>().map(|reason| String::from_utf8_lossy(reason.as_bytes()));
@@ -219,40 +187,8 @@ fn late(doing: &str) -> String {
     format!("context deadline exceeded (Client.Timeout exceeded while {doing})")
 }
 
-/// A failure with all its causes: hyper's own messages leave them out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let word = error.downcast_ref::<std::io::Error>().map_or_else(|| error.to_string(), text::system);
-        text = format!("{text}: {word}");
-        cause = error.source();
-    }
-    text
-}
-
 /// `Get` of `GET`, as Go begins its messages.
 fn capitalised(method: &str) -> String {
     let mut letters = method.chars();
     letters.next().into_iter().chain(letters.flat_map(char::to_lowercase)).collect()
-}
-
-/// What `%41` stands for, in a user and password.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(value) => {
-                decoded.push(value);
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push(byte);
-                rest = after;
-            }
-        }
-    }
-    decoded
 }

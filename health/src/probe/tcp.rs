@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_catalog::{Status, TcpProbe};
 use tokio::time::{Instant, timeout_at};
 
+use super::wire::Wire;
 use super::{Tools, deadline, dial};
 use crate::verdict::Outcome;
 
@@ -16,13 +17,23 @@ pub(super) async fn look(probe: &TcpProbe, timeout: Duration, tools: &Tools) -> 
 }
 
 async fn connect(probe: &TcpProbe, deadline: Instant, tools: &Tools) -> Result<(), String> {
-    let (host, port) = dial::split(&probe.address)?;
+    let TcpProbe { address, tls, tls_server_name, tls_skip_verify } = probe;
+    let tls = tls.then_some((tls_server_name.as_str(), *tls_skip_verify, None));
+    open(address, tls, deadline, tools).await.map(drop)
+}
+
+/// Connects to `host:port`; with `tls` (the name expected unless it is empty, whether any certificate is taken, the protocol
+/// that is to be spoken) it shakes hands too.
+pub(super) async fn open(
+    address: &str,
+    tls: Option<(&str, bool, Option<&str>)>,
+    deadline: Instant,
+    tools: &Tools,
+) -> Result<Wire, String> {
+    let (host, port) = dial::split(address)?;
     let stream = dial::connect(host, port, &tools.names, deadline).await?;
-    if probe.tls {
-        let name = if probe.tls_server_name.is_empty() { host } else { &probe.tls_server_name };
-        let handshake = tools.tls.wrap(stream, name, probe.tls_skip_verify);
-        let late = |_| Err(format!("tls: handshake with {}: i/o timeout", probe.address));
-        timeout_at(deadline, handshake).await.unwrap_or_else(late)?;
-    }
-    Ok(())
+    let Some((name, skip_verify, protocol)) = tls else { return Ok(Wire::new(stream)) };
+    let handshake = tools.tls.wrap(stream, name, host, skip_verify, protocol);
+    let late = |_| Err(format!("tls: handshake with {address}: i/o timeout"));
+    timeout_at(deadline, handshake).await.unwrap_or_else(late)
 }

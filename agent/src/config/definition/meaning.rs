@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use muster_catalog::{
-    CheckDefinition, CheckId, DEREGISTER_AFTER_MIN, INTERVAL_MIN, Locality, NameError, Probe, RareServiceFields, Service,
+    CheckDefinition, CheckId, DEREGISTER_AFTER_MIN, INTERVAL_MIN, Locality, NameError, RareServiceFields, Service,
     ServiceAddress, ServiceId, ServiceName, ServicePort, Status, Weights,
 };
 use smol_str::SmolStr;
@@ -217,7 +217,7 @@ fn check(
         return Err(refused("FailuresBeforeWarning can't be higher than FailuresBeforeCritical"));
     }
     let probe = kinds.probe(text, warnings).map_err(|text| refused(&text))?;
-    if matches!(probe, Probe::Exec(_)) && !limits.scripts {
+    if probe.runs_program() && !limits.scripts {
         return Err(DefinitionError::ScriptsDisabled);
     }
     let output_bytes_max = match text.output_max_size.and_then(|bytes| usize::try_from(bytes).ok()) {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use muster_catalog::{AliasProbe, CheckDefinition, Probe, Status, Weights};
+use muster_catalog::{
+    AliasProbe, CheckDefinition, DockerProbe, GrpcProbe, OsServiceProbe, Probe, Status, TcpProbe, UdpProbe, Weights,
+};
 
 use super::*;
 
@@ -187,6 +189,7 @@ fn refusals_of_a_service_have_consuls_words() {
 #[test]
 fn refusals_of_a_check_have_consuls_words() {
     let interval = "Invalid check: Interval must be > 0 for Script, HTTP, or TCP checks";
+    let later_interval = "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks";
     for (body, expected) in [
         ("", "Request decode failed: EOF"),
         ("{}", "Missing check name"),
@@ -211,14 +214,21 @@ fn refusals_of_a_check_have_consuls_words() {
             r#"Request decode failed: time: invalid duration "oops""#,
         ),
         (r#"{"Name":"c","TTL":"10m","OutputMaxSize":-1}"#, "Invalid check: MaxOutputMaxSize must be positive"),
-        (r#"{"Name":"c","GRPC":"x:1","Interval":"1s"}"#, "Invalid check: GRPC checks are not supported yet"),
-        (r#"{"Name":"c","UDP":"x:1","Interval":"1s"}"#, "Invalid check: UDP checks are not supported yet"),
-        (r#"{"Name":"c","H2PING":"x:1","Interval":"1s"}"#, "Invalid check: H2PING checks are not supported yet"),
-        (r#"{"Name":"c","OSService":"x","Interval":"1s"}"#, "Invalid check: OSService checks are not supported yet"),
+        (r#"{"Name":"c","UDP":"x:1"}"#, later_interval),
+        (r#"{"Name":"c","H2PING":"x:1","Interval":"0s"}"#, later_interval),
+        (r#"{"Name":"c","OSService":"x","Interval":-1}"#, later_interval),
+        (r#"{"Name":"c","UDP":"x:1","Interval":"1s","TTL":"1s"}"#, "Invalid check: Interval and TTL cannot both be specified"),
+        (r#"{"Name":"c","DockerContainerID":"x","Interval":"1s"}"#, "Invalid check: TTL must be > 0 for TTL checks"),
+        (r#"{"Name":"c","DockerContainerID":"x","Args":["a"]}"#, interval),
         (
             r#"{"Name":"c","DockerContainerID":"x","Args":["a"],"Interval":"1s"}"#,
-            "Invalid check: Docker checks are not supported yet",
+            "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
         ),
+        (
+            r#"{"Name":"c","H2PING":"x:1","H2PingUseTLS":"no","Interval":"1s"}"#,
+            "Request decode failed: json: cannot unmarshal string into Go struct field .H2PingUseTLS of type bool",
+        ),
+        (r#"{"Name":"c","UDP":"x:1","Interval":"1s","OutputMaxSize":-1}"#, "Invalid check: MaxOutputMaxSize must be positive"),
         (
             r#"{"Name":"c","TTL":"1m","FailuresBeforeWarning":3,"FailuresBeforeCritical":2}"#,
             "Invalid check: FailuresBeforeWarning can't be higher than FailuresBeforeCritical",
@@ -260,6 +270,20 @@ fn each_kind_of_check_becomes_its_probe() {
         panic!("a script check")
     };
     assert_eq!(exec.args, ["/bin/true", "x"]);
+    let grpc =
+        check(r#"{"Name":"c","GRPC":"h:1/s","GRPCUseTLS":true,"TLSServerName":"n","TLSSkipVerify":true,"Interval":"10s"}"#);
+    let told = GrpcProbe { target: "h:1/s".into(), tls: true, tls_server_name: "n".into(), tls_skip_verify: true };
+    assert_eq!(grpc.probe, Probe::Grpc(told));
+    let told = |tls| TcpProbe { address: "h:1".into(), tls, ..TcpProbe::default() };
+    assert_eq!(check(r#"{"Name":"c","h2ping":"h:1","interval":"10s"}"#).probe, Probe::H2Ping(told(true)));
+    let plain = check(r#"{"Name":"c","H2PING":"h:1","h2ping_use_tls":false,"Interval":"10s"}"#).probe;
+    assert_eq!(plain, Probe::H2Ping(told(false)));
+    let udp = check(r#"{"Name":"c","UDP":"h:1","Interval":"10s"}"#).probe;
+    assert_eq!(udp, Probe::Udp(UdpProbe { address: "h:1".into() }));
+    let docker = check(r#"{"Name":"c","DockerContainerID":"x","Shell":"/bin/sh","ScriptArgs":["a"],"Interval":"10s"}"#).probe;
+    assert_eq!(docker, Probe::Docker(DockerProbe { container: "x".into(), args: vec!["a".into()] }));
+    let service = check(r#"{"Name":"c","OSService":"x","Interval":"10s"}"#).probe;
+    assert_eq!(service, Probe::OsService(OsServiceProbe { name: "x".into() }));
     let alias = check(r#"{"Name":"c","alias_service":"s","AliasNode":"n"}"#).probe;
     assert_eq!(alias, Probe::Alias(AliasProbe { node: Some("n".parse().unwrap()), service: Some("s".parse().unwrap()) }));
     assert_eq!(check(r#"{"Name":"c","TTL":"1m","OutputMaxSize":9999}"#).output_bytes_max, 4096);

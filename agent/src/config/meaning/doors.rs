@@ -1,12 +1,23 @@
 //! How questions are answered: DNS and HTTP.
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
+
+use muster_dns::NegativeAnswer;
 
 use super::{Meaning, text, value};
 use crate::config::file::{ConfigFile, HttpFile, LimitsFile};
 use crate::config::names::is_label;
 use crate::config::read::Given;
-use crate::config::settled::{DefaultReads, DnsConfig, HttpConfig, Soa};
+use crate::config::settled::{DefaultReads, DnsConfig, HttpConfig, RequestLimits, Soa, UiConfig};
+
+/// Most name servers that other names are asked of: while all are silent, a question waits for one after the other.
+const RECURSORS_MAX: usize = 16;
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
+/// Longest wait for one of them: whoever asked has given up long before.
+const RECURSOR_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// Largest request that limits may allow: a body is held in memory whole.
 const REQUEST_BYTES_CAP: i64 = 256 * 1024 * 1024;
@@ -30,7 +41,24 @@ impl Meaning {
         DnsConfig {
             domain: self.domain("domain", &file.domain).unwrap_or_else(|| "consul".to_owned()),
             alt_domain: self.domain("alt_domain", &file.alt_domain),
-            recursors: file.recursors.iter().flatten().map(|given| given.value.clone()).collect(),
+            recursors: self.recursors(file),
+            recursor_random: self.word(
+                "dns_config.recursor_strategy",
+                &dns.recursor_strategy,
+                &[("sequential", false), ("random", true)],
+                false,
+            ),
+            // As Consul: none is the default.
+            recursor_timeout: match value(&dns.recursor_timeout, Duration::ZERO) {
+                Duration::ZERO => Duration::from_secs(2),
+                timeout => timeout.min(RECURSOR_TIMEOUT_MAX),
+            },
+            negative_answer: self.word(
+                "dns_config.negative_answer",
+                &dns.negative_answer,
+                &[("nxdomain", NegativeAnswer::NxDomain), ("nodata", NegativeAnswer::NoData)],
+                NegativeAnswer::NxDomain,
+            ),
             allow_stale: value(&dns.allow_stale, true),
             max_stale: value(&dns.max_stale, Duration::from_secs(87_600 * 3600)),
             node_ttl: value(&dns.node_ttl, Duration::ZERO),
@@ -48,6 +76,54 @@ impl Meaning {
                 min_ttl: self.number("dns_config.soa.min_ttl", &soa.min_ttl, all, 0),
             },
         }
+    }
+
+    /// Addresses, each once, with the port of DNS where none is given.
+    fn recursors(&mut self, file: &ConfigFile) -> Vec<SocketAddr> {
+        let mut recursors = Vec::new();
+        for given in file.recursors.iter().flatten().filter(|given| !given.value.trim().is_empty()) {
+            let bare = given.value.trim().trim_start_matches('[').trim_end_matches(']');
+            let address =
+                given.value.trim().parse().ok().or_else(|| Some(SocketAddr::new(bare.parse::<IpAddr>().ok()?, DNS_PORT)));
+            match address {
+                Some(address) if address.ip().is_unspecified() || address.port() == 0 => {
+                    self.bad_text("recursors", given, "must be the address of one name server");
+                }
+                Some(address) if recursors.contains(&address) => {}
+                Some(_) if recursors.len() == RECURSORS_MAX => {
+                    self.bad_text("recursors", given, format!("is one too many: at most {RECURSORS_MAX} name servers are asked"));
+                    break;
+                }
+                Some(address) => recursors.push(address),
+                None => self.bad_text(
+                    "recursors",
+                    given,
+                    "must be an IP address, with or without a port: no name, which would have to be asked for itself",
+                ),
+            }
+        }
+        recursors
+    }
+
+    /// Files of one's own are a page, be it switched on or not, as Consul has it.
+    pub(super) fn ui(&mut self, file: &ConfigFile) -> Option<UiConfig> {
+        let ui = file.ui_config.clone().unwrap_or_default();
+        let dir = text(&ui.dir).or(text(&file.ui_dir)).map(|given| PathBuf::from(&given.value));
+        let switch = ui.enabled.as_ref().or(file.ui.as_ref());
+        let path = match text(&ui.content_path).or(text(&file.ui_content_path)) {
+            None => "/ui/".to_owned(),
+            Some(given) => {
+                let path = given.value.trim_matches('/');
+                let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
+                let good = !path.is_empty() && path.chars().all(letter) && !path.contains("//");
+                if !good || path.split('/').next() == Some("v1") {
+                    let wanted = "must be a path of letters, digits, -, _ and / that is not of the API, such as /ui/";
+                    self.bad_text("ui_config.content_path", given, wanted);
+                }
+                format!("/{path}/")
+            }
+        };
+        (dir.is_some() || switch.map_or(self.dev, |given| given.value)).then_some(UiConfig { path, dir })
     }
 
     pub(super) fn http(&mut self, file: &ConfigFile) -> HttpConfig {
@@ -72,6 +148,14 @@ impl Meaning {
                 );
             }
         }
+        let wanted = limits.request_limits.clone().unwrap_or_default();
+        let modes = [("disabled", None), ("permissive", Some(false)), ("enforcing", Some(true))];
+        let rate = |given: &Option<Given<f64>>| given.as_ref().map(|given| given.value).filter(|rate| *rate >= 0.0);
+        let request_limits = RequestLimits {
+            refuses: self.word("limits.request_limits.mode", &wanted.mode, &modes, None),
+            reads: rate(&wanted.read_rate),
+            writes: rate(&wanted.write_rate),
+        };
         let bytes = 0..=REQUEST_BYTES_CAP;
         HttpConfig {
             pretty: self.dev,
@@ -83,6 +167,7 @@ impl Meaning {
                 .map(|(name, given)| (name.clone(), given.value.clone()))
                 .collect(),
             allow_write_http_from,
+            use_cache: value(&http.use_cache, true),
             max_header_bytes: match self.number("http_config.max_header_bytes", &http.max_header_bytes, bytes.clone(), 0) {
                 0 => 1024 * 1024,
                 bytes => bytes,
@@ -94,6 +179,7 @@ impl Meaning {
                 0..=i64::from(u32::MAX),
                 200,
             ),
+            request_limits,
             kv_max_value_size: self.number("limits.kv_max_value_size", &limits.kv_max_value_size, bytes.clone(), 524_288),
             txn_max_req_len: self.number("limits.txn_max_req_len", &limits.txn_max_req_len, bytes, 524_288),
             default_query_time: value(&file.default_query_time, Duration::from_secs(300)),

@@ -12,9 +12,83 @@ use crate::config::fault::Fault;
 use crate::config::file::ConfigFile;
 use crate::config::read::Given;
 use crate::config::settled::{Addresses, UnixSockets};
+use crate::config::template::expand;
 use crate::config::tree::At;
 
 impl Meaning {
+    /// Puts the addresses that templates give on this host in their place.
+    pub(super) fn templates(&mut self, file: &mut ConfigFile, host: &Host) {
+        let mut own = file.addresses.take().unwrap_or_default();
+        for (key, given) in [
+            ("bind_addr", &mut file.bind_addr),
+            ("advertise_addr", &mut file.advertise_addr),
+            ("advertise_addr_ipv4", &mut file.advertise_addr_ipv4),
+            ("advertise_addr_ipv6", &mut file.advertise_addr_ipv6),
+            ("advertise_addr_wan", &mut file.advertise_addr_wan),
+            ("advertise_addr_wan_ipv4", &mut file.advertise_addr_wan_ipv4),
+            ("advertise_addr_wan_ipv6", &mut file.advertise_addr_wan_ipv6),
+            ("serf_lan", &mut file.serf_lan),
+            ("serf_wan", &mut file.serf_wan),
+        ] {
+            self.template(key, given, 1, host);
+        }
+        for (key, given) in [
+            ("client_addr", &mut file.client_addr),
+            ("addresses.dns", &mut own.dns),
+            ("addresses.http", &mut own.http),
+            ("addresses.https", &mut own.https),
+            ("addresses.grpc", &mut own.grpc),
+            ("addresses.grpc_tls", &mut own.grpc_tls),
+        ] {
+            self.template(key, given, usize::MAX, host);
+        }
+        file.addresses = Some(own);
+        let places = file.retry_join.take().into_iter().flatten();
+        file.retry_join = Some(
+            places
+                .flat_map(|given| {
+                    if !given.value.contains("{{") {
+                        return vec![given];
+                    }
+                    let mut place = Some(given);
+                    self.template("retry_join", &mut place, usize::MAX, host);
+                    let each = |given: Given<String>| -> Vec<Given<String>> {
+                        let one = |word: &str| Given { value: word.to_owned(), at: given.at.clone() };
+                        given.value.split_whitespace().map(one).collect()
+                    };
+                    place.map(each).unwrap_or_default()
+                })
+                .collect(),
+        );
+    }
+
+    /// A template that gives no address here, or too many, is a fault like any other; of another host's nobody knows.
+    fn template(&mut self, key: &str, written: &mut Option<Given<String>>, most: usize, host: &Host) {
+        let Some(given) = written.as_ref().filter(|given| given.value.contains("{{")) else { return };
+        let found = match expand(&given.value, &host.interfaces) {
+            Ok(text) => text,
+            Err(wanted) => {
+                self.bad_text(key, given, wanted);
+                *written = None;
+                return;
+            }
+        };
+        let wanted = match found.split_whitespace().count() {
+            0 => "gives no address on this host".to_owned(),
+            count if count > most => {
+                format!("gives several addresses ({found}), and one is needed: narrow it down, or end it with limit 1")
+            }
+            _ => {
+                *written = Some(Given { value: found, at: given.at.clone() });
+                return;
+            }
+        };
+        if self.complete {
+            self.bad_text(key, given, wanted);
+        }
+        *written = None;
+    }
+
     /// A port; `None` is off.
     pub(super) fn port(&mut self, key: &str, given: &Option<Given<i64>>, default: u16) -> Option<u16> {
         let port = self.number(key, given, -1..=65_535, i32::from(default));

@@ -32,7 +32,7 @@ struct State {
 
 /// The configuration that these flags make.
 pub(crate) fn config(flags: &[&str]) -> Config {
-    let host = Host { name: "own".to_owned(), addresses: vec![("lo".to_owned(), [127, 0, 0, 1].into())] };
+    let host = Host::with("own", "lo", "127.0.0.1/8");
     let flags = AgentFlags::parse(flags.iter().map(std::ffi::OsString::from)).unwrap();
     load(&flags, &host).unwrap().config
 }

@@ -94,7 +94,7 @@ async fn client() -> Client {
         anti_entropy: AntiEntropy::OwnRows,
     };
     let flags = AgentFlags::parse(["-dev".into()]).unwrap();
-    let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
+    let host = Host::with("test-node", "lo", "127.0.0.1/8");
     let about = crate::config::load(&flags, &host).unwrap().config;
     let desk = Desk::new(Setup {
         name: NodeName::new("test-node").unwrap(),

@@ -63,6 +63,7 @@ pub(super) const ROUTES: &[Route] = &[
     agent("/v1/agent/reload", &[(Method::PUT, Handler::Soon(orders::reload))]),
     agent("/v1/agent/leave", &[(Method::PUT, Handler::Soon(orders::leave))]),
     agent("/v1/agent/metrics", &[(Method::GET, Handler::Now(measures::metrics))]),
+    agent("/v1/agent/metrics/stream", &[(Method::GET, Handler::Soon(measures::stream))]),
     agent("/v1/agent/host", &[(Method::GET, Handler::Soon(measures::host))]),
     agent("/v1/agent/monitor", &[(Method::GET, Handler::Soon(orders::monitor))]),
     agent("/v1/agent/token/", &[(Method::PUT, NO_ACL)]),

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use muster_catalog::{Ask, Instance, Services, State, Topic};
 use smallvec::{SmallVec, smallvec};
@@ -51,6 +52,13 @@ pub(super) fn pack(plain: &[u8]) -> Bytes {
     let mut packer = GzEncoder::new(Vec::with_capacity(plain.len() / 4 + 64), Compression::fast());
     packer.write_all(plain).expect("memory takes every byte");
     packer.finish().expect("memory takes every byte").into()
+}
+
+/// Unpacks what this program was built with.
+pub(super) fn unpack(packed: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut plain).expect("the build packed it");
+    plain.into()
 }
 
 /// The kept answers. What identifies one is the instances it was made of, so that no index and no history can mix them up.

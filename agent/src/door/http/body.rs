@@ -26,27 +26,33 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 /// A body that nobody has read yet.
 #[derive(Debug)]
 pub(super) struct Body {
-    incoming: Incoming,
+    /// None inside this agent.
+    incoming: Option<Incoming>,
     announced: Option<u64>,
 }
 
 impl Body {
     pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { incoming, announced }
+        Self { incoming: Some(incoming), announced }
+    }
+
+    /// Of a question from within this agent.
+    pub(super) fn none() -> Self {
+        Self { incoming: None, announced: None }
     }
 
     /// All of it, if it is no larger than `max`. What announces more is refused before a byte of it is kept.
     pub(super) async fn read(self, max: usize, setting: &'static str) -> Result<Bytes, HttpError> {
         let announced = self.announced;
+        let Some(mut incoming) = self.incoming else { return Ok(Bytes::new()) };
         let too_large = |bytes: u64| HttpError::TooLarge { announced: bytes, max, setting };
         if let Some(announced) = announced.filter(|announced| *announced > max as u64) {
             if announced <= DRAIN_BYTES_MAX {
-                drain(self.incoming).await;
+                drain(incoming).await;
             }
             return Err(too_large(announced));
         }
-        let mut incoming = self.incoming;
         match timeout(BODY_DEADLINE, collect(&mut incoming, max)).await {
             Err(_) => Err(HttpError::BodyTimeout),
             Ok(Err(Broken::Larger(read))) => {
@@ -63,8 +69,8 @@ impl Body {
         use tokio::io::AsyncWriteExt as _;
         let broken = |error: std::io::Error| HttpError::Server(format!("the body cannot be kept: {error}"));
         let mut length = 0;
-        loop {
-            let frame = timeout(BODY_DEADLINE, self.incoming.frame()).await.map_err(|_| HttpError::BodyTimeout)?;
+        while let Some(incoming) = &mut self.incoming {
+            let frame = timeout(BODY_DEADLINE, incoming.frame()).await.map_err(|_| HttpError::BodyTimeout)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|error| HttpError::BodyBroken(error.to_string()))?.into_data() else { continue };
             length += data.len() as u64;

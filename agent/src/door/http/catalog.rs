@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::Method;
 use muster_catalog::{
-    Ask, CatalogService, CauseKind, Command, Instance, MetaFilter, Node, NodeServices, Nodes, Outcome, Refusal, Row, Service,
-    ServiceTags, State, Topic,
+    Ask, CatalogService, CauseKind, Command, Instance, MetaFilter, Near, Node, NodeServices, Nodes, Outcome, Refusal, Row,
+    Service, ServiceTags, State, Topic,
 };
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
@@ -19,7 +19,6 @@ use super::fields::{NodeView, ServiceNodeView};
 use super::filter::{self, Filter};
 use super::health::{mesh, service_name};
 use super::json;
-use super::near::Near;
 use super::options::{Family, ReadOptions, node_meta, read, read_near, tags};
 use super::reply::Reply;
 use crate::desk::{Question, Rows, Travel};

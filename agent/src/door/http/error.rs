@@ -39,6 +39,12 @@ pub(super) enum HttpError {
     /// It is more than is taken at once, said with a text.
     #[error("{0}")]
     TooMuch(String),
+    /// More reads than `limits.request_limits` allows: another server may answer, or this one later.
+    #[error("{0}")]
+    TooOften(&'static str),
+    /// More writes than that: later.
+    #[error("{0}")]
+    TooOftenWritten(&'static str),
     /// The body broke off or is framed wrongly.
     #[error("Request decode failed: {0}")]
     BodyBroken(String),
@@ -68,6 +74,8 @@ impl HttpError {
             HttpError::NotFound(_) => StatusCode::NOT_FOUND,
             HttpError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             HttpError::TooLarge { .. } | HttpError::TooMuch(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            HttpError::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            HttpError::TooOftenWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
             HttpError::Server(_) | HttpError::ServerOfRead(_) => StatusCode::INTERNAL_SERVER_ERROR,
             HttpError::Desk(error) => desk_status(error),
         };

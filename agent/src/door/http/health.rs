@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use muster_catalog::{
-    Ask, Check, Health, HealthService, Instance, NodeChecks, Row, ServiceChecks, ServiceName, StateChecks, state_named,
+    Ask, Check, Health, HealthService, Instance, Near, NodeChecks, Row, ServiceChecks, ServiceName, StateChecks, state_named,
 };
 
 use super::Door;
@@ -14,7 +14,6 @@ use super::error::HttpError;
 use super::fields::HealthView;
 use super::filter::{Filter, Rows, parse_bool};
 use super::json;
-use super::near::Near;
 use super::options::{Family, ReadOptions, node_meta, read, read_near, tags};
 use super::reply::Reply;
 use crate::desk::{Question, Travel};

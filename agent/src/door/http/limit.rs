@@ -17,7 +17,8 @@ const CONNECTIONS_MIN: usize = 16;
 #[derive(Debug)]
 pub(super) struct Limit {
     all: Arc<Semaphore>,
-    per_client_max: usize,
+    /// What one address gets however much it may have.
+    share_max: usize,
     by_client: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -35,14 +36,14 @@ pub(super) struct Visit {
 
 impl Limit {
     /// At most `all` connections, fewer where the process may not open so many files; one address never gets all of them.
-    pub(super) fn new(all: usize, per_client_max: usize) -> Self {
+    pub(super) fn new(all: usize) -> Self {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let descriptors = descriptors.map_or(usize::MAX, |descriptors| usize::try_from(descriptors).unwrap_or(usize::MAX));
         let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(CONNECTIONS_MIN);
         let all = all.min(most).min(Semaphore::MAX_PERMITS);
         // Three quarters at most: whoever opens all it can, and sends nothing, leaves room for others.
-        let per_client_max = per_client_max.min((all / 4 * 3).max(1));
-        Self { all: Arc::new(Semaphore::new(all)), per_client_max, by_client: Mutex::default() }
+        let share_max = (all / 4 * 3).max(1);
+        Self { all: Arc::new(Semaphore::new(all)), share_max, by_client: Mutex::default() }
     }
 
     /// Waits until there is room for one more connection: until then new ones wait in the kernel's queue.
@@ -51,11 +52,11 @@ impl Limit {
     }
 
     /// One more connection of this client, if its address may have one; else the client is given back. Unix sockets are not counted.
-    pub(super) fn admit(self: &Arc<Self>, peer: Peer, place: Place) -> Result<Visit, Peer> {
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer, place: Place, per_client_max: usize) -> Result<Visit, Peer> {
         if let Some(ip) = peer.ip {
             let mut counts = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
             let count = counts.entry(ip).or_insert(0);
-            if *count >= self.per_client_max {
+            if *count >= per_client_max.min(self.share_max) {
                 return Err(peer);
             }
             *count += 1;
@@ -86,15 +87,15 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_gets_its_share_and_gives_it_back() {
-        let limit = Arc::new(Limit::new(10, 2));
+        let limit = Arc::new(Limit::new(10));
         let client = |last| Peer { from: "".into(), ip: Some([10, 0, 0, last].into()), by: By::Network };
-        let first = limit.admit(client(1), limit.place().await).expect("room");
-        let _second = limit.admit(client(1), limit.place().await).expect("room");
-        assert!(limit.admit(client(1), limit.place().await).is_err());
-        assert!(limit.admit(client(2), limit.place().await).is_ok());
+        let first = limit.admit(client(1), limit.place().await, 2).expect("room");
+        let _second = limit.admit(client(1), limit.place().await, 2).expect("room");
+        assert!(limit.admit(client(1), limit.place().await, 2).is_err());
+        assert!(limit.admit(client(2), limit.place().await, 2).is_ok());
         assert_eq!(limit.all.available_permits(), 8);
         drop(first);
-        assert!(limit.admit(client(1), limit.place().await).is_ok());
+        assert!(limit.admit(client(1), limit.place().await, 2).is_ok());
         assert_eq!(limit.all.available_permits(), 9);
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smol_str::SmolStr;
+use tokio::sync::Semaphore;
 
+use crate::config::{RequestLimits, UiConfig};
 use crate::desk::Desk;
 
 mod agent;
@@ -23,6 +26,7 @@ mod filter;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod health;
+mod inside;
 mod json;
 mod kv;
 mod later;
@@ -33,6 +37,7 @@ mod options;
 mod path;
 mod prepared;
 mod query;
+mod rates;
 mod reply;
 mod routes;
 mod rules;
@@ -43,9 +48,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod ui;
+mod watches;
 
 pub(crate) use agent::AgentFacts;
 pub(crate) use server::{HEAD_BYTES_MAX, Listener, serve};
+pub(crate) use watches::run as run_watches;
 
 /// What the door is told.
 #[derive(Debug, Clone)]
@@ -58,12 +66,16 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Vec<SmolStr>,
     /// Whether JSON is always indented (`-dev`).
     pub(crate) pretty: bool,
+    /// The web page, if there is one.
+    pub(crate) ui: Option<UiConfig>,
     /// Headers added to every answer of the API.
     pub(crate) response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Beginnings of paths that are not answered.
     pub(crate) block_endpoints: Vec<String>,
     /// Networks that may write; empty is all.
     pub(crate) allow_write_from: Vec<IpNet>,
+    /// How many requests are taken.
+    pub(crate) request_limits: RequestLimits,
     /// Largest value of a key.
     pub(crate) kv_value_bytes_max: usize,
     /// Largest body of a transaction, unless a single value may be larger.
@@ -100,9 +112,11 @@ impl Config {
             dns_domains: vec![SmolStr::new_static("consul")],
             allowed_hosts: Vec::new(),
             pretty: false,
+            ui: None,
             response_headers: Vec::new(),
             block_endpoints: Vec::new(),
             allow_write_from: Vec::new(),
+            request_limits: RequestLimits::default(),
             kv_value_bytes_max: 512 << 10,
             txn_bytes_max: 512 << 10,
             session_ttl_min: Duration::from_secs(10),
@@ -120,15 +134,38 @@ impl Config {
     }
 }
 
+/// The door that stands open: a reload puts another in its place, and requests under way end with the one they came in by.
+pub(crate) struct Doorway(ArcSwap<Door>);
+
+impl Doorway {
+    pub(crate) fn new(door: Door) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(door)))
+    }
+
+    /// From now on it is this one.
+    pub(crate) fn replace(&self, config: Config) {
+        let now = self.0.load();
+        self.0.store(Arc::new(Door::new(config, now.desk.clone(), now.facts.clone())));
+    }
+
+    /// The one that stands open now.
+    fn now(&self) -> Guard<Arc<Door>> {
+        self.0.load()
+    }
+}
+
 /// The door: what handlers share.
 pub(crate) struct Door {
     config: Config,
     desk: Desk,
     facts: Arc<AgentFacts>,
     answers: Arc<answers::Answers>,
+    rates: rates::Rates,
     /// Headers of every answer of the API.
-    common: HeaderMap,
+    common: reply::Common,
     hosts: rules::Hosts,
+    /// Streams of open web pages.
+    pages: Arc<Semaphore>,
 }
 
 impl Door {
@@ -140,7 +177,9 @@ impl Door {
             common.insert(HeaderName::from_static("x-consul-translate-addresses"), HeaderValue::from_static("true"));
         }
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
-        Self { config, desk, facts, answers: Arc::default(), common, hosts }
+        let rates = rates::Rates::new(config.request_limits);
+        let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
+        Self { config, desk, facts, answers: Arc::default(), rates, common: reply::Common::new(common), hosts, pages }
     }
 
     fn datacenter(&self) -> &str {

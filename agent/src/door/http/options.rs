@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use muster_catalog::{Index, MetaFilter};
+use muster_catalog::{Index, MetaFilter, Near};
 use rand::RngExt;
 use smol_str::SmolStr;
 
 use super::Door;
 use super::call::{Answering, Call};
 use super::error::HttpError;
-use super::near::Near;
+use super::near;
 use super::query::Query;
 use super::reply::{Meta, Reply};
 use crate::config::duration;
@@ -30,8 +30,10 @@ pub(super) struct ReadOptions {
     consistency: Consistency,
     /// An answer of this age is too old; then it is asked for again without `stale`.
     max_stale: Option<Duration>,
-    /// Answered from this agent's copy by request.
+    /// Answered from this agent's copy by request, and told how old it is.
     cached: bool,
+    /// Nobody is asked, though the answer says the usual of its consistency.
+    from_copy: bool,
     wait: Option<Wait>,
     elsewhere: bool,
     /// Answered in the order of the round trips from there, where the answer has an order.
@@ -75,7 +77,11 @@ impl ReadOptions {
         if cached && consistent {
             return bad("Cannot specify ?cached with ?consistent, conflicting semantics.");
         }
-        check_cache_control(headers)?;
+        let wanted = cache_control(headers)?;
+        let from_copy = cached && nothing_said && !wanted.revalidate;
+        if from_copy && max_stale.is_none() {
+            max_stale = wanted.max_age;
+        }
         let consistency = match (stale, consistent) {
             (true, _) => Consistency::Stale,
             (_, true) => Consistency::Consistent,
@@ -84,7 +90,7 @@ impl ReadOptions {
         let elsewhere = query.filled("dc").is_some_and(|dc| *dc != door.config.datacenter);
         let wait = wait(door, query)?;
         let near = query.filled("near").cloned();
-        Ok(Self { consistency, max_stale, cached, wait, elsewhere, near, family })
+        Ok(Self { consistency, max_stale, cached, from_copy, wait, elsewhere, near, family })
     }
 
     /// The same for what nobody waits for.
@@ -118,7 +124,8 @@ impl ReadOptions {
         ask: &'a A,
     ) -> impl Future<Output = Result<Seen<A::Answer>, HttpError>> + Send + 'a {
         async move {
-            let (mut consistency, mut wait) = (self.consistency, self.wait.as_ref());
+            let first = if self.from_copy { Consistency::Stale } else { self.consistency };
+            let (mut consistency, mut wait) = (first, self.wait.as_ref());
             loop {
                 let seen = door.desk.read(who, ask, consistency, wait).await?;
                 let age = Duration::from_millis(seen.last_contact_ms);
@@ -187,25 +194,39 @@ where
     Box::pin(async move {
         let Seen { index, known_leader, last_contact_ms, answer } = options.ask(&door, &who, &ask).await?;
         let near = match &options.near {
-            Some(node) => Box::pin(Near::of(&door, &who, node)).await,
-            None => Near::nothing(),
+            Some(node) => Box::pin(near::order(&door, &who, node)).await,
+            None => Near::default(),
         };
         Ok(options.finish(render(&door, answer, &near), Meta { index, known_leader, last_contact_ms }))
     })
 }
 
-/// What the header asks for needs no doing: this agent's copy is kept up to date, not fetched now and then. It must be well formed.
-fn check_cache_control(headers: &HeaderMap) -> Result<(), HttpError> {
+/// What `Cache-Control` says of a cached read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Freshness {
+    /// An older answer is asked for again; zero is no bound, as in Consul.
+    max_age: Option<Duration>,
+    /// It is asked for in any case.
+    revalidate: bool,
+}
+
+/// This agent's copy is kept up to date, not fetched now and then: it is as old as the last word of who keeps it so.
+fn cache_control(headers: &HeaderMap) -> Result<Freshness, HttpError> {
     let invalid = || HttpError::BadRequest("Invalid Cache-Control header.".into());
+    let mut wanted = Freshness::default();
     for value in headers.get_all(CACHE_CONTROL) {
         let text = value.to_str().map_err(|_| invalid())?.to_ascii_lowercase();
         for part in text.split(',') {
-            if let Some(("max-age" | "stale-if-error", seconds)) = part.trim().split_once('=') {
-                seconds.parse::<u64>().map_err(|_| invalid())?;
+            wanted.revalidate |= part.trim() == "must-revalidate";
+            if let Some((name @ ("max-age" | "stale-if-error"), seconds)) = part.trim().split_once('=') {
+                let seconds: u64 = seconds.parse().map_err(|_| invalid())?;
+                if name == "max-age" && seconds > 0 {
+                    wanted.max_age = Some(Duration::from_secs(seconds));
+                }
             }
         }
     }
-    Ok(())
+    Ok(wanted)
 }
 
 fn wait(door: &Door, query: &Query) -> Result<Option<Wait>, HttpError> {

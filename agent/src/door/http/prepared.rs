@@ -1,12 +1,13 @@
 //! `/v1/query`: prepared queries.
 #![allow(clippy::disallowed_methods)] // answers come in random order, so that load is spread
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode};
 use muster_catalog::{
-    AllQueries, CauseKind, Command, ExecuteQuery, Executed, Meta as Pairs, Outcome, PreparedQuery, QueryFailover, QueryOne,
-    QueryRow, QueryService, QueryTemplate, ResolveQuery, SetQuery,
+    AllQueries, Asker, CauseKind, Command, ExecuteQuery, Executed, Meta as Pairs, Outcome, PreparedQuery, QueryFailover,
+    QueryOne, QueryRow, QueryService, QueryTemplate, ResolveQuery, SetQuery,
 };
 use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
@@ -135,13 +136,19 @@ async fn execute(door: &Door, call: &Call, name: &str) -> Answer {
             return Err(HttpError::BadRequest(why));
         }
     };
-    let ask = ExecuteQuery { name: SmolStr::new(name) };
+    let asker = Asker {
+        near: call.query.filled("near").cloned().unwrap_or_default(),
+        agent: SmolStr::new(door.desk.name().as_str()),
+        address: source(call),
+    };
+    let ask = ExecuteQuery { name: SmolStr::new(name), asker };
     let (options, seen) = look(door, call, &call.who, &ask).await?;
     let meta = meta(&seen);
     let found = seen.answer.map_err(|fault| HttpError::ServerOfRead(fault.to_string()))?.ok_or_else(not_found)?;
-    let Executed { row, mut instances } = found;
-    // Where nodes have coordinates, `near` (the caller's, else the query's) sorts after this.
+    let Executed { row, mut instances, near } = found;
+    // Equals, and all where no order is wanted, come as they fall.
     instances.shuffle(&mut rand::rng());
+    near.sort(&mut instances, |instance| instance.node.node.as_str());
     instances.truncate(limit);
     let nodes = json::join(instances.iter().map(|instance| json::health_entry(instance, door.datacenter())));
     let mut body = about(meta, options.effective());
@@ -155,6 +162,13 @@ async fn execute(door: &Door, call: &Call, name: &str) -> Answer {
     text.extend_from_slice(&nodes);
     text.push(b'}');
     Ok(options.finish(Reply::json(text), meta))
+}
+
+/// Where a question comes from: a proxy says for whom it asks, as with Consul.
+fn source(call: &Call) -> Option<IpAddr> {
+    let forwarded =
+        call.headers.get("X-Forwarded-For").and_then(|value| value.to_str().ok()?.split(',').next()?.trim().parse().ok());
+    forwarded.or_else(|| call.who.from.parse::<SocketAddr>().ok().map(|from| from.ip().to_canonical()))
 }
 
 fn shown(row: &QueryRow) -> Value {

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::mpsc;
 
-use super::answers::{GZIP_BYTES_MIN, Rendered, pack};
+use super::answers::{GZIP_BYTES_MIN, Rendered, pack, unpack};
 use super::json;
 
 /// What a reader is told of the age of its answer.
@@ -42,6 +42,8 @@ enum Content {
     Json(Bytes),
     Shared(Arc<Rendered>),
     Text(Cow<'static, str>),
+    /// With a type of its own, packed already.
+    Packed(&'static str, &'static [u8]),
     /// With a type of its own.
     Other(&'static str, Bytes),
     /// The same, in pieces as they come.
@@ -88,6 +90,11 @@ impl Reply {
         Self::new(StatusCode::OK, Content::Other(content_type, bytes))
     }
 
+    /// 200 and bytes of another type that are packed by gzip: unpacked for who does not take that.
+    pub(super) fn packed(content_type: &'static str, packed: &'static [u8]) -> Self {
+        Self::new(StatusCode::OK, Content::Packed(content_type, packed))
+    }
+
     /// 200 and pieces of another type, as they come: never packed, so that each is seen at once. An error among them breaks the
     /// connection, so that nobody takes a part for the whole.
     pub(super) fn stream(content_type: &'static str, pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
@@ -125,12 +132,11 @@ impl Reply {
     }
 
     /// The bytes: indented or packed if the client wants them so.
-    pub(super) fn into_response(self, style: &Style, common: &HeaderMap) -> Response<Flow> {
+    pub(super) fn into_response(self, style: &Style, common: &Common) -> Response<Flow> {
         let Self { status, content, meta, consistency, age, headers: own } = self;
-        let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
-        for (name, value) in common {
-            headers.append(name, value.clone());
-        }
+        let is_json = matches!(content, Content::Json(_) | Content::Shared(_));
+        let is_usual = is_json && meta.is_some() && consistency.is_some();
+        let mut headers = if is_usual { common.reads.clone() } else { common.all.clone() };
         let mut stream = None;
         let (content_type, mut body, mut packed) = match content {
             Content::Stream(content_type, pieces) => {
@@ -144,6 +150,8 @@ impl Reply {
             }
             Content::Shared(rendered) => (Some("application/json"), rendered.plain().clone(), rendered.packed()),
             Content::Text(text) => (Some("text/plain; charset=utf-8"), into_bytes(text), None),
+            Content::Packed(content_type, bytes) if style.gzip => (Some(content_type), Bytes::new(), Some(bytes.into())),
+            Content::Packed(content_type, bytes) => (Some(content_type), unpack(bytes), None),
             Content::Other(content_type, bytes) => (Some(content_type), bytes, None),
         };
         if style.pretty && content_type == Some("application/json") {
@@ -156,18 +164,23 @@ impl Reply {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             body = packed;
         }
+        let mut say = |name: HeaderName, value: HeaderValue, as_usual: bool| {
+            if !(is_usual && as_usual) {
+                headers.insert(name, value);
+            }
+        };
         if let Some(content_type) = content_type {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            say(CONTENT_TYPE, HeaderValue::from_static(content_type), content_type == "application/json");
         }
-        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
-        if let Some(meta) = meta {
-            headers.insert(INDEX, HeaderValue::from(meta.index.max(1)));
-            headers.insert(KNOWN_LEADER, HeaderValue::from_static(if meta.known_leader { "true" } else { "false" }));
-            headers.insert(LAST_CONTACT, HeaderValue::from(meta.last_contact_ms));
-            headers.insert(QUERY_BACKEND, HeaderValue::from_static("blocking-query"));
+        if let Some(Meta { index, known_leader, last_contact_ms }) = meta {
+            let contact = if last_contact_ms == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(last_contact_ms) };
+            say(INDEX, HeaderValue::from(index.max(1)), false);
+            say(KNOWN_LEADER, HeaderValue::from_static(if known_leader { "true" } else { "false" }), known_leader);
+            say(LAST_CONTACT, contact, last_contact_ms == 0);
+            say(QUERY_BACKEND, HeaderValue::from_static("blocking-query"), true);
         }
         if let Some(consistency) = consistency {
-            headers.insert(CONSISTENCY, HeaderValue::from_static(consistency));
+            say(CONSISTENCY, HeaderValue::from_static(consistency), consistency == "leader");
         }
         if let Some(age) = age {
             headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
@@ -228,8 +241,33 @@ fn into_bytes(text: Cow<'static, str>) -> Bytes {
     }
 }
 
-/// Room for what an answer usually carries; hyper keeps the map of the last answer for as long as a connection idles.
-const HEADERS_USUAL: usize = 10;
+/// The headers that answers begin with. A map that is cloned costs a fifth of one that is filled: each name that goes into it is
+/// hashed, and a look-up's answer has nine.
+#[derive(Debug)]
+pub(super) struct Common {
+    all: HeaderMap,
+    /// What a read that is answered in JSON says when there is a leader and nothing is old. Its index is a place for one.
+    reads: HeaderMap,
+}
+
+impl Common {
+    /// What all answers have, and these beside.
+    pub(super) fn new(mut all: HeaderMap) -> Self {
+        all.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        let mut reads = all.clone();
+        for (name, value) in [
+            (CONTENT_TYPE, "application/json"),
+            (INDEX, "1"),
+            (KNOWN_LEADER, "true"),
+            (LAST_CONTACT, "0"),
+            (QUERY_BACKEND, "blocking-query"),
+            (CONSISTENCY, "leader"),
+        ] {
+            reads.insert(name, HeaderValue::from_static(value));
+        }
+        Self { all, reads }
+    }
+}
 
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");

@@ -20,7 +20,7 @@ use super::prepared::QUERY_PREFIX;
 use super::query::{Query, host_of, is_address};
 use super::reply::{Flow, Reply, Style};
 use super::routes::{Found, Known, find};
-use super::{Config, Door};
+use super::{Config, Door, ui};
 use crate::desk::{Token, Who};
 
 /// The other end of a connection.
@@ -98,10 +98,17 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     if let Some(clean) = path::clean(&path) {
         return over(moved(&parts.method, &clean, parts.uri.query()));
     }
-    let (known, rest) = match find(&path) {
+    let found = match ui::find(door.config.ui.as_ref(), &path) {
+        Found::Nothing => find(&path),
+        found => found,
+    };
+    let (known, rest) = match found {
         Found::Route(known, rest) => (known, rest),
         Found::WithoutSlash => return over(moved(&parts.method, &format!("{path}/"), parts.uri.query())),
-        Found::Nothing => return over(outside(&path)),
+        Found::Nothing => {
+            let page = door.config.ui.as_ref().filter(|_| path == "/");
+            return over(page.map_or_else(|| outside(&path), |ui| moved(&parts.method, &ui.path, None)));
+        }
     };
     let mut style = Style { pretty: door.config.pretty, gzip: takes_gzip(&parts.headers) };
     let end = |reply: Reply, style: &Style| over(reply.into_response(style, &door.common));
@@ -147,6 +154,7 @@ fn may(
             return Err(HttpError::Forbidden("Access is restricted".into()));
         }
     }
+    door.rates.admit(path, is_read(method))?;
     if known.route.namespaced {
         for (name, what) in [("ns", "Namespaces"), ("partition", "Partitions")] {
             if query.filled(name).is_some() {

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Door;
+use super::Doorway;
 use super::limit::{Limit, Place, Visit};
 use super::rules::{self, By, Peer};
 
@@ -51,11 +51,11 @@ pub(crate) enum Listener {
 }
 
 /// Serves until `stop` is ready: then listeners close, waiting reads are answered, and connections end within a bound.
-pub(crate) async fn serve(door: Arc<Door>, listeners: Vec<Listener>, stop: impl Future<Output = ()>) {
-    let (connections_max, per_client_max) = (door.config.connections_max, door.config.connections_per_client_max);
+pub(crate) async fn serve(doorway: Arc<Doorway>, listeners: Vec<Listener>, stop: impl Future<Output = ()>) {
+    let connections_max = doorway.now().config.connections_max;
     let house = Arc::new(House {
-        door,
-        limit: Arc::new(Limit::new(connections_max, per_client_max)),
+        doorway,
+        limit: Arc::new(Limit::new(connections_max)),
         refused: Arc::new(Semaphore::new(REFUSED_MAX)),
         closing: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -66,14 +66,14 @@ pub(crate) async fn serve(door: Arc<Door>, listeners: Vec<Listener>, stop: impl 
     }
     stop.await;
     house.closing.cancel();
-    house.door.desk.wake_readers();
+    house.doorway.now().desk.wake_readers();
     house.tasks.close();
     house.tasks.wait().await;
 }
 
 /// What listeners and connections share.
 struct House {
-    door: Arc<Door>,
+    doorway: Arc<Doorway>,
     limit: Arc<Limit>,
     refused: Arc<Semaphore>,
     closing: CancellationToken,
@@ -139,7 +139,8 @@ impl House {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        match self.limit.admit(peer, place) {
+        let per_client_max = self.doorway.now().config.connections_per_client_max;
+        match self.limit.admit(peer, place, per_client_max) {
             Ok(visit) => {
                 let connection = self.clone().connection(stream, visit);
                 self.tasks.spawn(connection);
@@ -168,13 +169,14 @@ impl House {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let stream = TokioIo::new(stream);
+        let head_bytes_max = self.doorway.now().config.head_bytes_max.max(HEAD_BYTES_MIN);
         async move {
-            let service = service_fn(|request| rules::answer(&self.door, &visit.peer, request));
+            let service = service_fn(|request| rules::answer(&self.doorway.now(), &visit.peer, request));
             let mut connection = pin!(
                 http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_DEADLINE)
-                    .max_buf_size(self.door.config.head_bytes_max.max(HEAD_BYTES_MIN))
+                    .max_buf_size(head_bytes_max)
                     .half_close(false)
                     .title_case_headers(true)
                     .serve_connection(stream, service)

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{AgentFacts, Config, Door, Listener, routes, serve};
+use super::{AgentFacts, Config, Door, Doorway, Listener, routes, serve};
 use crate::config::{AgentFlags, Host};
 use crate::desk::{Bells, Cluster, Desk, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup, disk};
 use crate::raft::{self, Raft};
@@ -28,7 +28,7 @@ struct House {
 
 fn agent_config() -> crate::config::Config {
     let flags = AgentFlags::parse(["-dev".into()]).expect("a flag of Consul's");
-    let host = Host { name: "test-node".into(), addresses: vec![("lo".into(), [127, 0, 0, 1].into())] };
+    let host = Host::with("test-node", "lo", "127.0.0.1/8");
     crate::config::load(&flags, &host).expect("it needs nothing else").config
 }
 
@@ -80,7 +80,7 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
     let facts = Arc::new(AgentFacts::new(about, Metrics::unrecorded(false)));
-    let door = Arc::new(Door::new(config, desk, facts));
+    let door = Doorway::new(Door::new(config, desk, facts));
     let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
     House { address, socket, stop, serving, _dir: dir }
 }

@@ -40,7 +40,7 @@ pub(super) async fn run(
     place: OwnedSemaphorePermit,
     stranger: OwnedSemaphorePermit,
 ) {
-    let (closing, hello_timeout) = (door.shared.closing.clone(), door.limits.handshake_timeout);
+    let (closing, hello_timeout) = (door.shared.closing.clone(), door.limits().handshake_timeout);
     let connection = Arc::new(Connection {
         door,
         from,

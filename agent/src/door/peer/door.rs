@@ -42,12 +42,12 @@ pub(crate) struct Door {
     /// `None` on clients: they have no log.
     pub(super) raft: Option<Raft>,
     pub(super) rooms: Arc<dyn Rooms>,
-    pub(super) limits: Limits,
     pub(super) shared: Arc<Shared>,
 }
 
 /// What the connections of one door share.
 pub(super) struct Shared {
+    limits: Mutex<Limits>,
     pub(super) places: Arc<Semaphore>,
     pub(super) strangers: Arc<Semaphore>,
     pub(super) told: Told,
@@ -63,6 +63,7 @@ impl Door {
     /// A door of this agent's.
     pub(crate) fn new(identity: Identity, raft: Option<Raft>, rooms: Arc<dyn Rooms>, limits: Limits) -> Self {
         let shared = Shared {
+            limits: Mutex::new(limits),
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             told: Told::default(),
@@ -71,14 +72,24 @@ impl Door {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Self { identity, raft, rooms, limits, shared: Arc::new(shared) }
+        Self { identity, raft, rooms, shared: Arc::new(shared) }
+    }
+
+    /// Other bounds from now on.
+    pub(crate) fn bound(&self, limits: Limits) {
+        *self.shared.limits.lock().expect("no holder panics: two numbers are stored") = limits;
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        *self.shared.limits.lock().expect("no holder panics: two numbers are stored")
     }
 
     /// Whether one more connection may come from there; it is counted until [`Door::gone`].
     pub(super) fn admits(&self, from: IpAddr) -> bool {
+        let most = self.limits().connections_per_client_max;
         let mut all = self.shared.from.lock().expect("no holder panics: a map of numbers");
         let count = all.entry(from.to_canonical()).or_default();
-        let admitted = *count < self.limits.connections_per_client_max;
+        let admitted = *count < most;
         *count += usize::from(admitted);
         admitted
     }

@@ -3,20 +3,24 @@
 mod cell;
 mod filter;
 mod recorder;
+mod sink;
 mod summary;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
 
 pub(crate) use filter::Filter;
 use recorder::{Recorder, Registry};
+pub(crate) use sink::{SinkConfig, SinkKind};
 use summary::Summary;
 
 use super::error::TelemetryError;
-use super::{names, process};
+use super::{load, names, process};
 
 /// Length of one interval of the JSON form, Consul's.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -37,6 +41,8 @@ pub(crate) struct MetricsConfig {
     /// Whether Prometheus may ask: `prometheus_retention_time` is above zero. The time itself is not used: a series that
     /// left would take the cached handles of its callers with it, and the number of series is bounded anyway.
     pub(crate) prometheus: bool,
+    /// Whether this host is measured too, and of which file system.
+    pub(crate) host_metrics: Option<PathBuf>,
 }
 
 /// The metrics of this process; clones are the same metrics.
@@ -52,6 +58,11 @@ struct Inner {
     filter: ArcSwap<Filter>,
     last: ArcSwap<Option<Summary>>,
     process: process::Gauges,
+    load: Option<load::Gauges>,
+    /// In the names of gauges.
+    host: Option<String>,
+    /// Changes when an interval has ended.
+    ended: watch::Sender<()>,
 }
 
 impl Metrics {
@@ -75,7 +86,7 @@ impl Metrics {
         });
         let prometheus = exporter.as_ref().map(metrics_exporter_prometheus::PrometheusRecorder::handle);
         let registry = Arc::new(Registry::default());
-        let recorder = Recorder::new(config.prefix, config.host, Arc::clone(&registry), exporter);
+        let recorder = Recorder::new(config.prefix, config.host.clone(), Arc::clone(&registry), exporter);
         names::describe(&recorder);
         let inner = Inner {
             registry,
@@ -83,6 +94,9 @@ impl Metrics {
             filter: ArcSwap::from_pointee(config.filter),
             last: ArcSwap::from_pointee(None),
             process: process::Gauges::new(&recorder),
+            load: config.host_metrics.map(|path| load::Gauges::new(&recorder, path)),
+            host: config.host,
+            ended: watch::Sender::new(()),
         };
         (Self { inner: Arc::new(inner) }, recorder)
     }
@@ -90,7 +104,9 @@ impl Metrics {
     /// Metrics that nobody records, for tests of what shows them.
     #[cfg(test)]
     pub(crate) fn unrecorded(prometheus: bool) -> Self {
-        Self::new(MetricsConfig { prefix: "consul".to_owned(), host: None, filter: Filter::default(), prometheus }).0
+        let config =
+            MetricsConfig { prefix: "consul".to_owned(), host: None, filter: Filter::default(), prometheus, host_metrics: None };
+        Self::new(config).0
     }
 
     /// Consul's JSON of the last finished interval; in the first ten seconds, of what there is so far.
@@ -103,6 +119,18 @@ impl Metrics {
                 Summary::new(process::now(), INTERVAL, self.inner.registry.look()).json(&filter)
             }
         }
+    }
+
+    /// The same, for people who read a terminal.
+    pub(crate) fn text(&self) -> String {
+        self.inner.process.sample();
+        let filter = self.inner.filter.load();
+        Summary::new(aligned(process::now()), INTERVAL, self.inner.registry.look()).text(&filter)
+    }
+
+    /// Changes when an interval has ended.
+    pub(crate) fn intervals(&self) -> watch::Receiver<()> {
+        self.inner.ended.subscribe()
     }
 
     /// What Prometheus reads (`text/plain; version=0.0.4`); `None` where it is switched off.
@@ -142,8 +170,12 @@ impl Metrics {
 
     fn end_interval(&self, began: Duration) {
         self.inner.process.sample();
+        if let Some(load) = &self.inner.load {
+            load.sample();
+        }
         let summary = Summary::new(began, INTERVAL, self.inner.registry.take());
         self.inner.last.store(Arc::new(Some(summary)));
+        self.inner.ended.send_replace(());
     }
 }
 

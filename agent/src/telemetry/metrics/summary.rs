@@ -1,6 +1,7 @@
 //! One interval in the form of Consul's `/v1/agent/metrics`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use metrics::Key;
@@ -17,43 +18,43 @@ use super::recorder::Values;
 #[derive(Debug)]
 pub(super) struct Summary {
     began: String,
-    gauges: Vec<GaugeValue>,
-    counters: Vec<SampledValue>,
-    samples: Vec<SampledValue>,
+    pub(super) gauges: Vec<GaugeValue>,
+    pub(super) counters: Vec<SampledValue>,
+    pub(super) samples: Vec<SampledValue>,
 }
 
 /// The form of Go's `time.Time` as text, in UTC.
 const TIMESTAMP: StaticFormatDescription = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC");
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct GaugeValue {
-    name: String,
+pub(super) struct GaugeValue {
+    pub(super) name: String,
     #[serde(serialize_with = "number")]
-    value: f64,
-    labels: Labels,
+    pub(super) value: f64,
+    pub(super) labels: Labels,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct SampledValue {
-    name: String,
-    count: u64,
+pub(super) struct SampledValue {
+    pub(super) name: String,
+    pub(super) count: u64,
     #[serde(serialize_with = "number")]
     rate: f64,
     #[serde(serialize_with = "number")]
-    sum: f64,
+    pub(super) sum: f64,
     #[serde(serialize_with = "number")]
-    min: f64,
+    pub(super) min: f64,
     #[serde(serialize_with = "number")]
-    max: f64,
+    pub(super) max: f64,
     #[serde(serialize_with = "number")]
     mean: f64,
     #[serde(serialize_with = "number")]
     stddev: f64,
-    labels: Labels,
+    pub(super) labels: Labels,
 }
 
 #[derive(Serialize)]
@@ -100,6 +101,29 @@ impl Summary {
             samples: sampled(&self.samples),
         };
         serde_json::to_string(&told).expect("text keys and finite numbers have a JSON form")
+    }
+}
+
+impl Summary {
+    /// A line each, as Consul prints them.
+    pub(super) fn text(&self, filter: &Filter) -> String {
+        let mut text = String::new();
+        let began = &self.began;
+        let name = |name: &str, labels: &Labels| labels.values().fold(name.to_owned(), |name, label| format!("{name}.{label}"));
+        for gauge in self.gauges.iter().filter(|gauge| filter.shows(&gauge.name)) {
+            let _ = writeln!(text, "[{began}][G] '{}': {:.3}", name(&gauge.name, &gauge.labels), gauge.value);
+        }
+        for (kind, values) in [("C", &self.counters), ("S", &self.samples)] {
+            for value in values.iter().filter(|value| filter.shows(&value.name)) {
+                let SampledValue { count, min, mean, max, stddev, sum, .. } = value;
+                let name = name(&value.name, &value.labels);
+                let _ = writeln!(
+                    text,
+                    "[{began}][{kind}] '{name}': Count: {count} Min: {min:.3} Mean: {mean:.3} Max: {max:.3} Stddev: {stddev:.3} Sum: {sum:.3}"
+                );
+            }
+        }
+        text
     }
 }
 

@@ -5,7 +5,13 @@ use serde_json::Value;
 use super::*;
 
 fn config(host: Option<&str>) -> MetricsConfig {
-    MetricsConfig { prefix: "consul".to_owned(), host: host.map(str::to_owned), filter: Filter::default(), prometheus: true }
+    MetricsConfig {
+        prefix: "consul".to_owned(),
+        host: host.map(str::to_owned),
+        filter: Filter::default(),
+        prometheus: true,
+        host_metrics: None,
+    }
 }
 
 /// What is told after these records: the JSON of the ended interval, and Prometheus' text.

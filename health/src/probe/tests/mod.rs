@@ -1,8 +1,13 @@
 //! Every kind of probe against real sockets and processes.
 
+mod docker;
 mod exec;
+mod grpc;
+mod h2ping;
 mod http;
+mod os_service;
 mod sockets;
+mod udp;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -121,4 +126,34 @@ const SHORT: Duration = Duration::from_millis(300);
 /// A port at which nobody listens.
 async fn closed() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A server whose connections are each handled by `with`.
+async fn serving<F: Future<Output = ()> + Send + 'static>(
+    with: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
+) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            connections.spawn(with(stream));
+        }
+    });
+    (address, tasks)
+}
+
+/// A certificate for `name` that nobody signed, and who shows it.
+fn certificate(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (made.cert.der().clone(), TlsAcceptor::from(Arc::new(config)))
 }

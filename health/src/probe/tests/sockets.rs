@@ -74,18 +74,6 @@ async fn ipv6_is_looked_at_as_well() {
     assert_eq!(see(Probe::Tcp(probe), LONG).await.status, Status::Passing);
 }
 
-fn certificate(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
-    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    (made.cert.der().clone(), TlsAcceptor::from(Arc::new(config)))
-}
-
 #[tokio::test]
 async fn a_self_signed_certificate_is_refused_unless_verification_is_skipped() {
     let (_, acceptor) = certificate("web.test");
@@ -124,4 +112,65 @@ async fn http_to_https_on_the_same_host_is_followed() {
     let outcome = see_http(HttpProbe { tls_skip_verify: true, ..http(plain.url("/")) }).await;
     assert_eq!(outcome.status, Status::Passing, "{}", outcome.output);
     assert!(outcome.output.ends_with("200 OK Output: secured"));
+}
+
+/// A server that asks who is there, and answers nobody else.
+fn guarded(own: &rcgen::CertifiedKey<rcgen::KeyPair>, known: &rcgen::CertifiedKey<rcgen::KeyPair>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(known.cert.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![own.cert.der().clone()], PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into()))
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A file as certificates and keys lie on disks.
+fn pem(what: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
+}
+
+#[tokio::test]
+async fn with_the_agents_tls_a_check_introduces_itself_and_trusts_its_roots() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (server, agent) = (made("node.test"), made("agent.test"));
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("roots")).unwrap();
+    std::fs::write(path("roots/a.pem"), pem("CERTIFICATE", server.cert.der())).unwrap();
+    std::fs::write(path("agent.pem"), pem("CERTIFICATE", agent.cert.der())).unwrap();
+    std::fs::write(path("agent.key"), pem("PRIVATE KEY", &agent.signing_key.serialize_der())).unwrap();
+    let identity = (path("agent.pem"), path("agent.key"));
+    let load = |roots: &str, named: bool, name: &str| {
+        AgentTls::load(&[path(roots)], named.then_some((identity.0.as_path(), identity.1.as_path())), name.to_owned())
+    };
+    let listening = Server::start_on("127.0.0.1:0", Some(guarded(&server, &agent)), |_| answer("200 OK", "", "fine")).await;
+    let probe = || http(format!("https://{}/", listening.address));
+    let see = async |tls: AgentTls, probe: HttpProbe| {
+        let tools = Tools { tls: Tls::of_agent(tls), ..Tools::default() };
+        see_with(Probe::Http(probe), LONG, &tools).await.status
+    };
+    assert_eq!(see(load("roots", true, "node.test").unwrap(), probe()).await, Status::Passing);
+    let any = HttpProbe { tls_skip_verify: true, ..probe() };
+    assert_eq!(see(load("agent.pem", true, "").unwrap(), any.clone()).await, Status::Passing);
+    assert_eq!(see(load("roots", false, "node.test").unwrap(), any).await, Status::Critical, "nobody is not answered");
+    assert_eq!(see(load("agent.pem", true, "node.test").unwrap(), probe()).await, Status::Critical, "another root");
+    assert_eq!(see(load("roots", true, "").unwrap(), probe()).await, Status::Critical, "named by its address");
+    let named = HttpProbe { tls_server_name: "node.test".into(), ..probe() };
+    assert_eq!(see(load("roots", true, "other.test").unwrap(), named).await, Status::Passing, "the check's own name goes first");
+
+    let said = |roots: &str| load(roots, true, "").unwrap_err().to_string();
+    assert!(said("none.pem").contains("none.pem cannot be read as PEM: "), "{}", said("none.pem"));
+    assert!(said("agent.key").ends_with("no certificate is in it"), "{}", said("agent.key"));
+    let own = path("agent.pem");
+    let unfit = AgentTls::load(&[], Some((path("roots/a.pem").as_path(), identity.1.as_path())), String::new());
+    assert!(matches!(unfit.unwrap_err(), crate::TlsError::Unfit(_)));
+    assert!(AgentTls::load(&[], Some((own.as_path(), own.as_path())), String::new()).is_err());
 }

@@ -63,10 +63,19 @@ fn agent(config: &Config) -> Value {
         "SkipLeaveOnInt": config.skip_leave_on_interrupt,
         "Telemetry": {
             "DisableHostname": telemetry.disable_hostname,
+            "DogstatsdAddr": telemetry.dogstatsd.clone().unwrap_or_default(),
+            "DogstatsdTags": telemetry.dogstatsd_tags,
+            "EnableHostMetrics": telemetry.host_metrics,
+            "StatsdAddr": telemetry.statsd.clone().unwrap_or_default(),
+            "StatsiteAddr": telemetry.statsite.clone().unwrap_or_default(),
             "MetricsPrefix": telemetry.metrics_prefix,
             "PrometheusOpts": { "Expiration": time(telemetry.prometheus_retention_time) },
         },
-        "UIConfig": { "Enabled": false },
+        "UIConfig": {
+            "ContentPath": config.ui.as_ref().map_or("/ui/", |ui| ui.path.as_str()),
+            "Dir": path(config.ui.as_ref().and_then(|ui| ui.dir.as_ref())),
+            "Enabled": config.ui.is_some(),
+        },
         "Version": CONSUL_VERSION,
     })
 }
@@ -144,10 +153,17 @@ fn dns(config: &Config) -> Value {
         "DNSNodeMetaTXT": dns.node_meta_txt,
         "DNSNodeTTL": time(dns.node_ttl),
         "DNSOnlyPassing": dns.only_passing,
-        "DNSRecursors": dns.recursors,
+        "DNSRecursorStrategy": if dns.recursor_random { "random" } else { "sequential" },
+        "DNSRecursorTimeout": time(dns.recursor_timeout),
+        "DNSRecursors": dns.recursors.iter().map(recursor).collect::<Vec<_>>(),
         "DNSServiceTTL": service_ttl,
         "DNSUDPAnswerLimit": dns.udp_answer_limit,
     })
+}
+
+/// As it is usually written.
+fn recursor(address: &std::net::SocketAddr) -> String {
+    if address.port() == 53 { address.ip().to_string() } else { address.to_string() }
 }
 
 fn http(config: &Config) -> Value {

@@ -1,9 +1,12 @@
 //! What is measured of the agent and of its host.
+#![allow(clippy::disallowed_methods)] // who reads the stream is fed by a task that ends with the reader
 
 use std::path::Path;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::ACCEPT;
+use tokio::sync::mpsc;
 
 use super::super::Door;
 use super::super::call::{Answer, Answering, Call};
@@ -17,6 +20,9 @@ use crate::telemetry::host_report;
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Types that a client names who wants that format. The second is misspelt in Consul, and so in what was written for it.
 const PROMETHEUS_ACCEPTED: [&str; 2] = ["application/openmetrics-text", "text/plain;version=0.4.0"];
+
+/// Intervals that a reader of the stream may be behind.
+const INTERVALS_BEHIND_MAX: usize = 2;
 
 /// `GET metrics`.
 pub(super) fn metrics(door: &Door, call: &Call) -> Answer {
@@ -32,6 +38,25 @@ pub(super) fn metrics(door: &Door, call: &Call) -> Answer {
             Reply::nothing().with_header(REASON, reason)
         }
     })
+}
+
+/// `GET metrics/stream`: an interval a line as each ends, until the reader or the agent goes.
+pub(super) fn stream(door: TheDoor, _: Call) -> Answering {
+    let (lines, reader) = mpsc::channel(INTERVALS_BEHIND_MAX);
+    let (metrics, mut stopping) = (door.facts.metrics().clone(), Box::pin(door.desk.stopping()));
+    tokio::spawn(async move {
+        let mut ended = metrics.intervals();
+        loop {
+            tokio::select! {
+                () = &mut stopping => return,
+                () = lines.closed() => return,
+                changed = ended.changed() => if changed.is_err() { return },
+            }
+            // Who does not read misses intervals.
+            let _ = lines.try_send(Ok(Bytes::from(metrics.json() + "\n")));
+        }
+    });
+    soon(async move { Ok(Reply::stream("application/json", reader)) })
 }
 
 fn wants_prometheus(call: &Call) -> bool {

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods)] // Tests own their tasks.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::super::super::{AgentFacts, Config as DoorConfig, Door, Listener, serve};
+use super::super::super::{AgentFacts, Config as DoorConfig, Door, Doorway, Listener, serve};
 use crate::config::{AgentFlags, Config, Host, load};
 use crate::desk::disk::Kept;
 use crate::desk::{Bells, Cluster, Desk, Errand, LocalDesk, LocalSettings, Lone, Policy, Quorum, Setup};
@@ -57,7 +57,7 @@ impl Said {
 }
 
 fn config(flags: &[&str]) -> Config {
-    let host = Host { name: "host-1".to_owned(), addresses: vec![("lo".to_owned(), IpAddr::from([127, 0, 0, 1]))] };
+    let host = Host::with("host-1", "lo", "127.0.0.1/8");
     let flags = AgentFlags::parse(["-dev"].iter().chain(flags).map(OsString::from)).unwrap();
     load(&flags, &host).unwrap().config
 }
@@ -110,7 +110,7 @@ impl House {
         let (refuse_reload, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let prometheus = !config.telemetry.prometheus_retention_time.is_zero();
         let facts = Arc::new(AgentFacts::new(config.clone(), Metrics::unrecorded(prometheus)));
-        let door = Door::new(DoorConfig::new(&config.datacenter), desk.clone(), facts);
+        let door = Doorway::new(Door::new(DoorConfig::new(&config.datacenter), desk.clone(), facts));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
@@ -123,7 +123,7 @@ impl House {
             loops::Patience { restart_grace: Duration::ZERO, mass_loss_hold: Duration::ZERO },
         ));
         tasks.spawn(run_errands(inlet, refuse_reload.clone(), left.clone()));
-        tasks.spawn(serve(Arc::new(door), vec![Listener::Tcp(listener)], desk.stopping()));
+        tasks.spawn(serve(door, vec![Listener::Tcp(listener)], desk.stopping()));
         Self { at, desk, refuse_reload, left, stop, _tasks: tasks }
     }
 
