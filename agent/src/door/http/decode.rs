@@ -37,14 +37,14 @@ fn mismatch(value: &Value, name: &str, wanted: &str) -> HttpError {
 impl Object {
     /// Reads a body.
     pub(super) fn parse(body: &[u8]) -> Result<Self, HttpError> {
-        if body.iter().all(u8::is_ascii_whitespace) {
-            return Err(fault("EOF"));
-        }
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(keys)) => Ok(Self { keys }),
-            Ok(Value::Null) => Ok(Self { keys: Map::new() }),
-            Ok(other) => Err(fault(format!("json: cannot unmarshal {} into an object", kind_of(&other)))),
-            Err(error) => Err(fault(error.to_string())),
+        // As Consul does, the first value is read, and what follows it is not looked at.
+        match serde_json::Deserializer::from_slice(body).into_iter().next() {
+            Some(Ok(Value::Object(keys))) => Ok(Self { keys }),
+            Some(Ok(Value::Null)) => Ok(Self { keys: Map::new() }),
+            Some(Ok(other)) => Err(fault(format!("json: cannot unmarshal {} into an object", kind_of(&other)))),
+            Some(Err(error)) if error.is_eof() => Err(fault("unexpected EOF")),
+            Some(Err(error)) => Err(fault(error.to_string())),
+            None => Err(fault("EOF")),
         }
     }
 
