@@ -22,6 +22,6 @@ fn understand(bytes: &[u8], format: Format) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut written = Written { lenient: true, ..Written::default() };
     written.add_text("fuzz", text, format);
-    let host = Host { name: "host".to_owned(), addresses: Vec::new() };
+    let host = Host { name: "host".to_owned(), interfaces: Vec::new() };
     drop(Config::new(written, false, &host));
 }
