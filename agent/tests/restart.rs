@@ -8,7 +8,7 @@ mod whole;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::Backend;
 use whole::{Agent, Net};
 
@@ -221,7 +221,7 @@ fn a_host_that_freezes_comes_back_by_itself_and_accuses_nobody() {
     }
     println!("{dead} of 3 dead after {sleep:?}; all there {:?} after they woke", woken.elapsed());
     for agent in &mut frozen {
-        agent.eventually("nobody reported, so it expires", |agent| status(agent) == Value::from("critical"));
+        agent.eventually("nobody reported, so it expires", |agent| status(agent) == "critical");
     }
     for agent in servers.iter().chain(&frozen) {
         for line in agent.said("member failed") {

@@ -1,5 +1,5 @@
 //! Programs written for Consul: whether they are on this machine, and how they are run.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, dead_code, unreachable_pub)] // tests may fail; each uses its part of this
+#![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::unwrap_used, dead_code, unreachable_pub)] // tests may fail; each uses its part of this
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
