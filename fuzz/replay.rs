@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Changes of each file: seconds for a whole corpus, in a build for tests.
-const CHANGES: u64 = 200;
+const CHANGES: u64 = 24;
 
 /// Runs `target` on every file of `fuzz/corpus/<name>`, whole and changed.
 pub(crate) fn replay(name: &str, target: impl Fn(&[u8])) {
