@@ -62,6 +62,7 @@ pub use local::{
 };
 pub use meta::Meta;
 pub use name::{CheckId, NAME_BYTES_MAX, NameError, NodeName, ServiceId, ServiceName, fold};
+pub use pack::unpack;
 pub use past::{CHANGES_OF_A_CHECK_MAX, CHANGES_OF_A_SERVICE_MAX, CHANGES_OF_A_SESSION_MAX, Change, PAST_BYTES_MAX, Subject};
 pub use prepared::{PreparedQuery, QueryFailover, QueryFault, QueryRow, QueryService, QueryTemplate, SetQuery};
 pub use query::{

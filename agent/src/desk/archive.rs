@@ -109,7 +109,7 @@ impl<R: Read> Archive<R> {
         }
         let mut head = vec![0; length as usize];
         rows.read_exact(&mut head)?;
-        let mut origin: Origin = rmp_serde::from_slice(&head).map_err(|error| ArchiveError::Foreign(error.to_string()))?;
+        let mut origin: Origin = muster_catalog::unpack(&head).map_err(|error| ArchiveError::Foreign(error.to_string()))?;
         origin.version = version;
         Ok(Self { origin, rows })
     }

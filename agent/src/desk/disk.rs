@@ -155,7 +155,7 @@ fn read(database: &Database) -> anyhow::Result<Kept> {
 
 /// One unreadable row is told and left out; it must not keep an agent from starting.
 fn unpack<T: DeserializeOwned>(what: &str, id: &str, bytes: &[u8]) -> Option<T> {
-    rmp_serde::from_slice(bytes)
+    muster_catalog::unpack(bytes)
         .inspect_err(|error| tracing::warn!(what, id, %error, "a kept definition cannot be read and is left out"))
         .ok()
 }

@@ -137,7 +137,7 @@ impl UserEvent {
     }
 
     fn read(name: &str, carried: &[u8], time: u64) -> Option<Self> {
-        let Carried { id, payload, node, service, tag } = rmp_serde::from_slice(carried).ok()?;
+        let Carried { id, payload, node, service, tag } = muster_catalog::unpack(carried).ok()?;
         let name = SmolStr::new(name);
         Some(Self { id, name, payload, node_filter: node, service_filter: service, tag_filter: tag, time })
     }

@@ -132,7 +132,7 @@ async fn send(pool: &Pool, to: Uuid, mut batch: Vec<Waiting>) {
     let Some(deadline) = batch.iter().map(|one| one.deadline).max() else { return };
     let body = join(batch.iter().map(|one| &one.proposal));
     let answers = match pool.call(to, Method::Write, body, deadline).await {
-        Ok(answer) => match rmp_serde::from_slice::<Vec<AnswerBody>>(&answer) {
+        Ok(answer) => match muster_catalog::unpack::<Vec<AnswerBody>>(&answer) {
             Ok(answers) if answers.len() == batch.len() => answers.into_iter().map(Forwarded::from).collect(),
             Ok(_) => vec![Err(ForwardError::Unknown("another number of answers came back".to_owned())); batch.len()],
             Err(error) => vec![Err(ForwardError::Unknown(error.to_string())); batch.len()],
@@ -335,7 +335,7 @@ mod tests {
         let mut bodies: Vec<AnswerBody> = errors.iter().cloned().map(|error| Err(error).into()).collect();
         bodies.push(Ok((7, Outcome::Kv(true))).into());
         bodies.push(Err(WriteError::Stopped).into());
-        let read: Vec<AnswerBody> = rmp_serde::from_slice(&encode(&bodies)).unwrap();
+        let read: Vec<AnswerBody> = muster_catalog::unpack(&encode(&bodies)).unwrap();
         let mut read = read.into_iter().map(Forwarded::from);
         for error in errors {
             assert!(matches!(read.next(), Some(Err(ForwardError::Write(same))) if same == error));

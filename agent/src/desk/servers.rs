@@ -182,7 +182,7 @@ impl Desk {
 
     /// Does what another agent sent here because this one leads.
     pub(crate) async fn answer_order(&self, body: &[u8]) -> Result<Bytes, Refusal> {
-        let change: Change = rmp_serde::from_slice(body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
+        let change: Change = muster_catalog::unpack(body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
         if change == Change::Health {
             return self.health_here().ok_or_else(|| Refusal::new(Code::NotLeader, "this server does not lead"));
         }

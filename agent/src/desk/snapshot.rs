@@ -83,7 +83,7 @@ impl Desk {
         let body = rmp_serde::to_vec_named(&SaveRequest { stale }).expect("plain data can be written to memory");
         let mut frames = self.quorum().stream(Method::Save, body.into(), BEGIN_MAX).await?;
         let head = frames.next().await.map_err(DeskError::Away)?.ok_or(DeskError::Foreign)?;
-        let SaveHead { index, known_leader, last_contact_ms } = rmp_serde::from_slice(&head).map_err(|_| DeskError::Foreign)?;
+        let SaveHead { index, known_leader, last_contact_ms } = muster_catalog::unpack(&head).map_err(|_| DeskError::Foreign)?;
         let (to, pieces) = mpsc::channel(PIECES_MAX);
         tokio::spawn(pass_on(frames, to));
         Ok(Saved { index, known_leader, last_contact_ms, pieces })
@@ -92,7 +92,7 @@ impl Desk {
     /// The same for an agent that has no log: frames, the head first, and an empty one at the end.
     pub(crate) async fn save_for_another(&self, body: &[u8]) -> Result<mpsc::Receiver<Bytes>, rpc::Refusal> {
         let request: SaveRequest =
-            rmp_serde::from_slice(body).map_err(|error| rpc::Refusal::new(Code::Body, error.to_string()))?;
+            muster_catalog::unpack(body).map_err(|error| rpc::Refusal::new(Code::Body, error.to_string()))?;
         if self.raft().is_none() {
             return Err(rpc::Refusal::new(Code::Method, "this node is no server"));
         }

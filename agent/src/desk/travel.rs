@@ -166,7 +166,7 @@ impl Rows {
 }
 
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    rmp_serde::from_slice(bytes).ok()
+    muster_catalog::unpack(bytes).ok()
 }
 
 /// A question with what is said about it.
@@ -274,7 +274,7 @@ impl Desk {
 
     /// Answers a question that another agent could not.
     pub(crate) async fn answer_letter(&self, body: &[u8]) -> Result<Bytes, Refusal> {
-        let letter: Letter = rmp_serde::from_slice(body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
+        let letter: Letter = muster_catalog::unpack(body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
         let consistency = match (letter.stale, letter.consistent) {
             (true, _) => Consistency::Stale,
             (_, true) => Consistency::Consistent,

@@ -83,7 +83,7 @@ pub(super) fn open<T: DeserializeOwned>(kind: Kind, index: u64, record: &[u8]) -
     if record[5] != kind as u8 || record[6..14] != index.to_le_bytes() {
         return Err(Fault::Shape);
     }
-    rmp_serde::from_slice(&record[HEAD..]).map_err(|error| Fault::Content(error.to_string()))
+    muster_catalog::unpack(&record[HEAD..]).map_err(|error| Fault::Content(error.to_string()))
 }
 
 /// The length of the body behind this head.

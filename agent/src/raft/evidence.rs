@@ -71,7 +71,7 @@ impl Wire for Gone {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let body: GoneBody = rmp_serde::from_slice(bytes).map_err(|error| Fault::Content(error.to_string()))?;
+        let body: GoneBody = muster_catalog::unpack(bytes).map_err(|error| Fault::Content(error.to_string()))?;
         Ok(Self { vote: body.vote.into(), last: body.last.map(LogId::from) })
     }
 }

@@ -70,7 +70,7 @@ impl Wire for SeenOf {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let body: SeenBody = rmp_serde::from_slice(bytes).map_err(|error| Fault::Content(error.to_string()))?;
+        let body: SeenBody = muster_catalog::unpack(bytes).map_err(|error| Fault::Content(error.to_string()))?;
         Ok(Self { vote: body.vote.map(Vote::from), committed: body.committed.map(LogId::from) })
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn encode(index: Index) -> Bytes {
 
 /// Reads such an answer.
 pub(crate) fn decode(answer: &[u8]) -> Option<Index> {
-    rmp_serde::from_slice::<Body>(answer).ok().map(|body| body.index)
+    muster_catalog::unpack::<Body>(answer).ok().map(|body| body.index)
 }
 
 /// The index as the leader knows it, once a majority has said that it still leads.

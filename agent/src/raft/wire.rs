@@ -35,7 +35,7 @@ fn pack(body: &impl Serialize) -> Vec<u8> {
 }
 
 fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
-    rmp_serde::from_slice(bytes).map_err(|error| Fault::Content(error.to_string()))
+    muster_catalog::unpack(bytes).map_err(|error| Fault::Content(error.to_string()))
 }
 
 // ---- entries -----------------------------------------------------------------------------------

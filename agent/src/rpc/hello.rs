@@ -65,7 +65,7 @@ impl Hello {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        rmp_serde::from_slice(bytes).map_err(|error| Refusal::new(Code::Body, format!("the hello was not understood: {error}")))
+        muster_catalog::unpack(bytes).map_err(|error| Refusal::new(Code::Body, format!("the hello was not understood: {error}")))
     }
 }
 

@@ -104,7 +104,7 @@ impl Refusal {
 
     /// What came; anything that is not a refusal is one without a reason.
     pub(crate) fn decode(bytes: &[u8]) -> Self {
-        match rmp_serde::from_slice::<Body>(bytes) {
+        match muster_catalog::unpack::<Body>(bytes) {
             Ok(Body { code, mut text }) => {
                 text.retain(|char| !char.is_control());
                 let mut end = text.len().min(TEXT_BYTES_MAX);

@@ -76,7 +76,7 @@ async fn read_index(desk: &Desk, call: &Call) -> Result<Bytes, Refusal> {
 #[allow(clippy::disallowed_methods)] // A feed is a task of its own; it ends with its reader or its source.
 fn feed(desk: &Desk, call: &Call) -> Result<mpsc::Receiver<Bytes>, Refusal> {
     let Some(source) = desk.quorum().source() else { return Err(no_server()) };
-    let request: FeedRequest = rmp_serde::from_slice(&call.body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
+    let request: FeedRequest = muster_catalog::unpack(&call.body).map_err(|error| Refusal::new(Code::Body, error.to_string()))?;
     let mut frames = Box::pin(source.subscribe(call.caller.node, request.at(), request.interest));
     let (pieces, reader) = mpsc::channel(PIECES_MAX);
     let (cluster, follower) = (desk.cluster().clone(), call.caller.node);
