@@ -145,7 +145,9 @@ impl Doorway {
     /// From now on it is this one.
     pub(crate) fn replace(&self, config: Config) {
         let now = self.0.load();
-        self.0.store(Arc::new(Door::new(config, now.desk.clone(), now.facts.clone())));
+        // Pages that are open go on, and count.
+        let pages = now.pages.clone();
+        self.0.store(Arc::new(Door { pages, ..Door::new(config, now.desk.clone(), now.facts.clone()) }));
     }
 
     /// The one that stands open now.

@@ -241,8 +241,8 @@ fn into_bytes(text: Cow<'static, str>) -> Bytes {
     }
 }
 
-/// The headers that answers begin with. A map that is cloned costs a fifth of one that is filled: each name that goes into it is
-/// hashed, and a look-up's answer has nine.
+/// The headers that answers begin with. A map that is cloned takes a quarter of the instructions of one that is filled: each name
+/// that goes into it is hashed, and a look-up's answer has nine.
 #[derive(Debug)]
 pub(super) struct Common {
     all: HeaderMap,
