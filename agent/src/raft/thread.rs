@@ -20,7 +20,7 @@ use super::machine::{Bells, Engine, Machine, Position};
 use super::metrics;
 use super::network::Network;
 use super::peers::Peers;
-use super::rounds::{READERS_MAX, Reader, serve_rounds};
+use super::rounds::{Rounds, serve_rounds};
 use super::seen::SeenLogs;
 use super::snapshot::Shelf;
 use super::tidings::Awaited;
@@ -46,7 +46,7 @@ pub(super) struct Running {
     /// To the task that judges whether the leader is gone; `None` without peers.
     pub(super) notices: Option<mpsc::Sender<Notice>>,
     /// To the task that asks the leader for read indexes; `None` without peers.
-    pub(super) rounds: Option<mpsc::Sender<Reader>>,
+    pub(super) rounds: Option<Rounds>,
     pub(super) alarm: Alarm,
     /// Set, or dropped with the last handle: the thread ends.
     pub(super) stop: watch::Sender<bool>,
@@ -115,7 +115,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
                 company.spawn(asking);
             }
             company.spawn(links.clone().keep(engine.clone(), pool.clone(), kept));
-            let (ask, asked) = mpsc::channel(READERS_MAX);
+            let (ask, asked) = Rounds::line();
             company.spawn(serve_rounds(engine.clone(), pool, asked));
             (notices, rounds) = (Some(tell), Some(ask));
         }
