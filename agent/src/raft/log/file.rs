@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,15 @@ use std::time::Instant;
 
 use openraft::entry::RaftEntry as _;
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableDefinition};
 
 use crate::raft::codec::{self, Fault, Kind};
 use crate::raft::error::StartError;
-use crate::raft::types::{LogId, RaftId, Vote};
+use crate::raft::types::{Entry, LogId, RaftId, Vote};
 
 pub(super) const HEADER: TableDefinition<&str, &[u8]> = TableDefinition::new("header");
+/// Entries that were written together are one row: their records one behind the other, under the index of the first. A row for each
+/// cost four times as much. A row may begin with entries that are purged.
 pub(super) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 pub(super) const RAFT_ID: &str = "raft_id";
 pub(super) const VOTE: &str = "vote";
@@ -234,20 +237,79 @@ fn scan(db: &Database, path: &Path) -> Result<Found, StartError> {
         last: purged,
         entries: 0,
     };
-    let entries = tx.open_table(ENTRIES).map_err(|error| broken(error.into()))?;
-    for row in entries.iter().map_err(|error| broken(error.into()))? {
-        let (key, value) = row.map_err(|error| broken(error.into()))?;
-        let index = key.value();
-        let expected = found.last.map_or(0, |last| last.index + 1);
-        if index != expected {
-            let what = format!("entry {expected} is missing, {index} follows");
-            return Err(StartError::LogDamaged { path: path.to_owned(), index: Some(expected), what });
+    let first = purged.map_or(0, |purged| purged.index + 1);
+    let mut begins = first;
+    let read = each_entry(&tx, first, &mut |entry| {
+        if found.entries == 0 {
+            begins = entry.log_id().index;
         }
-        let entry = codec::open_entry(index, value.value()).map_err(|fault| faulty(Some(index), "entry", fault))?;
         found.last = Some(entry.log_id());
         found.entries += 1;
-    }
+        ControlFlow::Continue(())
+    });
+    let read = read.and(if begins == first { Ok(()) } else { Err(Misread::Missing { index: first, follows: begins }) });
+    read.map_err(|misread| match misread {
+        Misread::Table(error) => broken(error),
+        Misread::Missing { index, .. } => {
+            StartError::LogDamaged { path: path.to_owned(), index: Some(index), what: misread.to_string() }
+        }
+        Misread::Entry { index, fault } => faulty(Some(index), "entry", fault),
+    })?;
     Ok(found)
+}
+
+/// Why entries could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Misread {
+    /// The table is damaged, or the disk is.
+    #[error(transparent)]
+    Table(redb::Error),
+    /// There is a gap.
+    #[error("entry {index} is missing, {follows} follows")]
+    Missing {
+        /// The first that is not there.
+        index: u64,
+        /// What stands in its place.
+        follows: u64,
+    },
+    /// An entry is damaged, or of a newer version.
+    #[error("{fault}")]
+    Entry {
+        /// Which.
+        index: u64,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for Misread {
+    fn from(error: E) -> Self {
+        Misread::Table(error.into())
+    }
+}
+
+/// Goes through the entries that there are from this one on, in order and without a gap among them, until `each` has seen enough.
+pub(super) fn each_entry(tx: &ReadTransaction, from: u64, each: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), Misread> {
+    let table = tx.open_table(ENTRIES)?;
+    let row = table.range(..=from)?.next_back().transpose()?.map_or(from, |(key, _)| key.value());
+    let mut next = None;
+    for row in table.range(row..)? {
+        let (key, row) = row?;
+        for (index, record) in (key.value()..u64::MAX).zip(codec::records(row.value())) {
+            if index < from {
+                continue; // purged, or not asked for
+            }
+            if let Some(missing) = next.filter(|next| *next != index) {
+                return Err(Misread::Missing { index: missing, follows: index });
+            }
+            let entry = record.and_then(|record| codec::open_entry(index, record));
+            if each(entry.map_err(|fault| Misread::Entry { index, fault })?).is_break() {
+                return Ok(());
+            }
+            next = Some(index + 1);
+        }
+    }
+    Ok(())
 }
 
 /// Up to which entry commits were finished: kept beside the log, without a sync of its own.
