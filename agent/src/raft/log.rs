@@ -90,7 +90,6 @@ impl Log {
             acknowledged,
             alarm,
             end: found.last.map(|id| id.index),
-            committed: found.committed,
             row: Row::default(),
         };
         let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run());
@@ -178,7 +177,7 @@ impl RaftLogStorage<Types> for LogStore {
         flushed(answer).await
     }
 
-    /// Written with the next commit: openraft waits for this before each apply, and nobody is woken for it.
+    /// Noted with the next commit: openraft waits for this before each apply, and nobody is woken for it.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         let mut view = self.shared.view();
         view.committed = committed.or(view.committed);

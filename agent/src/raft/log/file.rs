@@ -25,7 +25,8 @@ pub(super) const HEADER: TableDefinition<&str, &[u8]> = TableDefinition::new("he
 pub(super) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 pub(super) const RAFT_ID: &str = "raft_id";
 pub(super) const VOTE: &str = "vote";
-pub(super) const COMMITTED: &str = "committed";
+/// Written by older versions alone: it lies beside the log now, where it costs no page of each commit.
+const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
 
 pub(super) const FILE: &str = "log.redb";
@@ -140,6 +141,8 @@ pub(super) fn on_disk(dir: &Dir) -> Result<(Database, Found, Acknowledged), Star
             what: format!("entry {index} was written, but the log {end}"),
         });
     }
+    let noted = acknowledged.committed()?.filter(|id| Some(id.index) <= last);
+    let found = Found { committed: found.committed.max(noted), ..found };
     tracing::info!(path = %path.display(), index = last, entries = found.entries, took_ms = started.elapsed().as_millis() as u64, "raft log opened");
     Ok((db, found, acknowledged))
 }
@@ -312,16 +315,21 @@ pub(super) fn each_entry(tx: &ReadTransaction, from: u64, each: &mut dyn FnMut(E
     Ok(())
 }
 
-/// Up to which entry commits were finished: kept beside the log, without a sync of its own.
+/// Up to which entry commits were finished, and up to which raft had committed: kept beside the log, without a sync of its own.
 ///
 /// A commit of the log that is not whole at the next start is dropped, as one that a crash cut short. Had it been finished,
-/// and was damaged later, then acknowledged writes would go with it, silently: this number tells the two apart. It is written
-/// after each commit and lowered before each truncation, so that it never promises more than the log held.
+/// and was damaged later, then acknowledged writes would go with it, silently: the first number tells the two apart. It is written
+/// after each commit and lowered before each truncation, so that it never promises more than the log held. The second lets the next
+/// start apply at once what was applied here; without it the same is learned from the next leader.
 #[derive(Debug)]
 pub(super) struct Acknowledged {
     file: File,
     path: PathBuf,
 }
+
+/// Length of a number with its checksum, and of the two behind it with theirs.
+const NUMBER_BYTES: usize = 8 + 4;
+const LOG_ID_BYTES: usize = 16 + 4;
 
 impl Acknowledged {
     fn open(path: &Path) -> Result<Self, StartError> {
@@ -331,24 +339,41 @@ impl Acknowledged {
 
     /// `None` if nothing was acknowledged, or the file was torn: it is a second pair of eyes, not the log.
     fn index(&self) -> Result<Option<u64>, StartError> {
-        let mut bytes = [0; 12];
-        match self.file.read_exact_at(&mut bytes, 0) {
+        let numbers = self.read::<NUMBER_BYTES>(0)?;
+        Ok(numbers.map(|numbers| number(&numbers, 0)))
+    }
+
+    /// `None` as well if it was written by an older version, which had this in the log.
+    fn committed(&self) -> Result<Option<LogId>, StartError> {
+        let numbers = self.read::<LOG_ID_BYTES>(NUMBER_BYTES)?;
+        Ok(numbers.map(|numbers| LogId::new_term_index(number(&numbers, 0), number(&numbers, 8))))
+    }
+
+    /// Bytes that end in their checksum.
+    fn read<const LENGTH: usize>(&self, at: usize) -> Result<Option<[u8; LENGTH]>, StartError> {
+        let mut bytes = [0; LENGTH];
+        match self.file.read_exact_at(&mut bytes, at as u64) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(access("read", &self.path, error)),
         }
-        let (index, crc) = bytes.split_at(8);
-        let whole = crc32fast::hash(index).to_le_bytes() == crc;
-        Ok(whole.then(|| u64::from_le_bytes(index.try_into().expect("eight bytes of twelve"))))
+        let (numbers, crc) = bytes.split_at(LENGTH - 4);
+        let whole = crc32fast::hash(numbers).to_le_bytes() == crc;
+        Ok(whole.then_some(bytes))
     }
 
-    /// One write of 12 bytes into the page cache; a failure costs the second pair of eyes, not the write.
-    pub(super) fn set(&self, index: Option<u64>) {
+    /// One write of some bytes into the page cache; a failure costs the second pair of eyes, not the write.
+    pub(super) fn set(&self, index: Option<u64>, committed: Option<LogId>) {
         let written = match index {
             Some(index) => {
-                let mut bytes = [0; 12];
-                bytes[..8].copy_from_slice(&index.to_le_bytes());
-                bytes[8..].copy_from_slice(&crc32fast::hash(&index.to_le_bytes()).to_le_bytes());
+                let mut bytes = Vec::with_capacity(NUMBER_BYTES + LOG_ID_BYTES);
+                bytes.extend(index.to_le_bytes());
+                bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+                if let Some(id) = committed {
+                    bytes.extend(id.leader_id.term.to_le_bytes());
+                    bytes.extend(id.index.to_le_bytes());
+                    bytes.extend(crc32fast::hash(&bytes[NUMBER_BYTES..]).to_le_bytes());
+                }
                 self.file.write_all_at(&bytes, 0)
             }
             None => self.file.set_len(0),
@@ -357,4 +382,8 @@ impl Acknowledged {
             tracing::debug!(path = %self.path.display(), %error, "could not note how far the log was acknowledged");
         }
     }
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("callers read more than that"))
 }

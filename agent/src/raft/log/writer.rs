@@ -10,7 +10,7 @@ use openraft::storage::IOFlushed;
 use redb::{ReadableTable as _, Table};
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::{Acknowledged, COMMITTED, ENTRIES, HEADER, PURGED, VOTE};
+use super::file::{Acknowledged, ENTRIES, HEADER, PURGED, VOTE};
 use super::shared::{self, Shared, io_error};
 use crate::raft::alarm::Alarm;
 use crate::raft::codec::{self, Kind};
@@ -72,8 +72,6 @@ pub(super) struct Writer {
     pub(super) alarm: Alarm,
     /// Where the log ends on the disk.
     pub(super) end: Option<u64>,
-    /// The commit index on the disk.
-    pub(super) committed: Option<LogId>,
     /// The row that is being put together.
     pub(super) row: Row,
 }
@@ -106,25 +104,23 @@ impl Writer {
                 }
             }
         }
-        if failed.is_none() && self.unnoted().is_some() {
+        if failed.is_none()
+            && let Some(acknowledged) = &self.acknowledged
+        {
             // the last word, so that the next start applies at once what was applied here
-            if let Err(error) = self.commit(&[]) {
-                tracing::warn!(path = %self.shared.path.display(), %error, "the last commit index was not noted");
-            }
+            acknowledged.set(self.end, self.committed(self.end));
         }
     }
 
-    /// A commit index that is news to the disk, and speaks of nothing that is not there. It is written with whatever is, never by a
-    /// commit of its own: without it a restart learns the same from the next leader.
-    fn unnoted(&self) -> Option<LogId> {
+    /// What raft has committed, as far as it is on the disk.
+    fn committed(&self, end: Option<u64>) -> Option<LogId> {
         let committed = self.shared.view().committed;
-        committed.filter(|id| Some(*id) > self.committed && Some(id.index) <= self.end)
+        committed.filter(|id| Some(id.index) <= end)
     }
 
     /// One transaction, one fsync.
     fn commit(&mut self, batch: &[Op]) -> Result<(), redb::Error> {
         let started = Instant::now();
-        let committed = self.unnoted();
         let (mut count, mut bytes) = (0, 0);
         // where the log ends after this commit, and the lowest end on the way there
         let (mut end, mut lowest) = (self.end, None);
@@ -132,7 +128,6 @@ impl Writer {
         slow::wait(&self.shared.path);
         let tx = self.shared.db.begin_write()?;
         {
-            let mut header = tx.open_table(HEADER)?;
             let mut table = tx.open_table(ENTRIES)?;
             for op in batch {
                 match op {
@@ -144,7 +139,7 @@ impl Writer {
                         }
                     }
                     Op::Vote { vote, .. } => {
-                        header.insert(VOTE, codec::seal_vote(vote).as_slice())?;
+                        tx.open_table(HEADER)?.insert(VOTE, codec::seal_vote(vote).as_slice())?;
                     }
                     Op::Truncate { after, .. } => {
                         self.row.finish(&mut table)?;
@@ -155,25 +150,21 @@ impl Writer {
                     Op::Purge(id) => {
                         self.row.finish(&mut table)?;
                         purge(&mut table, id.index)?;
-                        header.insert(PURGED, codec::seal_log_id(Kind::Purged, *id).as_slice())?;
+                        tx.open_table(HEADER)?.insert(PURGED, codec::seal_log_id(Kind::Purged, *id).as_slice())?;
                         end = end.max(Some(id.index));
                     }
                 }
             }
             self.row.finish(&mut table)?;
-            if let Some(id) = committed {
-                header.insert(COMMITTED, codec::seal_log_id(Kind::Committed, id).as_slice())?;
-            }
         }
         if let (Some(lowest), Some(acknowledged)) = (lowest, &self.acknowledged) {
-            acknowledged.set(lowest);
+            acknowledged.set(lowest, self.committed(lowest));
         }
         tx.commit()?;
-        self.committed = committed.or(self.committed);
-        if let (true, Some(acknowledged)) = (end != self.end || lowest.is_some(), &self.acknowledged) {
-            acknowledged.set(end);
-        }
         self.end = end;
+        if let Some(acknowledged) = &self.acknowledged {
+            acknowledged.set(end, self.committed(end));
+        }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.flushed(batch);
         if count > 0 {
