@@ -29,6 +29,7 @@ mod gather;
 mod guard;
 mod incoming;
 mod links;
+mod load;
 mod log;
 mod machine;
 mod members;

@@ -2,10 +2,12 @@
 //!
 //! Heartbeats, entries and votes have a connection of their own, and so have snapshots: nothing long delays a heartbeat. A
 //! pre-vote is never granted by a call that did not happen (openraft's default would grant it).
+#![allow(clippy::disallowed_methods)] // calls are timed
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::metrics::Histogram;
 use bytes::Bytes;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
@@ -17,6 +19,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 
+use super::metrics;
 use super::seen::SeenLogs;
 use super::snapshot::{Pieces, SnapshotData};
 use super::tidings::{Awaited, gathered};
@@ -52,6 +55,8 @@ pub(super) struct Connection {
     network: Network,
     id: RaftId,
     target: Target,
+    /// How long entries take, and heartbeats.
+    appends: [Histogram; 2],
 }
 
 /// The answers to a stream of calls.
@@ -125,7 +130,10 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: RaftId, node: &Peer) -> Connection {
-        Connection { network: self.clone(), id: target, target: Target { node: node.uuid, raft: Some(target.0) } }
+        let peer = target.to_string();
+        let appends = [metrics::REPLICATION_APPEND, metrics::REPLICATION_HEARTBEAT]
+            .map(|name| ::metrics::histogram!(name, "peer_id" => peer.clone()));
+        Connection { network: self.clone(), id: target, target: Target { node: node.uuid, raft: Some(target.0) }, appends }
     }
 }
 
@@ -137,7 +145,9 @@ impl RaftNetworkV2<Types> for Connection {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let began = Instant::now();
         let answer = self.ask(Method::Append, rpc.encode(), APPEND_TIMEOUT).await?;
+        self.appends[usize::from(rpc.entries.is_empty())].record(began.elapsed().as_secs_f64() * 1e3);
         match self.network.seen.judge(self.id, self.target.node, &rpc, &answer) {
             Ok(()) => Ok(answer),
             Err(lost) => Err(self.unreachable(&lost.to_string()).into()),
