@@ -65,7 +65,7 @@ fn what_dashboards_draw_of_servers_and_clients_has_values() {
     let servers = net.servers(3, &flags);
     let mut client = net.client(4, 3, &flags);
     client.start_up();
-    let web = json!({"Name": "web", "Port": 80, "Check": {"TTL": "1h", "Status": "passing"}});
+    let web = json!({"Name": "web", "Port": 80, "Tags": ["a"], "Check": {"TTL": "1h", "Status": "passing"}});
     client.done("/v1/agent/service/register", web.to_string());
     client.done("/v1/kv/a", "b");
     client.done("/v1/txn", r#"[{"KV":{"Verb":"set","Key":"b","Value":""}}]"#);
@@ -73,7 +73,7 @@ fn what_dashboards_draw_of_servers_and_clients_has_values() {
     client.done("/v1/catalog/register", r#"{"Node":"far","Address":"192.0.2.1"}"#);
     client.done("/v1/catalog/deregister", r#"{"Node":"far"}"#);
     client.eventually("the service is there", |client| client.addresses("web.service.consul") == 1);
-    for path in ["health/service/web", "catalog/service/web?tag=none", "health/service/nobody"] {
+    for path in ["health/service/web", "catalog/service/web?tag=a", "health/service/nobody"] {
         assert_eq!(client.get(&format!("/v1/{path}")).status, 200);
     }
     let leader = servers.iter().position(|server| server.ip == client.leader()).unwrap();
