@@ -78,7 +78,7 @@ impl Core {
     fn foca_timer(&mut self, timer: Timer<Identity>, now: Instant) {
         let mut probed = None;
         match &timer {
-            Timer::PeriodicGossip(_) => self.gossiped = Some(now),
+            Timer::PeriodicGossip(_) => self.gossips(now),
             Timer::ProbeRandomMember(_) => self.probe_over(now),
             Timer::SendIndirectProbe { probed_id, .. } => probed = Some(*probed_id),
             _ => {}
