@@ -33,7 +33,7 @@ pub use peek::{Carried, Logged, read_log};
 use shared::{Shared, Tail, View, io_error};
 #[cfg(test)]
 pub(super) use writer::slow::slow_disk;
-use writer::{Op, Writer};
+use writer::{Op, Row, Writer};
 
 /// Operations that wait for the writer. openraft's own bounds come first (one append holds up to 4096 entries); when this is
 /// full, the raft core waits for the disk, which is what it would do anyway.
@@ -84,7 +84,14 @@ impl Log {
             View { vote: found.vote, committed: found.committed, purged: found.purged, last: found.last, tail: Tail::default() };
         let shared = Arc::new(Shared { db, path, view: Mutex::new(view), commits: AtomicU64::new(0) });
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer { shared: shared.clone(), queue: waiting, acknowledged, alarm, committed: None };
+        let writer = Writer {
+            shared: shared.clone(),
+            queue: waiting,
+            acknowledged,
+            alarm,
+            end: found.last.map(|id| id.index),
+            row: Row::default(),
+        };
         let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run());
         let writer = thread.map_err(|error| StartError::Engine(format!("no thread for the log: {error}")))?;
         let store = LogStore { shared, queue };
@@ -170,11 +177,11 @@ impl RaftLogStorage<Types> for LogStore {
         flushed(answer).await
     }
 
-    /// Only queued: openraft waits for this before each apply.
+    /// Noted with the next commit: openraft waits for this before each apply, and nobody is woken for it.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        let Some(id) = committed else { return Ok(()) };
-        self.shared.view().committed = Some(id);
-        self.ask(Op::Committed(id)).await
+        let mut view = self.shared.view();
+        view.committed = committed.or(view.committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

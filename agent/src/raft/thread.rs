@@ -14,13 +14,14 @@ use super::config::Config;
 use super::error::{Failure, StartError};
 use super::evidence::{Evidence, NOTICES_MAX, Notice};
 use super::guard::{Gate, ask_before_voting};
+use super::lines::{Caught, Heard, LINES_MAX, Lines};
 use super::links::Links;
 use super::log::{Dir, LastLog, Log};
 use super::machine::{Bells, Engine, Machine, Position};
 use super::metrics;
 use super::network::Network;
 use super::peers::Peers;
-use super::rounds::{READERS_MAX, Reader, serve_rounds};
+use super::rounds::{Rounds, serve_rounds};
 use super::seen::SeenLogs;
 use super::snapshot::Shelf;
 use super::tidings::Awaited;
@@ -45,8 +46,12 @@ pub(super) struct Running {
     pub(super) gate: Gate,
     /// To the task that judges whether the leader is gone; `None` without peers.
     pub(super) notices: Option<mpsc::Sender<Notice>>,
+    /// To the task that serves the lines of leaders; `None` without peers.
+    pub(super) lines: Option<mpsc::Sender<Caught>>,
+    /// When a leader was last heard of.
+    pub(super) heard: Heard,
     /// To the task that asks the leader for read indexes; `None` without peers.
-    pub(super) rounds: Option<mpsc::Sender<Reader>>,
+    pub(super) rounds: Option<Rounds>,
     pub(super) alarm: Alarm,
     /// Set, or dropped with the last handle: the thread ends.
     pub(super) stop: watch::Sender<bool>,
@@ -106,7 +111,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             }
         };
         let mut company = JoinSet::new();
-        let (mut notices, mut rounds) = (None, None);
+        let (mut notices, mut rounds, mut lines, heard) = (None, None, None, Heard::default());
         if let Some((pool, kept)) = peers {
             let (tell, waiting) = mpsc::channel(NOTICES_MAX);
             company.spawn(Evidence::new(engine.clone(), pool.clone(), last.clone(), tell.clone()).gather(waiting));
@@ -114,10 +119,13 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
                 let asking = ask_before_voting(engine.clone(), pool.clone(), last.clone(), gate.clone(), alarm.clone());
                 company.spawn(asking);
             }
+            let (catch, caught) = mpsc::channel(LINES_MAX);
+            let serving = Lines { engine: engine.clone(), identity: pool.identity().clone(), heard: heard.clone() };
+            company.spawn(serving.serve(caught));
             company.spawn(links.clone().keep(engine.clone(), pool.clone(), kept));
-            let (ask, asked) = mpsc::channel(READERS_MAX);
+            let (ask, asked) = Rounds::line();
             company.spawn(serve_rounds(engine.clone(), pool, asked));
-            (notices, rounds) = (Some(tell), Some(ask));
+            (notices, rounds, lines) = (Some(tell), Some(ask), Some(catch));
         }
         let running = Running {
             engine: engine.clone(),
@@ -130,6 +138,8 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             links,
             gate,
             notices,
+            lines,
+            heard,
             rounds,
             alarm: alarm.clone(),
             stop,
