@@ -79,7 +79,7 @@ impl Core {
         let mut probed = None;
         match &timer {
             Timer::PeriodicGossip(_) => {
-                self.gossiped = Some(now);
+                self.gossips(now);
                 self.meters.waits(self.foca.updates_backlog(), self.foca.custom_broadcast_backlog());
             }
             Timer::ProbeRandomMember(_) => self.probe_over(now),
