@@ -157,9 +157,16 @@ def look_ups(run):
     rows.append(run.row(f"health/service?passing, 3 instances ({len(body)} B), 64 connections, 10 changes/s", ratio, "x nginx", 1.2,
                         note=f"{mine:.1f} us, nginx {theirs:.1f} us"))
     peer.stop()
-    listed = [cost(run, agent.child, lambda: wrk(HTTP, "/v1/catalog/services", run.seconds)[0]) for _ in range(run.rounds)]
-    size = len(wire.ask(HTTP, "GET", "/v1/catalog/services")[1])
-    rows.append(run.row(f"catalog/services, {SERVICES} services", statistics.median(listed), "us CPU", 25, note=f"{size} B"))
+    path = "/v1/catalog/services"
+    body = wire.ask(HTTP, "GET", path)[1]
+    peer = servers.nginx(f"{place}/nginx-list", body)
+    for port, file in ((HTTP, path), (NGINX, "/body.json")):
+        wrk(port, file, 1)
+    mine, theirs, _ = beside(run, lambda: cost(run, agent.child, lambda: wrk(HTTP, path, run.seconds)[0]),
+                             lambda: cost(run, peer, lambda: wrk(NGINX, "/body.json", run.seconds)[0]))
+    rows.append(run.row(f"catalog/services, {SERVICES} services", mine, "us CPU", 25,
+                        note=f"{len(body)} B; nginx, a file of that size: {theirs:.1f} us"))
+    peer.stop()
     agent.stop()
     return rows
 

@@ -13,7 +13,7 @@ use crate::coordinate::Placed;
 use crate::error::DecodeError;
 use crate::kv::Kv;
 use crate::name::{CheckId, NodeName, ServiceId};
-use crate::pack::{DEPTH_MAX, pack, unpack};
+use crate::pack::{length_of_first, pack, unpack};
 use crate::prepared::SetQuery;
 use crate::restore::{Chunk, Switch};
 use crate::row::{Check, Node, Service};
@@ -369,7 +369,7 @@ impl Proposal {
             return Err(DecodeError::Envelope(envelope));
         }
         let tag = u16::from_be_bytes([high, low]);
-        let (head, rest) = read_head(rest)?;
+        let (head, rest) = rest.split_at(length_of_first(rest).ok_or(DecodeError::Short)?);
         let command = match tag {
             1 => Command::Found(unpack(rest).map_err(body)?),
             2 => Command::OpenRun,
@@ -389,18 +389,9 @@ impl Proposal {
             24 => Command::DeleteQuery(unpack(rest).map_err(body)?),
             tag => return Err(DecodeError::UnknownCommand { tag, skippable: tag & MAY_SKIP != 0 }),
         };
-        let Head { request, run, number, answered_below, time_ms, cause } = head;
+        let Head { request, run, number, answered_below, time_ms, cause } = unpack(head).map_err(body)?;
         Ok(Self { request, run, number, answered_below, time_ms, cause, command })
     }
-}
-
-/// What stands before the command: read by its own type of reader, which tells where it ends.
-fn read_head(bytes: &[u8]) -> Result<(Head, &[u8]), DecodeError> {
-    let mut rest = bytes;
-    let mut unpacker = rmp_serde::Deserializer::new(&mut rest);
-    unpacker.set_max_depth(DEPTH_MAX);
-    let head = Head::deserialize(&mut unpacker).map_err(body)?;
-    Ok((head, rest))
 }
 
 fn body(error: rmp_serde::decode::Error) -> DecodeError {

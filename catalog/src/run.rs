@@ -57,7 +57,10 @@ impl Runs {
         if floor > session.answered_below {
             let session = Arc::make_mut(session);
             session.answered_below = floor;
-            session.outcomes = session.outcomes.split_off(&floor);
+            // one by one: a command is answered, and the floor rises, at about the rate at which others come
+            while let Some(oldest) = session.outcomes.first_entry().filter(|oldest| *oldest.key() < floor) {
+                oldest.remove();
+            }
         }
         Admission::New
     }

@@ -54,18 +54,43 @@ pub(super) const HEAD: usize = 4 + 1 + 1 + 8 + 4 + 4;
 
 /// Puts `body` into an envelope.
 pub(super) fn seal(kind: Kind, index: u64, body: &impl Serialize) -> Vec<u8> {
-    let mut record = vec![0; HEAD];
-    rmp_serde::encode::write_named(&mut record, body)
+    let mut record = Vec::new();
+    seal_behind(&mut record, kind, index, body);
+    record
+}
+
+/// The same, behind what is there.
+fn seal_behind(records: &mut Vec<u8>, kind: Kind, index: u64, body: &impl Serialize) {
+    let start = records.len();
+    records.resize(start + HEAD, 0);
+    rmp_serde::encode::write_named(records, body)
         .expect("our own records have no unserialisable part, and a Vec takes all bytes");
+    let record = &mut records[start..];
     let length = (record.len() - HEAD) as u32;
     record[..4].copy_from_slice(&MARK);
     record[4] = VERSION;
     record[5] = kind as u8;
     record[6..14].copy_from_slice(&index.to_le_bytes());
     record[14..18].copy_from_slice(&length.to_le_bytes());
-    let crc = checksum(&record);
+    let crc = checksum(record);
     record[18..22].copy_from_slice(&crc.to_le_bytes());
-    record
+}
+
+/// Takes records apart that stand one behind the other. Where they end amiss, the last one is a fault.
+pub(super) fn records(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], Fault>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let length = body_len(rest).ok().and_then(|length| HEAD.checked_add(usize::try_from(length).ok()?));
+        let Some((record, behind)) = length.and_then(|length| rest.split_at_checked(length)) else {
+            rest = &[];
+            return Some(Err(Fault::Shape));
+        };
+        rest = behind;
+        Some(Ok(record))
+    })
 }
 
 /// Takes the body out of an envelope that must be of this kind and index.
@@ -204,9 +229,11 @@ pub(super) fn open_log_id(kind: Kind, record: &[u8]) -> Result<LogId, Fault> {
     open(kind, 0, record).map(|body: LogIdBody| body.into())
 }
 
-pub(super) fn seal_entry(entry: &Entry) -> Vec<u8> {
+/// Behind what is there: entries that are written together are one row of the log.
+pub(super) fn seal_entry(records: &mut Vec<u8>, entry: &Entry) {
     let id = entry.log_id();
-    seal(Kind::Entry, id.index, &EntryBody { term: *id.leader_id, payload: PayloadBody::from(&entry.payload) })
+    let body = EntryBody { term: *id.leader_id, payload: PayloadBody::from(&entry.payload) };
+    seal_behind(records, Kind::Entry, id.index, &body);
 }
 
 pub(super) fn open_entry(index: u64, record: &[u8]) -> Result<Entry, Fault> {
@@ -310,6 +337,12 @@ mod tests {
         Membership::new(vec![BTreeSet::from([id(1)])], nodes).unwrap()
     }
 
+    fn seal_entry(entry: &Entry) -> Vec<u8> {
+        let mut record = Vec::new();
+        super::seal_entry(&mut record, entry);
+        record
+    }
+
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -393,6 +426,21 @@ mod tests {
             assert!(open_entry(9, &record[..len]).is_err(), "cut to {len}");
         }
         assert_eq!(open_entry(8, &record), Err(Fault::Shape), "under another's key");
+    }
+
+    #[test]
+    fn records_in_a_row_come_apart_as_they_were_put_together() {
+        let entry = |index| Entry::new(LogId::new_term_index(1, index), EntryPayload::Blank);
+        let mut row = Vec::new();
+        for index in 7..10 {
+            super::seal_entry(&mut row, &entry(index));
+        }
+        let read = |row: &[u8]| records(row).map(|record| record.map(<[u8]>::to_vec)).collect::<Vec<_>>();
+        assert_eq!(read(&row), (7..10).map(|index| Ok(seal_entry(&entry(index)))).collect::<Vec<_>>());
+        let cut = read(&row[..row.len() - 1]);
+        assert!(cut.len() == 3 && cut[1].is_ok() && cut[2] == Err(Fault::Shape));
+        row[seal_entry(&entry(7)).len()] ^= 1;
+        assert_eq!(read(&row), [Ok(seal_entry(&entry(7))), Err(Fault::Shape)]);
     }
 
     #[test]

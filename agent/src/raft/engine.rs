@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -53,8 +53,6 @@ pub struct Raft {
     pub(super) pause: Arc<watch::Sender<bool>>,
     /// A leader's snapshot on its way in.
     pub(super) gathering: Arc<tokio::sync::Mutex<Option<Gathering>>>,
-    /// When a leader was last heard of.
-    heard: Arc<Mutex<Option<Instant>>>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -80,7 +78,7 @@ impl Raft {
         let started = started.await.unwrap_or_else(|_| Err(StartError::Engine("its thread panicked".to_owned())));
         let running = started?;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / IN_FLIGHT_STEP));
-        let (pause, gathering, heard) = (Arc::new(watch::Sender::new(false)), Arc::default(), Arc::default());
+        let (pause, gathering) = (Arc::new(watch::Sender::new(false)), Arc::default());
         Ok(Self {
             running: Arc::new(running),
             node,
@@ -90,7 +88,6 @@ impl Raft {
             gather: Gather::default(),
             pause,
             gathering,
-            heard,
             stopped,
         })
     }
@@ -231,7 +228,7 @@ impl Raft {
             let hears = alone || acked.is_none_or(|ago| ago < SILENCE_MAX);
             return (hears, if hears { Some(Duration::ZERO) } else { acked });
         }
-        let heard = self.heard.lock().expect("no holder panics: a moment is stored").map(|at| at.elapsed());
+        let heard = self.running.heard.ago();
         (metrics.current_leader.is_some() && heard.is_some_and(|ago| ago < SILENCE_MAX), heard)
     }
 
@@ -239,11 +236,6 @@ impl Raft {
     pub fn is_level(&self) -> bool {
         let committed = self.running.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index);
         self.applied_index() >= committed
-    }
-
-    /// A leader has just been heard.
-    pub(super) fn hears(&self) {
-        *self.heard.lock().expect("no holder panics: a moment is stored") = Some(Instant::now());
     }
 
     /// Returns when that node is not the leader as far as is known here: what waits for its answer may look elsewhere.

@@ -1,21 +1,25 @@
 //! What other servers ask of raft here: decoded, handed to the engine, and the engine's word encoded.
+#![allow(clippy::disallowed_methods)] // answers are timed
 
 use std::io;
+use std::time::Instant;
 
 use bytes::Bytes;
 use openraft::Snapshot;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use uuid::Uuid;
 
 use super::codec::Fault;
 use super::engine::Raft;
 use super::evidence::{self, Gone, Notice};
+use super::lines::Caught;
+use super::metrics;
 use super::snapshot::{Gathering, SnapshotData};
 use super::types::{RaftId, Types, Vote};
 use super::wire::{Piece, PieceAnswer, Wire};
-use crate::rpc::{Code, Method, Refusal};
+use crate::rpc::{Code, Detached, Method, Refusal};
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
@@ -33,12 +37,12 @@ impl Raft {
         let engine = &self.running.engine;
         let answer = match method {
             Method::Append => {
+                let began = Instant::now();
                 let rpc = AppendEntriesRequest::decode(&body)?;
                 drop(body); // the entries were copied out of it
                 let answer = engine.append_entries(rpc).await.map_err(stopped)?;
-                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                    self.hears(); // and not when its vote was refused: then it leads no more
-                }
+                metrics::METERS.rpc_append.record(began.elapsed().as_secs_f64() * 1e3);
+                self.running.heard.note(&answer);
                 answer.encode()
             }
             Method::Vote | Method::PreVote if !self.running.gate.is_open() => {
@@ -63,6 +67,13 @@ impl Raft {
             method => return Err(Refusal::new(Code::Method, format!("raft does not answer {}", method.path()))),
         };
         Ok(answer.into())
+    }
+
+    /// Takes the line of this voter's over to raft's own thread; what is held with it is given back when it has ended.
+    pub(crate) fn take_line(&self, by: Uuid, line: Detached, held: impl Send + 'static) {
+        if let Some(lines) = &self.running.lines {
+            lines.try_send(Caught { by, line, held: Box::new(held) }).ok(); // then it is closed
+        }
     }
 
     /// A connection of this voter's closed: if it is the leader's, that may be its end.
@@ -115,7 +126,9 @@ impl Raft {
         let (meta, state) = gathering.finish().await.map_err(failed)?;
         let index = meta.last_log_id.map(|id| id.index);
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Memory(Box::new(state)) };
+        let began = Instant::now();
         let installed = self.running.engine.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        ::metrics::histogram!(metrics::RPC_INSTALL).record(began.elapsed().as_secs_f64() * 1e3);
         tracing::info!(index, "a snapshot of the leader was taken");
         Ok(PieceAnswer::new(Some(installed.vote)))
     }

@@ -12,9 +12,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
+use muster_catalog::Proposal;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{mpsc, oneshot};
 
 use super::alarm::Alarm;
@@ -33,7 +34,7 @@ pub use peek::{Carried, Logged, read_log};
 use shared::{Shared, Tail, View, io_error};
 #[cfg(test)]
 pub(super) use writer::slow::slow_disk;
-use writer::{Op, Writer};
+use writer::{Op, Row, Writer};
 
 /// Operations that wait for the writer. openraft's own bounds come first (one append holds up to 4096 entries); when this is
 /// full, the raft core waits for the disk, which is what it would do anyway.
@@ -41,6 +42,11 @@ const QUEUE_MAX: usize = 1024;
 
 /// Bytes of entries read at once for a peer: several round trips' worth, and a bound on memory for each peer.
 const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Entries that are looked at for the oldest command: a log begins with its first servers and the mark of their leader.
+const OLDEST_MAX: u64 = 8;
+/// Bytes of them.
+const OLDEST_BYTES_MAX: usize = 64 << 10;
 
 /// A log that was opened, and the thread that writes it.
 pub(super) struct Log {
@@ -84,7 +90,14 @@ impl Log {
             View { vote: found.vote, committed: found.committed, purged: found.purged, last: found.last, tail: Tail::default() };
         let shared = Arc::new(Shared { db, path, view: Mutex::new(view), commits: AtomicU64::new(0) });
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer { shared: shared.clone(), queue: waiting, acknowledged, alarm, committed: None };
+        let writer = Writer {
+            shared: shared.clone(),
+            queue: waiting,
+            acknowledged,
+            alarm,
+            end: found.last.map(|id| id.index),
+            row: Row::default(),
+        };
         let thread = std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || writer.run());
         let writer = thread.map_err(|error| StartError::Engine(format!("no thread for the log: {error}")))?;
         let store = LogStore { shared, queue };
@@ -109,6 +122,18 @@ impl LastLog {
         let shared = self.0.upgrade()?;
         let view = shared.view();
         Some(Had { vote: view.vote, last: view.last })
+    }
+
+    /// When the oldest command in the log was proposed, in milliseconds since 1970; `None` where there is none soon after its
+    /// beginning.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let shared = self.0.upgrade()?;
+        let first = shared.view().purged.map_or(0, |purged| purged.index + 1);
+        let entries = shared.read(first..first + OLDEST_MAX, OLDEST_BYTES_MAX).ok()?;
+        entries.into_iter().find_map(|entry| match entry.payload {
+            EntryPayload::Normal(payload) => Some(Proposal::decode(&payload.0).ok()?.time_ms),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        })
     }
 
     /// The last entry, flushed or not; `None` if there is none, or the log is closed.
@@ -170,11 +195,11 @@ impl RaftLogStorage<Types> for LogStore {
         flushed(answer).await
     }
 
-    /// Only queued: openraft waits for this before each apply.
+    /// Noted with the next commit: openraft waits for this before each apply, and nobody is woken for it.
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        let Some(id) = committed else { return Ok(()) };
-        self.shared.view().committed = Some(id);
-        self.ask(Op::Committed(id)).await
+        let mut view = self.shared.view();
+        view.committed = committed.or(view.committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

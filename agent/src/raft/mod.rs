@@ -15,7 +15,7 @@
 //!
 //! Bytes on disk are our own (codec.rs); openraft is imported in this folder and nowhere else. Everything but the writes to the
 //! log and to snapshots runs on one thread with its own runtime: measured 1.3 to 1.8 times faster than sharing the agent's.
-//! Other servers are reached by network.rs and come in by incoming.rs; who they are is changed in members.rs. A leader that is lost
+//! Other servers are reached by network.rs and come in by incoming.rs, with entries by lines.rs; who they are is changed in members.rs. A leader that is lost
 //! is replaced on evidence (evidence.rs), and a server that was restarted on an old copy of its disk does not vote (guard.rs).
 //! What cannot go on is raised once ([`Raft::failed`]); the agent then exits, and what was acknowledged is on disk.
 
@@ -28,7 +28,9 @@ mod evidence;
 mod gather;
 mod guard;
 mod incoming;
+mod lines;
 mod links;
+mod load;
 mod log;
 mod machine;
 mod members;
@@ -54,7 +56,7 @@ pub use error::{MemberError, WriteError};
 pub use links::{Missing, Server};
 pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
-pub(crate) use rounds::decode as decode_read_index;
+pub(crate) use rounds::{Asked, ROUND_TIMEOUT, Rounds, decode as decode_read_index};
 pub use status::{Role, Status};
 pub use types::RaftId;
 #[cfg(any(test, fuzzing))]

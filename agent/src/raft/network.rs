@@ -1,11 +1,13 @@
 //! The seam to the other servers: what raft says to a peer, over connections that look its address up each time they are made.
 //!
-//! Heartbeats, entries and votes have a connection of their own, and so have snapshots: nothing long delays a heartbeat. A
+//! Heartbeats and votes have a connection of their own, entries a plain line, and so have snapshots: nothing long delays a heartbeat. A
 //! pre-vote is never granted by a call that did not happen (openraft's default would grant it).
+#![allow(clippy::disallowed_methods)] // calls are timed
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::metrics::Histogram;
 use bytes::Bytes;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
@@ -16,17 +18,21 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::timeout;
 
+use super::metrics::{REPLICATION_APPEND, REPLICATION_HEARTBEAT};
 use super::seen::SeenLogs;
 use super::snapshot::{Pieces, SnapshotData};
 use super::tidings::{Awaited, gathered};
 use super::types::{Peer, RaftId, Types, Vote};
 use super::wire::{Piece, PieceAnswer, Wire};
-use crate::rpc::{CallError, Method, Pool, Target};
+use crate::rpc::{CallError, Line, Method, Pool, Target, metrics};
 
 /// Time for entries to be written at a peer. openraft would give them one heartbeat: a disk that takes longer once would be
 /// taken for a peer that is gone.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest answer to entries.
+const APPEND_ANSWER_BYTES_MAX: usize = 4 << 10;
 /// Time for a piece of a snapshot.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the last piece: the peer reads all of it, checks it and writes it once more.
@@ -52,6 +58,12 @@ pub(super) struct Connection {
     network: Network,
     id: RaftId,
     target: Target,
+    /// How long entries take, and heartbeats.
+    appends: [Histogram; 2],
+    /// Where entries go, once it was needed.
+    line: Option<Line>,
+    /// Entries are expected: without, nothing more than a heartbeat is sent.
+    streams: bool,
 }
 
 /// The answers to a stream of calls.
@@ -106,6 +118,39 @@ impl Connection {
         A::decode(&answer).map_err(|fault| self.unreachable(&format!("its answer is not understood: {fault}")))
     }
 
+    /// Asks over the plain line. One that was opened before may have been closed since: then a new one gets a try, for entries may be
+    /// told twice. A line whose answer was not waited for is given up.
+    async fn ask_on_line(&mut self, body: Bytes) -> Result<Bytes, NoAnswer> {
+        let Some(pool) = self.network.pool.clone() else {
+            return Err(self.unreachable("this server was started without peers"));
+        };
+        loop {
+            let (mut line, is_new) = match self.line.take() {
+                Some(line) => (line, false),
+                None => (pool.line(self.target).await?, true),
+            };
+            match line.ask(body.clone(), APPEND_ANSWER_BYTES_MAX).await {
+                Ok(answer) => {
+                    self.line = Some(line);
+                    return Ok(answer);
+                }
+                Err(error) if is_new => return Err(NoAnswer::Broken(NetworkError::new(&error))),
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn append(&mut self, body: Vec<u8>) -> Result<AppendEntriesResponse<Types>, NoAnswer> {
+        if !self.streams {
+            return self.ask(Method::Append, body, APPEND_TIMEOUT).await;
+        }
+        metrics::METERS.call.increment(1);
+        let answer = timeout(APPEND_TIMEOUT, self.ask_on_line(body.into())).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.unreachable(&format!("no answer within {APPEND_TIMEOUT:?}"))));
+        let answer = answer.inspect_err(|_| metrics::METERS.call_failed.increment(1))?;
+        Wire::decode(&answer).map_err(|fault| self.unreachable(&format!("its answer is not understood: {fault}")))
+    }
+
     /// Only a peer that says so has granted a vote: whatever else happens is no answer.
     async fn ask_vote(
         &self,
@@ -125,7 +170,11 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: RaftId, node: &Peer) -> Connection {
-        Connection { network: self.clone(), id: target, target: Target { node: node.uuid, raft: Some(target.0) } }
+        let peer = target.to_string();
+        let appends =
+            [REPLICATION_APPEND, REPLICATION_HEARTBEAT].map(|name| ::metrics::histogram!(name, "peer_id" => peer.clone()));
+        let to = Target { node: node.uuid, raft: Some(target.0) };
+        Connection { network: self.clone(), id: target, target: to, appends, line: None, streams: false }
     }
 }
 
@@ -137,7 +186,9 @@ impl RaftNetworkV2<Types> for Connection {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let answer = self.ask(Method::Append, rpc.encode(), APPEND_TIMEOUT).await?;
+        let began = Instant::now();
+        let answer = self.append(rpc.encode()).await?;
+        self.appends[usize::from(rpc.entries.is_empty())].record(began.elapsed().as_secs_f64() * 1e3);
         match self.network.seen.judge(self.id, self.target.node, &rpc, &answer) {
             Ok(()) => Ok(answer),
             Err(lost) => Err(self.unreachable(&lost.to_string()).into()),
@@ -148,6 +199,7 @@ impl RaftNetworkV2<Types> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
+        self.streams = true;
         let input = gathered(input, &self.network.awaited);
         stream_append_sequential(self, input, option)
     }

@@ -7,6 +7,8 @@
 //!   → POST /1/…       a method's path is its tag; a deadline and a body with a bound         (method.rs, call.rs)
 //! ```
 //!
+//! The entries of the log alone go over plain lines between servers, which cost less a batch (line.rs).
+//!
 //! The answering side is a door: `door/peer`. What both sides must agree on stands here.
 
 mod address;
@@ -17,6 +19,7 @@ mod error;
 mod frames;
 mod hello;
 mod identity;
+mod line;
 mod method;
 pub(crate) mod metrics;
 mod pool;
@@ -32,6 +35,7 @@ pub(crate) use error::CallError;
 pub(crate) use frames::{Frames, frame};
 pub(crate) use hello::{HELLO_BYTES_MAX, Hello, meet};
 pub(crate) use identity::{Identity, Part};
+pub(crate) use line::{Detached, Line};
 #[cfg(test)]
 pub(crate) use method::Class;
 pub(crate) use method::{DEADLINE_HEADER, Method};

@@ -1,6 +1,8 @@
 //! One connection of a peer, from its hello to its end.
+#![allow(clippy::disallowed_methods)] // the hello has until a moment
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -9,11 +11,12 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::answer::{self, Connection};
 use super::door::Door;
-use crate::rpc::{Stream, metrics};
+use super::line;
+use crate::rpc::{Line, Stream, metrics};
 
 /// Time for answers under way when a connection is to end.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
@@ -32,7 +35,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What may wait to be sent, for each call.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// Serves one connection until either side ends it.
+/// Serves one connection until either side ends it, or it is handed to raft.
 pub(super) async fn run(
     door: Door,
     stream: Stream,
@@ -40,7 +43,45 @@ pub(super) async fn run(
     place: OwnedSemaphorePermit,
     stranger: OwnedSemaphorePermit,
 ) {
-    let (closing, hello_timeout) = (door.shared.closing.clone(), door.limits().handshake_timeout);
+    let until = Instant::now() + door.limits().handshake_timeout;
+    let greeting = &door;
+    let first = async move {
+        if !Line::is_wanted(&stream).await? {
+            return Ok(First::Calls(stream));
+        }
+        line::greet(greeting, stream).await.map(First::Line)
+    };
+    let first: io::Result<First> = tokio::select! {
+        first = timeout_at(until, first) => first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        () = door.shared.closing.cancelled() => Err(io::ErrorKind::Interrupted.into()),
+    };
+    match first {
+        Ok(First::Calls(stream)) => serve(door, stream, from, (place, stranger), until).await,
+        Ok(First::Line(Some(greeted))) => line::hand_over(&door, greeted, from, place),
+        Ok(First::Line(None)) | Err(_) => {
+            metrics::METERS.refused.increment(1);
+            tracing::debug!(%from, "a connection ended that was not one of a peer");
+            door.shared.gone(from.ip());
+        }
+    }
+}
+
+/// What a connection turns out to be.
+enum First {
+    /// HTTP/2.
+    Calls(Stream),
+    /// A line, or it was refused.
+    Line(Option<line::Greeted>),
+}
+
+async fn serve(
+    door: Door,
+    stream: Stream,
+    from: SocketAddr,
+    (place, stranger): (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    hello_until: Instant,
+) {
+    let closing = door.shared.closing.clone();
     let connection = Arc::new(Connection {
         door,
         from,
@@ -69,7 +110,7 @@ pub(super) async fn run(
     let mut served = Box::pin(served);
     let no_hello = async {
         tokio::select! {
-            () = sleep(hello_timeout) => {}
+            () = sleep_until(hello_until) => {}
             () = connection.greeted.notified() => std::future::pending().await,
         }
     };
@@ -101,6 +142,6 @@ pub(super) async fn run(
             tracing::debug!(%from, error = ?ended.err(), "a connection ended that was not one of a peer");
         }
     }
-    connection.door.gone(from.ip());
+    connection.door.shared.gone(from.ip());
     drop(place);
 }

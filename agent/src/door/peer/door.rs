@@ -59,6 +59,21 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
 }
 
+impl Shared {
+    /// A connection from there has ended.
+    pub(super) fn gone(&self, from: IpAddr) {
+        let mut all = self.from.lock().expect("no holder panics: a map of numbers");
+        let from = from.to_canonical();
+        let left = all.get_mut(&from).map(|count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == Some(0) {
+            all.remove(&from);
+        }
+    }
+}
+
 impl Door {
     /// A door of this agent's.
     pub(crate) fn new(identity: Identity, raft: Option<Raft>, rooms: Arc<dyn Rooms>, limits: Limits) -> Self {
@@ -84,7 +99,7 @@ impl Door {
         *self.shared.limits.lock().expect("no holder panics: two numbers are stored")
     }
 
-    /// Whether one more connection may come from there; it is counted until [`Door::gone`].
+    /// Whether one more connection may come from there; it is counted until [`Shared::gone`].
     pub(super) fn admits(&self, from: IpAddr) -> bool {
         let most = self.limits().connections_per_client_max;
         let mut all = self.shared.from.lock().expect("no holder panics: a map of numbers");
@@ -92,19 +107,6 @@ impl Door {
         let admitted = *count < most;
         *count += usize::from(admitted);
         admitted
-    }
-
-    /// A connection from there has ended.
-    pub(super) fn gone(&self, from: IpAddr) {
-        let mut all = self.shared.from.lock().expect("no holder panics: a map of numbers");
-        let from = from.to_canonical();
-        let left = all.get_mut(&from).map(|count| {
-            *count = count.saturating_sub(1);
-            *count
-        });
-        if left == Some(0) {
-            all.remove(&from);
-        }
     }
 
     /// One more connection of this node stands.

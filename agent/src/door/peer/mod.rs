@@ -6,6 +6,7 @@
 mod answer;
 mod connection;
 mod door;
+mod line;
 mod rooms;
 mod serve;
 #[cfg(test)]

@@ -284,8 +284,9 @@ async fn foreign_bytes_are_dropped_and_the_door_stays() {
     for round in 0..200u32 {
         let mut stream = TcpStream::connect(house.address).await.unwrap();
         let mut bytes: Vec<u8> = (0..rng.random_range(1..2000)).map(|_| rng.random()).collect();
-        match round % 4 {
+        match round % 5 {
             0 => {}
+            4 => bytes.splice(..0, *b"mLn1").for_each(drop),
             1 => bytes.splice(..0, PREFACE.iter().copied()).for_each(drop),
             2 => bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
             _ => bytes = PREFACE[..rng.random_range(0..PREFACE.len())].to_vec(),
@@ -306,6 +307,19 @@ async fn foreign_bytes_are_dropped_and_the_door_stays() {
         house.door.shared.strangers.available_permits() == 256 && house.door.shared.open.lock().unwrap().len() == 1
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_is_from_server_to_server() {
+    let house = house().await;
+    let to = crate::rpc::Target::from(Uuid::from_u128(1));
+    let refused = pool(identity(2), house.address).line(to).await.expect_err("neither is a server");
+    assert!(matches!(&refused, CallError::Refused { refusal, .. } if refusal.code == Code::Method), "{refused}");
+    let other = Identity::new(Uuid::from_u128(2), "dc1", Part::Server);
+    other.set_cluster(Uuid::from_u128(101));
+    let refused = pool(other, house.address).line(to).await.expect_err("of another cluster");
+    assert!(matches!(&refused, CallError::Refused { refusal, .. } if refusal.code == Code::Cluster), "{refused}");
+    eventually("all places are given back", || house.door.shared.strangers.available_permits() == 256).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -12,17 +13,20 @@ use std::time::Instant;
 
 use openraft::entry::RaftEntry as _;
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableDefinition};
 
 use crate::raft::codec::{self, Fault, Kind};
 use crate::raft::error::StartError;
-use crate::raft::types::{LogId, RaftId, Vote};
+use crate::raft::types::{Entry, LogId, RaftId, Vote};
 
 pub(super) const HEADER: TableDefinition<&str, &[u8]> = TableDefinition::new("header");
+/// Entries that were written together are one row: their records one behind the other, under the index of the first. A row for each
+/// cost four times as much. A row may begin with entries that are purged.
 pub(super) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 pub(super) const RAFT_ID: &str = "raft_id";
 pub(super) const VOTE: &str = "vote";
-pub(super) const COMMITTED: &str = "committed";
+/// Written by older versions alone: it lies beside the log now, where it costs no page of each commit.
+const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
 
 pub(super) const FILE: &str = "log.redb";
@@ -137,6 +141,8 @@ pub(super) fn on_disk(dir: &Dir) -> Result<(Database, Found, Acknowledged), Star
             what: format!("entry {index} was written, but the log {end}"),
         });
     }
+    let noted = acknowledged.committed()?.filter(|id| Some(id.index) <= last);
+    let found = Found { committed: found.committed.max(noted), ..found };
     tracing::info!(path = %path.display(), index = last, entries = found.entries, took_ms = started.elapsed().as_millis() as u64, "raft log opened");
     Ok((db, found, acknowledged))
 }
@@ -234,32 +240,96 @@ fn scan(db: &Database, path: &Path) -> Result<Found, StartError> {
         last: purged,
         entries: 0,
     };
-    let entries = tx.open_table(ENTRIES).map_err(|error| broken(error.into()))?;
-    for row in entries.iter().map_err(|error| broken(error.into()))? {
-        let (key, value) = row.map_err(|error| broken(error.into()))?;
-        let index = key.value();
-        let expected = found.last.map_or(0, |last| last.index + 1);
-        if index != expected {
-            let what = format!("entry {expected} is missing, {index} follows");
-            return Err(StartError::LogDamaged { path: path.to_owned(), index: Some(expected), what });
+    let first = purged.map_or(0, |purged| purged.index + 1);
+    let mut begins = first;
+    let read = each_entry(&tx, first, &mut |entry| {
+        if found.entries == 0 {
+            begins = entry.log_id().index;
         }
-        let entry = codec::open_entry(index, value.value()).map_err(|fault| faulty(Some(index), "entry", fault))?;
         found.last = Some(entry.log_id());
         found.entries += 1;
-    }
+        ControlFlow::Continue(())
+    });
+    let read = read.and(if begins == first { Ok(()) } else { Err(Misread::Missing { index: first, follows: begins }) });
+    read.map_err(|misread| match misread {
+        Misread::Table(error) => broken(error),
+        Misread::Missing { index, .. } => {
+            StartError::LogDamaged { path: path.to_owned(), index: Some(index), what: misread.to_string() }
+        }
+        Misread::Entry { index, fault } => faulty(Some(index), "entry", fault),
+    })?;
     Ok(found)
 }
 
-/// Up to which entry commits were finished: kept beside the log, without a sync of its own.
+/// Why entries could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Misread {
+    /// The table is damaged, or the disk is.
+    #[error(transparent)]
+    Table(redb::Error),
+    /// There is a gap.
+    #[error("entry {index} is missing, {follows} follows")]
+    Missing {
+        /// The first that is not there.
+        index: u64,
+        /// What stands in its place.
+        follows: u64,
+    },
+    /// An entry is damaged, or of a newer version.
+    #[error("{fault}")]
+    Entry {
+        /// Which.
+        index: u64,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for Misread {
+    fn from(error: E) -> Self {
+        Misread::Table(error.into())
+    }
+}
+
+/// Goes through the entries that there are from this one on, in order and without a gap among them, until `each` has seen enough.
+pub(super) fn each_entry(tx: &ReadTransaction, from: u64, each: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), Misread> {
+    let table = tx.open_table(ENTRIES)?;
+    let row = table.range(..=from)?.next_back().transpose()?.map_or(from, |(key, _)| key.value());
+    let mut next = None;
+    for row in table.range(row..)? {
+        let (key, row) = row?;
+        for (index, record) in (key.value()..u64::MAX).zip(codec::records(row.value())) {
+            if index < from {
+                continue; // purged, or not asked for
+            }
+            if let Some(missing) = next.filter(|next| *next != index) {
+                return Err(Misread::Missing { index: missing, follows: index });
+            }
+            let entry = record.and_then(|record| codec::open_entry(index, record));
+            if each(entry.map_err(|fault| Misread::Entry { index, fault })?).is_break() {
+                return Ok(());
+            }
+            next = Some(index + 1);
+        }
+    }
+    Ok(())
+}
+
+/// Up to which entry commits were finished, and up to which raft had committed: kept beside the log, without a sync of its own.
 ///
 /// A commit of the log that is not whole at the next start is dropped, as one that a crash cut short. Had it been finished,
-/// and was damaged later, then acknowledged writes would go with it, silently: this number tells the two apart. It is written
-/// after each commit and lowered before each truncation, so that it never promises more than the log held.
+/// and was damaged later, then acknowledged writes would go with it, silently: the first number tells the two apart. It is written
+/// after each commit and lowered before each truncation, so that it never promises more than the log held. The second lets the next
+/// start apply at once what was applied here; without it the same is learned from the next leader.
 #[derive(Debug)]
 pub(super) struct Acknowledged {
     file: File,
     path: PathBuf,
 }
+
+/// Length of a number with its checksum, and of the two behind it with theirs.
+const NUMBER_BYTES: usize = 8 + 4;
+const LOG_ID_BYTES: usize = 16 + 4;
 
 impl Acknowledged {
     fn open(path: &Path) -> Result<Self, StartError> {
@@ -269,24 +339,41 @@ impl Acknowledged {
 
     /// `None` if nothing was acknowledged, or the file was torn: it is a second pair of eyes, not the log.
     fn index(&self) -> Result<Option<u64>, StartError> {
-        let mut bytes = [0; 12];
-        match self.file.read_exact_at(&mut bytes, 0) {
+        let numbers = self.read::<NUMBER_BYTES>(0)?;
+        Ok(numbers.map(|numbers| number(&numbers, 0)))
+    }
+
+    /// `None` as well if it was written by an older version, which had this in the log.
+    fn committed(&self) -> Result<Option<LogId>, StartError> {
+        let numbers = self.read::<LOG_ID_BYTES>(NUMBER_BYTES)?;
+        Ok(numbers.map(|numbers| LogId::new_term_index(number(&numbers, 0), number(&numbers, 8))))
+    }
+
+    /// Bytes that end in their checksum.
+    fn read<const LENGTH: usize>(&self, at: usize) -> Result<Option<[u8; LENGTH]>, StartError> {
+        let mut bytes = [0; LENGTH];
+        match self.file.read_exact_at(&mut bytes, at as u64) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(access("read", &self.path, error)),
         }
-        let (index, crc) = bytes.split_at(8);
-        let whole = crc32fast::hash(index).to_le_bytes() == crc;
-        Ok(whole.then(|| u64::from_le_bytes(index.try_into().expect("eight bytes of twelve"))))
+        let (numbers, crc) = bytes.split_at(LENGTH - 4);
+        let whole = crc32fast::hash(numbers).to_le_bytes() == crc;
+        Ok(whole.then_some(bytes))
     }
 
-    /// One write of 12 bytes into the page cache; a failure costs the second pair of eyes, not the write.
-    pub(super) fn set(&self, index: Option<u64>) {
+    /// One write of some bytes into the page cache; a failure costs the second pair of eyes, not the write.
+    pub(super) fn set(&self, index: Option<u64>, committed: Option<LogId>) {
         let written = match index {
             Some(index) => {
-                let mut bytes = [0; 12];
-                bytes[..8].copy_from_slice(&index.to_le_bytes());
-                bytes[8..].copy_from_slice(&crc32fast::hash(&index.to_le_bytes()).to_le_bytes());
+                let mut bytes = Vec::with_capacity(NUMBER_BYTES + LOG_ID_BYTES);
+                bytes.extend(index.to_le_bytes());
+                bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+                if let Some(id) = committed {
+                    bytes.extend(id.leader_id.term.to_le_bytes());
+                    bytes.extend(id.index.to_le_bytes());
+                    bytes.extend(crc32fast::hash(&bytes[NUMBER_BYTES..]).to_le_bytes());
+                }
                 self.file.write_all_at(&bytes, 0)
             }
             None => self.file.set_len(0),
@@ -295,4 +382,8 @@ impl Acknowledged {
             tracing::debug!(path = %self.path.display(), %error, "could not note how far the log was acknowledged");
         }
     }
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("callers read more than that"))
 }

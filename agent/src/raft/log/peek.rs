@@ -12,10 +12,10 @@ use std::sync::{Mutex, MutexGuard};
 use muster_catalog::{DecodeError, Index, Proposal};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
-use redb::{Builder, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend};
+use redb::{Builder, DatabaseError, ReadableDatabase, StorageBackend};
 
-use super::file::{CACHE_BYTES, ENTRIES, FILE, LOCK, access, damaged};
-use crate::raft::codec;
+use super::file::{CACHE_BYTES, FILE, HEADER, LOCK, Misread, PURGED, access, damaged, each_entry};
+use crate::raft::codec::{self, Kind};
 use crate::raft::error::StartError;
 
 /// An entry of the log, as it was found.
@@ -62,16 +62,11 @@ pub fn read_log(dir: &Path, mut each: impl FnMut(Logged) -> ControlFlow<()>) -> 
         let opened = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay);
         let db = opened.map_err(|error: DatabaseError| broken(error.into()))?;
         let tx = db.begin_read().map_err(|error| broken(error.into()))?;
-        let entries = tx.open_table(ENTRIES).map_err(|error| broken(error.into()))?;
-        for row in entries.iter().map_err(|error| broken(error.into()))? {
-            let (key, value) = row.map_err(|error| broken(error.into()))?;
-            let index = key.value();
-            let entry = codec::open_entry(index, value.value()).map_err(|fault| StartError::LogDamaged {
-                path: path.clone(),
-                index: Some(index),
-                what: fault.to_string(),
-            })?;
-            let term = *entry.log_id().leader_id;
+        let header = tx.open_table(HEADER).map_err(|error| broken(error.into()))?;
+        let purged = header.get(PURGED).map_err(|error| broken(error.into()))?;
+        let purged = purged.and_then(|record| codec::open_log_id(Kind::Purged, record.value()).ok());
+        let read = each_entry(&tx, purged.map_or(0, |purged| purged.index + 1), &mut |entry| {
+            let id = entry.log_id();
             let what = match entry.payload {
                 EntryPayload::Blank => Carried::Blank,
                 EntryPayload::Membership(_) => Carried::Membership,
@@ -80,10 +75,14 @@ pub fn read_log(dir: &Path, mut each: impl FnMut(Logged) -> ControlFlow<()>) -> 
                     Err(error) => Carried::Unknown(error),
                 },
             };
-            if each(Logged { index, term, what }).is_break() {
-                break;
+            each(Logged { index: id.index, term: *id.leader_id, what })
+        });
+        read.map_err(|misread| match misread {
+            Misread::Table(error) => broken(error),
+            Misread::Missing { index, .. } | Misread::Entry { index, .. } => {
+                StartError::LogDamaged { path: path.clone(), index: Some(index), what: misread.to_string() }
             }
-        }
+        })?;
         Ok(())
     };
     // as at a start: a file that was made to mislead redb may make it panic

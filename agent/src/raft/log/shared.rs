@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
@@ -11,8 +11,7 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 use redb::{Database, ReadableDatabase};
 
-use super::file;
-use crate::raft::codec;
+use super::file::{self, Misread};
 use crate::raft::metrics;
 use crate::raft::types::{Entry, LogId, Payload, Vote};
 
@@ -96,24 +95,18 @@ impl Shared {
 
     fn read_disk(&self, start: u64, end: u64, bytes_max: usize, bytes: &mut usize, entries: &mut Vec<Entry>) -> io::Result<()> {
         let started = timer();
-        let failed = |error: redb::Error| io_error(&error);
-        let tx = self.db.begin_read().map_err(|error| failed(error.into()))?;
-        let table = tx.open_table(file::ENTRIES).map_err(|error| failed(error.into()))?;
-        for row in table.range(start..end).map_err(|error| failed(error.into()))? {
-            let (key, value) = row.map_err(|error| failed(error.into()))?;
-            let index = key.value();
-            if entries.last().is_some_and(|before: &Entry| before.log_id().index + 1 != index) {
-                return Err(damaged(&self.path, index, "the entry before it is missing"));
-            }
-            let entry =
-                codec::open_entry(index, value.value()).map_err(|fault| damaged(&self.path, index, &fault.to_string()))?;
+        let tx = self.db.begin_read().map_err(|error| io_error(&error.into()))?;
+        let read = file::each_entry(&tx, start, &mut |entry| {
+            let last = entry.log_id().index + 1 == end;
             *bytes += size(&entry);
             entries.push(entry);
-            if *bytes >= bytes_max {
-                return Ok(());
-            }
-        }
-        if entries.last().is_some_and(|last| last.log_id().index + 1 != end) {
+            if last || *bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        read.map_err(|misread| match misread {
+            Misread::Table(error) => io_error(&error),
+            Misread::Missing { index, .. } | Misread::Entry { index, .. } => damaged(&self.path, index, &misread.to_string()),
+        })?;
+        if *bytes < bytes_max && entries.last().is_some_and(|last| last.log_id().index + 1 != end) {
             return Err(damaged(&self.path, end - 1, "it is missing"));
         }
         ::metrics::histogram!(metrics::GET_LOG).record(started.elapsed().as_secs_f64() * 1e3);

@@ -117,6 +117,47 @@ async fn a_read_spans_disk_and_memory() {
     assert_eq!(read(&mut log, ..).await, [count - 4, count - 3]);
 }
 
+/// Entries that were written together are one row: what begins or ends within one is read, cut and left out as if each were its own.
+#[tokio::test]
+async fn a_log_may_begin_and_end_within_a_row() {
+    let temp = tempfile::tempdir().unwrap();
+    let id = |index| LogId::new_term_index(1, index);
+    let mut log = open(temp.path()).unwrap();
+    log.1.store.blocking_append((0..100).map(entry)).await.unwrap();
+    log.1.store.blocking_append((100..110).map(entry)).await.unwrap();
+    log.1.store.purge(id(40)).await.unwrap();
+    log.1.store.truncate_after(Some(id(60))).await.unwrap();
+    log.1.store.blocking_append((61..70).map(entry)).await.unwrap();
+    close(log);
+
+    let mut log = open(temp.path()).unwrap();
+    assert_eq!(log.1.purged, Some(id(40)));
+    assert_eq!(read(&mut log.1, ..).await, Vec::from_iter(41..70));
+    assert_eq!(read(&mut log.1, 50..62).await, Vec::from_iter(50..62));
+    log.1.store.purge(id(60)).await.unwrap();
+    log.1.store.purge(id(65)).await.unwrap();
+    log.1.store.blocking_append((70..1000).map(entry)).await.unwrap();
+    close(log);
+
+    let mut found = Vec::new();
+    read_log(temp.path(), |logged| {
+        found.push(logged.index);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(found, Vec::from_iter(66..1000));
+    let mut log = open(temp.path()).unwrap();
+    assert_eq!(read(&mut log.1, ..).await, Vec::from_iter(66..1000));
+    log.1.store.truncate_after(None).await.unwrap();
+    assert_eq!(read(&mut log.1, ..).await, Vec::<u64>::new());
+    log.1.store.purge(id(2000)).await.unwrap();
+    log.1.store.blocking_append((2001..2003).map(entry)).await.unwrap();
+    close(log);
+    let mut log = open(temp.path()).unwrap();
+    assert_eq!(read(&mut log.1, ..).await, [2001, 2002]);
+    close(log);
+}
+
 /// Group commit, counted and not timed: while one commit is at work, the others wait, and share the next.
 #[tokio::test]
 async fn many_writers_share_commits() {

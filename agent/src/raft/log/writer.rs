@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use openraft::entry::RaftEntry as _;
 use openraft::storage::IOFlushed;
+use redb::{ReadableTable as _, Table};
 use tokio::sync::{mpsc, oneshot};
 
-use super::file::{Acknowledged, COMMITTED, ENTRIES, HEADER, PURGED, VOTE};
+use super::file::{Acknowledged, ENTRIES, HEADER, PURGED, VOTE};
 use super::shared::{self, Shared, io_error};
 use crate::raft::alarm::Alarm;
 use crate::raft::codec::{self, Kind};
@@ -20,6 +21,10 @@ use crate::raft::types::{Entry, LogId, Types, Vote};
 /// Bytes of entries in one commit; more wait for the next. It bounds the memory of a transaction; at this size the fsync is
 /// long paid for.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of records in one row, from which on the next entry begins another: what a reader of one entry has to go through, and what a
+/// purge may leave behind. Rows of some KB each cost no more a byte than longer ones.
+const ROW_BYTES_MAX: usize = 48 << 10;
 
 /// What the log is asked to do, in the order in which it must happen: a vote and the entries under it share one queue, for an
 /// entry that is durable before its vote can lose committed data.
@@ -37,8 +42,6 @@ pub(super) enum Op {
         after: Option<u64>,
         done: oneshot::Sender<Result<(), Arc<redb::Error>>>,
     },
-    /// Written with the next commit, not by one of its own: without it a restart learns the same from the next leader.
-    Committed(LogId),
     Purge(LogId),
 }
 
@@ -46,7 +49,7 @@ impl Op {
     fn bytes(&self) -> usize {
         match self {
             Op::Append { entries, .. } => entries.iter().map(shared::size).sum(),
-            Op::Vote { .. } | Op::Truncate { .. } | Op::Committed(_) | Op::Purge(_) => 64,
+            Op::Vote { .. } | Op::Truncate { .. } | Op::Purge(_) => 64,
         }
     }
 
@@ -56,7 +59,7 @@ impl Op {
             Op::Vote { done, .. } | Op::Truncate { done, .. } => {
                 done.send(result.map_err(Arc::clone)).ok(); // who asked has gone with the runtime
             }
-            Op::Committed(_) | Op::Purge(_) => {}
+            Op::Purge(_) => {}
         }
     }
 }
@@ -67,8 +70,10 @@ pub(super) struct Writer {
     /// `None` in memory.
     pub(super) acknowledged: Option<Acknowledged>,
     pub(super) alarm: Alarm,
-    /// Waits for the next commit.
-    pub(super) committed: Option<LogId>,
+    /// Where the log ends on the disk.
+    pub(super) end: Option<u64>,
+    /// The row that is being put together.
+    pub(super) row: Row,
 }
 
 impl Writer {
@@ -88,7 +93,7 @@ impl Writer {
                 batch.into_iter().for_each(|op| op.answer(Err(error)));
                 continue;
             }
-            match self.write(&batch) {
+            match self.commit(&batch) {
                 Ok(()) => batch.into_iter().for_each(|op| op.answer(Ok(()))),
                 Err(error) => {
                     let error = Arc::new(error);
@@ -99,23 +104,18 @@ impl Writer {
                 }
             }
         }
-        if failed.is_none() && self.committed.is_some() {
+        if failed.is_none()
+            && let Some(acknowledged) = &self.acknowledged
+        {
             // the last word, so that the next start applies at once what was applied here
-            if let Err(error) = self.commit(&[]) {
-                tracing::warn!(path = %self.shared.path.display(), %error, "the last commit index was not noted");
-            }
+            acknowledged.set(self.end, self.committed(self.end));
         }
     }
 
-    fn write(&mut self, batch: &[Op]) -> Result<(), redb::Error> {
-        let mut waits = false;
-        for op in batch {
-            match op {
-                Op::Committed(id) => self.committed = Some(*id),
-                _ => waits = true,
-            }
-        }
-        if waits { self.commit(batch) } else { Ok(()) }
+    /// What raft has committed, as far as it is on the disk.
+    fn committed(&self, end: Option<u64>) -> Option<LogId> {
+        let committed = self.shared.view().committed;
+        committed.filter(|id| Some(id.index) <= end)
     }
 
     /// One transaction, one fsync.
@@ -123,52 +123,47 @@ impl Writer {
         let started = Instant::now();
         let (mut count, mut bytes) = (0, 0);
         // where the log ends after this commit, and the lowest end on the way there
-        let (mut end, mut lowest): (Option<Option<u64>>, Option<Option<u64>>) = (None, None);
+        let (mut end, mut lowest) = (self.end, None);
         #[cfg(test)]
         slow::wait(&self.shared.path);
         let tx = self.shared.db.begin_write()?;
         {
-            let mut header = tx.open_table(HEADER)?;
             let mut table = tx.open_table(ENTRIES)?;
             for op in batch {
                 match op {
                     Op::Append { entries, .. } => {
                         for entry in entries {
-                            let index = entry.log_id().index;
-                            let record = codec::seal_entry(entry);
-                            table.insert(index, record.as_slice())?;
+                            bytes += self.row.push(&mut table, entry)?;
                             count += 1;
-                            bytes += record.len();
-                            end = Some(Some(index));
+                            end = Some(entry.log_id().index);
                         }
                     }
                     Op::Vote { vote, .. } => {
-                        header.insert(VOTE, codec::seal_vote(vote).as_slice())?;
+                        tx.open_table(HEADER)?.insert(VOTE, codec::seal_vote(vote).as_slice())?;
                     }
                     Op::Truncate { after, .. } => {
-                        let first = after.map_or(0, |after| after + 1);
-                        table.retain_in(first.., |_, _| false)?;
-                        end = Some(*after);
-                        lowest = Some(lowest.map_or(*after, |lowest| lowest.min(*after)));
+                        self.row.finish(&mut table)?;
+                        truncate(&mut table, after.map_or(0, |after| after + 1))?;
+                        end = *after;
+                        lowest = Some(lowest.map_or(*after, |lowest: Option<u64>| lowest.min(*after)));
                     }
                     Op::Purge(id) => {
-                        table.retain_in(..=id.index, |_, _| false)?;
-                        header.insert(PURGED, codec::seal_log_id(Kind::Purged, *id).as_slice())?;
+                        self.row.finish(&mut table)?;
+                        purge(&mut table, id.index)?;
+                        tx.open_table(HEADER)?.insert(PURGED, codec::seal_log_id(Kind::Purged, *id).as_slice())?;
+                        end = end.max(Some(id.index));
                     }
-                    Op::Committed(_) => {}
                 }
             }
-            if let Some(id) = self.committed {
-                header.insert(COMMITTED, codec::seal_log_id(Kind::Committed, id).as_slice())?;
-            }
+            self.row.finish(&mut table)?;
         }
         if let (Some(lowest), Some(acknowledged)) = (lowest, &self.acknowledged) {
-            acknowledged.set(lowest);
+            acknowledged.set(lowest, self.committed(lowest));
         }
         tx.commit()?;
-        self.committed = None;
-        if let (Some(end), Some(acknowledged)) = (end, &self.acknowledged) {
-            acknowledged.set(end);
+        self.end = end;
+        if let Some(acknowledged) = &self.acknowledged {
+            acknowledged.set(end, self.committed(end));
         }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.flushed(batch);
@@ -192,10 +187,71 @@ impl Writer {
                 }
                 Op::Vote { vote, .. } => view.vote = Some(*vote),
                 Op::Truncate { after, .. } => view.tail.unflush(*after),
-                Op::Committed(_) | Op::Purge(_) => {}
+                Op::Purge(_) => {}
             }
         }
     }
+}
+
+/// Entries that are written together, as they lie on the disk.
+#[derive(Default)]
+pub(super) struct Row {
+    first: u64,
+    records: Vec<u8>,
+}
+
+impl Row {
+    /// Puts an entry behind the others, and says how many bytes it takes.
+    fn push(&mut self, table: &mut Entries<'_>, entry: &Entry) -> Result<usize, redb::Error> {
+        if self.records.len() >= ROW_BYTES_MAX {
+            self.finish(table)?;
+        }
+        let before = self.records.len();
+        if before == 0 {
+            self.first = entry.log_id().index;
+        }
+        codec::seal_entry(&mut self.records, entry);
+        Ok(self.records.len() - before)
+    }
+
+    fn finish(&mut self, table: &mut Entries<'_>) -> Result<(), redb::Error> {
+        if !self.records.is_empty() {
+            table.insert(self.first, self.records.as_slice())?;
+            self.records.clear();
+            self.records.shrink_to(ROW_BYTES_MAX);
+        }
+        Ok(())
+    }
+}
+
+type Entries<'t> = Table<'t, u64, &'static [u8]>;
+
+/// Takes out everything from this entry on.
+fn truncate(table: &mut Entries<'_>, first: u64) -> Result<(), redb::Error> {
+    table.retain_in(first.., |_, _| false)?;
+    let cut = match table.range(..first)?.next_back().transpose()? {
+        Some((key, row)) => {
+            let (key, row) = (key.value(), row.value());
+            let kept = (first - key).try_into().unwrap_or(usize::MAX);
+            let kept = codec::records(row).take(kept).map(|record| record.map(<[u8]>::len)).sum::<Result<usize, _>>();
+            let kept = kept.map_err(|fault| redb::Error::Corrupted(format!("the row of entry {key}: {fault}")))?;
+            (kept < row.len()).then(|| (key, row[..kept].to_vec()))
+        }
+        None => None,
+    };
+    if let Some((key, kept)) = cut {
+        table.insert(key, kept.as_slice())?;
+    }
+    Ok(())
+}
+
+/// Takes out the rows that have nothing behind this entry.
+fn purge(table: &mut Entries<'_>, last: u64) -> Result<(), redb::Error> {
+    let row = table.range(..=last)?.next_back().transpose()?;
+    let Some((key, row)) = row.map(|(key, row)| (key.value(), codec::records(row.value()).count() as u64)) else { return Ok(()) };
+    let end = if key + row > last + 1 { key } else { last + 1 };
+    table.retain_in(..end, |_, _| false)?;
+    Ok(())
 }
 
 /// Disks that take their time, for tests.
