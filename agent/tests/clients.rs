@@ -153,7 +153,7 @@ fn consul_template_renders_services_and_keys_and_follows_them() {
     let text = r#"{{ range service "web" }}passes {{ .ID }} {{ .Address }}:{{ .Port }} {{ .Tags | join "," }}
 {{ end }}{{ range service "web|any" }}is {{ .ID }} {{ .Status }}
 {{ end }}{{ range ls "config" }}{{ .Key }}={{ .Value }}
-{{ end }}{{ range services }}{{ .Name }} {{ end }}{{ with node }}{{ .Node.Node }}{{ end }}
+{{ end }}{{ range services }}{{ if ne .Name "consul" }}{{ .Name }} {{ end }}{{ end }}{{ with node }}{{ .Node.Node }}{{ end }}
 "#;
     std::fs::write(&template, text).unwrap();
     agent.done("/v1/kv/config/colour", "blue");
@@ -170,19 +170,19 @@ fn consul_template_renders_services_and_keys_and_follows_them() {
             last = std::fs::read_to_string(&rendered).unwrap_or_default();
         }
     };
-    shows("colour=blue\nconsul here\n");
+    shows("colour=blue\nhere\n");
     let check = json!({"HTTP": backend.url(), "Interval": "1s"});
     let web = json!({"Name": "web", "ID": "web-1", "Address": "192.0.2.1", "Port": 80, "Tags": ["a", "b"], "Check": check});
     agent.done("/v1/agent/service/register", web.to_string());
-    shows("passes web-1 192.0.2.1:80 a,b\nis web-1 passing\ncolour=blue\nconsul web here\n");
+    shows("passes web-1 192.0.2.1:80 a,b\nis web-1 passing\ncolour=blue\nweb here\n");
     agent.done("/v1/kv/config/colour", "red");
     agent.done("/v1/kv/config/size", "7");
-    shows("passes web-1 192.0.2.1:80 a,b\nis web-1 passing\ncolour=red\nsize=7\nconsul web here\n");
+    shows("passes web-1 192.0.2.1:80 a,b\nis web-1 passing\ncolour=red\nsize=7\nweb here\n");
     backend.answers(500);
-    shows("is web-1 critical\ncolour=red\nsize=7\nconsul web here\n");
+    shows("is web-1 critical\ncolour=red\nsize=7\nweb here\n");
     agent.done("/v1/agent/service/deregister/web-1", "");
     agent.ask("DELETE", "/v1/kv/config?recurse", b"");
-    shows("consul here\n");
+    shows("here\n");
 }
 
 #[test]
