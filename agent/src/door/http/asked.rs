@@ -80,7 +80,7 @@ mod tests {
         asked.count(&ServiceName::new("nobody").unwrap(), 0, false);
         assert_eq!(told(), 0);
         for number in 0..2 * SERVICES_MAX {
-            asked.count(&ServiceName::new(&format!("web-{number}")).unwrap(), number % 3, true);
+            asked.count(&ServiceName::new(format!("web-{number}")).unwrap(), number % 3, true);
         }
         assert_eq!(told(), SERVICES_MAX);
         asked.count(&ServiceName::new("web-0").unwrap(), 0, false);
