@@ -149,12 +149,12 @@ async fn a_log_may_begin_and_end_within_a_row() {
     let mut log = open(temp.path()).unwrap();
     assert_eq!(read(&mut log.1, ..).await, Vec::from_iter(66..1000));
     log.1.store.truncate_after(None).await.unwrap();
-    assert_eq!(read(&mut log.1, ..).await, []);
+    assert_eq!(read(&mut log.1, ..).await, Vec::<u64>::new());
     log.1.store.purge(id(2000)).await.unwrap();
     log.1.store.blocking_append((2001..2003).map(entry)).await.unwrap();
     close(log);
     let mut log = open(temp.path()).unwrap();
-    assert_eq!(read(&mut log.1, ..).await, [2001, 2002]);
+    assert_eq!(read(&mut log.1, ..).await, [2001_u64, 2002]);
     close(log);
 }
 
