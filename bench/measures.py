@@ -105,8 +105,8 @@ def cost(run, server, load):
     return 1e6 * window.cpu / max(1, done)
 
 
-def dnsperf(port, names, seconds):
-    out = subprocess.run(["taskset", "-c", str(LOAD_CPU), "dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", names, "-l", str(seconds),
+def dnsperf(port, names, seconds, host="127.0.0.1"):
+    out = subprocess.run(["taskset", "-c", str(LOAD_CPU), "dnsperf", "-s", host, "-p", str(port), "-d", names, "-l", str(seconds),
                           "-q", "100", "-c", "4", "-e"], capture_output=True, text=True, check=True).stdout
     done = int(re.search(r"Queries completed:\s+(\d+)", out).group(1))
     codes = re.search(r"Response codes:\s+(.*)", out).group(1)
@@ -115,9 +115,9 @@ def dnsperf(port, names, seconds):
     return done
 
 
-def wrk(port, path, seconds, connections=64, script=None):
+def wrk(port, path, seconds, connections=64, script=None, host="127.0.0.1"):
     """(requests, seconds they took); an answer other than 200 ends the measurement."""
-    command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"]
+    command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://{host}:{port}{path}"]
     if script:
         command[-1:-1] = ["-s", script]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -157,9 +157,16 @@ def look_ups(run):
     rows.append(run.row(f"health/service?passing, 3 instances ({len(body)} B), 64 connections, 10 changes/s", ratio, "x nginx", 1.2,
                         note=f"{mine:.1f} us, nginx {theirs:.1f} us"))
     peer.stop()
-    listed = [cost(run, agent.child, lambda: wrk(HTTP, "/v1/catalog/services", run.seconds)[0]) for _ in range(run.rounds)]
-    size = len(wire.ask(HTTP, "GET", "/v1/catalog/services")[1])
-    rows.append(run.row(f"catalog/services, {SERVICES} services", statistics.median(listed), "us CPU", 25, note=f"{size} B"))
+    path = "/v1/catalog/services"
+    body = wire.ask(HTTP, "GET", path)[1]
+    peer = servers.nginx(f"{place}/nginx-list", body)
+    for port, file in ((HTTP, path), (NGINX, "/body.json")):
+        wrk(port, file, 1)
+    mine, theirs, _ = beside(run, lambda: cost(run, agent.child, lambda: wrk(HTTP, path, run.seconds)[0]),
+                             lambda: cost(run, peer, lambda: wrk(NGINX, "/body.json", run.seconds)[0]))
+    rows.append(run.row(f"catalog/services, {SERVICES} services", mine, "us CPU", 25,
+                        note=f"{len(body)} B; nginx, a file of that size: {theirs:.1f} us"))
+    peer.stop()
     agent.stop()
     return rows
 

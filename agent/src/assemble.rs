@@ -2,39 +2,38 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use muster_catalog::{AntiEntropy, Autopilot, Cause, CauseKind, Reader, Run, Store};
+use muster_catalog::{Cause, CauseKind, Run, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
+use self::seat::Place;
+use self::signals::{INTERRUPT, Signals, Told};
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::feed::{self, DiskCopy, Follower, Pulse, Source, Wants};
-use crate::desk::{
-    Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, LocalSettings, Lone, Member, Peers, PeersError, Policy, Quorum, Seat,
-    Setup,
-};
+use crate::desk::feed;
+use crate::desk::{Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, Lone, Member, Peers, PeersError, Quorum, Seat, Setup};
 use crate::door::{dns, http, peer};
 use crate::loops;
-use crate::raft::{self, Raft};
-use crate::rpc::{Pool, Rate, frame};
+use crate::raft::Raft;
+use crate::rpc::Rate;
 use crate::telemetry::{self, Telemetry};
 
 mod cluster;
 mod found;
 mod home;
 mod listen;
+mod seat;
+mod settings;
 mod shed;
+mod signals;
 mod supervisor;
 
 /// Waiting reads, writes under way and connections have this long to end after a signal; then they are cut.
@@ -105,7 +104,7 @@ fn end(error: &anyhow::Error) -> ExitCode {
 /// Starts everything, runs until it is told to stop, ends everything.
 async fn run(flags: AgentFlags, loaded: Loaded) -> Result<()> {
     let Loaded { config, warnings, files } = loaded;
-    let telemetry = telemetry::start(telemetry_config(&config))?;
+    let telemetry = telemetry::start(settings::telemetry(&config))?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -165,7 +164,7 @@ impl Agent {
         if config.cluster.forget_cluster {
             peers.forget()?;
         }
-        let (bells, mut store) = (Bells::new(), Store::new());
+        let (bells, store) = (Bells::new(), Store::new());
         let reader = store.reader();
         let dns_sockets = muster_dns::Sockets::bind(&config.addresses.dns, workers())?;
         let http_listeners = listen::http(&config.addresses)?;
@@ -180,36 +179,14 @@ impl Agent {
         let run = Run { agent: id, epoch: kept.starts << 16 };
         let seed = id.as_u64_pair().0 ^ kept.starts;
         let mut tasks = JoinSet::new();
-        let (mut follower, mut wants) = (None, None);
-        let (seat, raft) = if config.server {
-            let (source, pulsing) = feed_source(&reader);
-            let raft = Raft::start(raft_config(&config, id, pool.clone()), store, ringing(&bells, &source)).await?;
-            let _ = pulsing.set(raft.clone());
-            (Seat::Server { raft: raft.clone(), source }, Some(raft))
+        let Place { seat, follower, wants } = if config.server {
+            Place::server(&config, id, pool.clone(), store, &bells).await?
         } else {
-            let (copy, age) = match dir {
-                Some(dir) => {
-                    let (copy, age) = DiskCopy::open(&dir.join("catalog"), &mut store)?;
-                    (Some(copy), age)
-                }
-                None => (None, None),
-            };
-            wants = match config.cluster.replica {
-                config::Replica::Full => None,
-                replica => {
-                    let kept = store.state().interest().cloned();
-                    if kept.is_none() {
-                        store.narrow();
-                        store.publish();
-                    }
-                    let grows = replica == config::Replica::Interest;
-                    Some(Wants::new(grows, &config.node_name, id, kept.as_ref()))
-                }
-            };
-            let rng = SmallRng::seed_from_u64(seed);
-            let (following, driver) = Follower::new(store, bells.clone(), copy, age, wants.clone(), rng);
-            follower = Some(driver);
-            (Seat::Client(following), None)
+            Place::client(&config, id, store, &bells, SmallRng::seed_from_u64(seed))?
+        };
+        let (raft, source) = match &seat {
+            Seat::Server { raft, source } => (Some(raft.clone()), Some(source.clone())),
+            Seat::Client(_) => (None, None),
         };
         let own = Member::of(&config, id);
         let gossip = match &pool {
@@ -219,16 +196,12 @@ impl Agent {
         let handle = gossip.as_ref().map(|gossip| gossip.handle.clone());
         let (verdicts, taken) = mpsc::channel(muster_health::RESULTS_MAX);
         let docker_host = std::env::var("DOCKER_HOST").unwrap_or_default();
-        let tls = config.checks.tls.as_ref().map(|tls| checks_tls(tls, &config)).transpose()?;
+        let tls = config.checks.tls.as_ref().map(|tls| settings::checks_tls(tls, &config)).transpose()?;
         let checking = muster_health::Config { seed, tls, docker_host, ..muster_health::Config::default() };
         let (runner, driver) = muster_health::new(checking, verdicts);
         let (stop, stopping) = watch::channel(false);
         let (errands, inlet) = mpsc::channel(ERRANDS_MAX);
         let remembered = kept.verdicts.clone();
-        let source = match &seat {
-            Seat::Server { source, .. } => Some(source.clone()),
-            Seat::Client(_) => None,
-        };
         let cluster = match &handle {
             Some(handle) => Cluster::new(id, config.addresses.clone(), Gossiping::new(handle.clone())),
             None => Cluster::new(id, config.addresses.clone(), Lone::new(&config, id)),
@@ -241,20 +214,20 @@ impl Agent {
                 .bounded(Rate::new(config.cluster.rpc.rate, config.cluster.rpc.burst), config.cluster.rpc.client_timeout),
             reader: reader.clone(),
             bells,
-            local: LocalDesk::new(runner, disk, kept, local_settings(&config)),
+            local: LocalDesk::new(runner, disk, kept, settings::local(&config)),
             cluster: cluster.clone(),
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
             max_stale: config.cluster.max_stale,
-            server_address: server_address(&config),
+            server_address: settings::server_address(&config),
             wants: wants.clone(),
-            autopilot: autopilot(&config),
+            autopilot: settings::autopilot(&config),
             stop: stopping,
             errands,
         });
         let (beyond, dns_errands) = dns::beyond(&desk);
-        let (dns, dns_driver) = muster_dns::new(dns_config(&config), reader, beyond)?;
+        let (dns, dns_driver) = muster_dns::new(settings::dns(&config), reader, beyond)?;
         tasks.spawn(dns::run(desk.clone(), dns_errands));
         tell_files(&desk, &config, &remembered).await;
         tasks.spawn(driver.run(desk.stopping()));
@@ -274,7 +247,7 @@ impl Agent {
                     pool.identity().clone(),
                     Some(raft.clone()),
                     peer::DeskRooms::new(desk.clone()),
-                    rpc_limits(&config),
+                    settings::rpc_limits(&config),
                 );
                 peer_door = Some(door.clone());
                 tasks.spawn(peer::serve(door, listener, desk.stopped()));
@@ -288,23 +261,14 @@ impl Agent {
             tasks.spawn(source.run(desk.stopping()));
         }
         let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
-        let doorway = http::Doorway::new(http::Door::new(http_config(&config), desk.clone(), facts.clone()));
+        let doorway = http::Doorway::new(http::Door::new(settings::http(&config), desk.clone(), facts.clone()));
         tasks.spawn(http::serve(doorway.clone(), http_listeners, desk.stopping()));
         tasks.spawn(http::run_watches(doorway.clone()));
-        let (upkeep, upkeep_stop) = (telemetry.metrics().clone().upkeep(), desk.stopping());
-        tasks.spawn(async move {
-            tokio::select! { () = upkeep => {}, () = upkeep_stop => {} }
-        });
-        for sink in sinks(&config) {
-            let (feeding, stopping) = (telemetry.metrics().clone().feed(sink), desk.stopping());
-            tasks.spawn(async move {
-                tokio::select! { () = feeding => {}, () = stopping => {} }
-            });
-        }
+        measure(&mut tasks, &config, &telemetry, &desk);
         tasks.spawn(loops::show_gauges(desk.clone(), config.datacenter.clone()));
         tasks.spawn(loops::take_verdicts(desk.clone(), taken));
         tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
-        tasks.spawn(loops::reconcile(desk.clone(), patience(&config)));
+        tasks.spawn(loops::reconcile(desk.clone(), settings::patience(&config)));
         tasks.spawn(loops::keep_servers(desk.clone()));
         tasks.spawn(loops::listen_to_followers(desk.clone()));
         tasks.spawn(loops::expire_sessions(desk.clone()));
@@ -318,7 +282,7 @@ impl Agent {
         tasks.spawn(loops::reap_critical(desk.clone()));
         let (give_up, gave_up) = mpsc::channel(1);
         let knows_others = found::knows_others(peers.kept().len(), config.cluster.join.retry.len(), &cluster);
-        let joined = loops::stay_joined(desk.clone(), joining(&config), peers, SmallRng::seed_from_u64(!seed));
+        let joined = loops::stay_joined(desk.clone(), settings::joining(&config), peers, SmallRng::seed_from_u64(!seed));
         tasks.spawn(async move {
             if let Err(error) = joined.await {
                 let _ = give_up.send(error).await;
@@ -406,17 +370,17 @@ impl Agent {
         }
         let (config, keys) = self.config.reload_into(config);
         self.config = config;
-        self.desk.local().configure(local_settings(&self.config));
+        self.desk.local().configure(settings::local(&self.config));
         self.desk.set_max_stale(self.config.cluster.max_stale);
         self.facts.configure(self.config.clone());
-        self.doorway.replace(http_config(&self.config));
+        self.doorway.replace(settings::http(&self.config));
         self.desk.set_rpc_rate(self.config.cluster.rpc.rate, self.config.cluster.rpc.burst);
         if let Some(door) = &self.peers {
-            door.bound(rpc_limits(&self.config));
+            door.bound(settings::rpc_limits(&self.config));
         }
         self.telemetry.set_level(self.config.log.level).map_err(|error| error.to_string())?;
-        self.telemetry.metrics().set_filter(filter(&self.config));
-        self.dns.configure(dns_config(&self.config)).map_err(|error| error.to_string())?;
+        self.telemetry.metrics().set_filter(settings::filter(&self.config));
+        self.dns.configure(settings::dns(&self.config)).map_err(|error| error.to_string())?;
         tell_files(&self.desk, &self.config, &[]).await;
         self.desk.cluster().tell(&Member::of(&self.config, self.desk.id()));
         tracing::info!(changed = ?keys.applied, "configuration reloaded");
@@ -478,46 +442,6 @@ impl Agent {
     }
 }
 
-/// The signal of a terminal.
-const INTERRUPT: &str = "SIGINT";
-
-/// What a signal means.
-enum Told {
-    Reload,
-    /// Print what is measured.
-    Measures,
-    Stop(&'static str),
-}
-
-struct Signals {
-    hangup: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-    measures: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        let of = |kind| signal(kind).context("signals cannot be listened for");
-        Ok(Self {
-            hangup: of(SignalKind::hangup())?,
-            interrupt: of(SignalKind::interrupt())?,
-            terminate: of(SignalKind::terminate())?,
-            measures: of(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.hangup.recv() => Told::Reload,
-            _ = self.interrupt.recv() => Told::Stop(INTERRUPT),
-            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
-            _ = self.measures.recv() => Told::Measures,
-        }
-    }
-}
-
-/// Others are not assembled yet: what needs them is refused, so that nobody waits for a cluster that does not come.
 /// Raft's end, on an agent that has it.
 async fn failed(raft: Option<&Raft>) -> anyhow::Error {
     match raft {
@@ -526,199 +450,18 @@ async fn failed(raft: Option<&Raft>) -> anyhow::Error {
     }
 }
 
-/// Where others reach this agent's RPC.
-fn server_address(config: &Config) -> SocketAddr {
-    (config.addresses.advertise, config.addresses.server.map_or(0, |server| server.port())).into()
-}
-
-fn rpc_limits(config: &Config) -> peer::Limits {
-    let rpc = &config.cluster.rpc;
-    peer::Limits {
-        handshake_timeout: rpc.handshake_timeout,
-        connections_per_client_max: if rpc.max_conns_per_client == 0 { usize::MAX } else { rpc.max_conns_per_client },
+/// Has what is measured gathered, and sent where the configuration says.
+fn measure(tasks: &mut JoinSet<()>, config: &Config, telemetry: &Telemetry, desk: &Desk) {
+    let (upkeep, upkeep_stop) = (telemetry.metrics().clone().upkeep(), desk.stopping());
+    tasks.spawn(async move {
+        tokio::select! { () = upkeep => {}, () = upkeep_stop => {} }
+    });
+    for sink in settings::sinks(config) {
+        let (feeding, stopping) = (telemetry.metrics().clone().feed(sink), desk.stopping());
+        tasks.spawn(async move {
+            tokio::select! { () = feeding => {}, () = stopping => {} }
+        });
     }
-}
-
-fn autopilot(config: &Config) -> Autopilot {
-    let config::AutopilotConfig {
-        cleanup_dead_servers,
-        last_contact_threshold,
-        max_trailing_logs,
-        min_quorum,
-        server_stabilization_time,
-    } = config.cluster.autopilot;
-    Autopilot { cleanup_dead_servers, last_contact_threshold, max_trailing_logs, min_quorum, server_stabilization_time }
-}
-
-fn raft_config(config: &Config, id: Uuid, peers: Option<Pool>) -> raft::Config {
-    let dir = config.data_dir.as_ref().map(|dir| dir.join("raft"));
-    let calm = raft::Config::new(dir, id);
-    raft::Config {
-        snapshot_threshold: config.raft.snapshot_threshold,
-        trailing_logs: config.raft.trailing_logs,
-        heartbeat: config.raft.patience(calm.heartbeat),
-        election: (config.raft.patience(calm.election.0), config.raft.patience(calm.election.1)),
-        peers,
-        ..calm
-    }
-}
-
-fn joining(config: &Config) -> loops::Joining {
-    let join = &config.cluster.join;
-    loops::Joining { addresses: join.retry.clone(), interval: join.interval, attempts_max: join.attempts_max }
-}
-
-fn telemetry_config(config: &Config) -> telemetry::Config {
-    telemetry::Config {
-        logs: telemetry::LogsConfig {
-            level: config.log.level.to_owned(),
-            json: config.log.json,
-            file: config.log.file.clone().map(|path| telemetry::LogFileConfig {
-                path,
-                duration: config.log.rotate_duration,
-                bytes: config.log.rotate_bytes,
-                files: config.log.rotate_max_files,
-            }),
-            syslog: config.log.syslog,
-        },
-        metrics: telemetry::MetricsConfig {
-            prefix: config.telemetry.metrics_prefix.clone(),
-            host: (!config.telemetry.disable_hostname).then(|| config.node_name.to_string()),
-            filter: filter(config),
-            prometheus: !config.telemetry.prometheus_retention_time.is_zero(),
-            host_metrics: config.telemetry.host_metrics.then(|| config.data_dir.clone().unwrap_or_else(|| PathBuf::from("/"))),
-        },
-    }
-}
-
-/// Where metrics are sent.
-fn sinks(config: &Config) -> impl Iterator<Item = telemetry::SinkConfig> {
-    let told = &config.telemetry;
-    let tags = told.dogstatsd_tags.clone();
-    let sink = |kind, address: &Option<String>| address.clone().map(|address| telemetry::SinkConfig { kind, address });
-    let statsd = sink(telemetry::SinkKind::Statsd, &told.statsd);
-    let statsite = sink(telemetry::SinkKind::Statsite, &told.statsite);
-    let dogstatsd = sink(telemetry::SinkKind::Dogstatsd(tags), &told.dogstatsd);
-    statsd.into_iter().chain(statsite).chain(dogstatsd)
-}
-
-fn filter(config: &Config) -> telemetry::Filter {
-    telemetry::Filter::new(config.telemetry.prefix_filter.clone(), config.telemetry.filter_default)
-}
-
-fn http_config(config: &Config) -> http::Config {
-    let headers = config.http.response_headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
-    http::Config {
-        dns_domains: std::iter::once(&config.dns.domain).chain(&config.dns.alt_domain).map(Into::into).collect(),
-        allowed_hosts: config.http.allowed_hosts.iter().map(Into::into).collect(),
-        pretty: config.http.pretty,
-        ui: config.ui.clone(),
-        response_headers: headers.collect(),
-        block_endpoints: config.http.block_endpoints.clone(),
-        allow_write_from: config.http.allow_write_http_from.clone(),
-        // A client agent answers reads from its own copy, and what it asks of servers has a bound of its own (rpc_rate).
-        request_limits: if config.server { config.http.request_limits } else { config::RequestLimits::default() },
-        kv_value_bytes_max: config.http.kv_max_value_size,
-        txn_bytes_max: config.http.txn_max_req_len,
-        session_ttl_min: config.session_ttl_min,
-        disable_kv_key_validation: config.disable_kv_key_validation,
-        disable_unprintable_filter: config.disable_http_unprintable_char_filter,
-        head_bytes_max: if config.http.max_header_bytes == 0 { http::HEAD_BYTES_MAX } else { config.http.max_header_bytes },
-        discovery_max_stale: config.http.discovery_max_stale,
-        default_query_time: config.http.default_query_time,
-        max_query_time: config.http.max_query_time,
-        use_cache: config.http.use_cache,
-        translate_wan_addrs: config.translate_wan_addrs,
-        connections_per_client_max: if config.http.max_conns_per_client == 0 {
-            usize::MAX
-        } else {
-            config.http.max_conns_per_client
-        },
-        ..http::Config::new(&config.datacenter)
-    }
-}
-
-fn dns_config(config: &Config) -> muster_dns::Config {
-    let dns = &config.dns;
-    muster_dns::Config {
-        domain: dns.domain.clone(),
-        alt_domain: dns.alt_domain.clone(),
-        datacenter: config.datacenter.clone(),
-        node_name: config.node_name.as_str().into(),
-        allow_stale: dns.allow_stale,
-        max_stale: dns.max_stale,
-        max_stale_alone: config.cluster.max_stale,
-        node_ttl: dns.node_ttl,
-        service_ttl: dns.service_ttl.clone(),
-        only_passing: dns.only_passing,
-        enable_truncate: dns.enable_truncate,
-        udp_answer_limit: dns.udp_answer_limit,
-        a_record_limit: dns.a_record_limit,
-        disable_compression: dns.disable_compression,
-        enable_additional_node_meta_txt: dns.node_meta_txt,
-        negative_answer: dns.negative_answer,
-        recursors: dns.recursors.clone(),
-        recursor_random: dns.recursor_random,
-        recursor_timeout: dns.recursor_timeout,
-        soa: muster_dns::Soa { refresh: dns.soa.refresh, retry: dns.soa.retry, expire: dns.soa.expire, min_ttl: dns.soa.min_ttl },
-    }
-}
-
-/// How long members that are gone are waited for.
-fn patience(config: &Config) -> loops::Patience {
-    let config::AbsenceConfig { restart_grace, mass_loss_hold } = config.cluster.absence;
-    loops::Patience { restart_grace, mass_loss_hold }
-}
-
-/// What followers are served from. It looks at raft, and raft rings it, so it learns of raft when that has started.
-fn feed_source(reader: &Reader) -> (Source, Arc<OnceLock<Raft>>) {
-    let raft: Arc<OnceLock<Raft>> = Arc::default();
-    let pulsing = raft.clone();
-    let pulse = move || match raft.get() {
-        Some(raft) => {
-            let (known_leader, last_contact) = raft.contact();
-            Pulse {
-                known_leader,
-                last_contact: last_contact.unwrap_or(Duration::MAX),
-                caught_up: known_leader && raft.is_level(),
-            }
-        }
-        None => Pulse { known_leader: false, last_contact: Duration::MAX, caught_up: false },
-    };
-    (Source::new(reader.clone(), pulse, frame), pulsing)
-}
-
-fn ringing(bells: &Arc<Bells>, source: &Source) -> raft::Bells {
-    let (touched, all) = ((bells.clone(), source.clone()), (bells.clone(), source.clone()));
-    raft::Bells {
-        touched: Box::new(move |topics| {
-            touched.0.ring(topics);
-            touched.1.changed();
-        }),
-        all: Box::new(move || {
-            all.0.ring_all();
-            all.1.changed();
-        }),
-    }
-}
-
-fn local_settings(config: &Config) -> LocalSettings {
-    LocalSettings {
-        policy: Policy { script_checks_by_api: config.checks.remote_scripts },
-        output_delay: config.checks.update_interval,
-        discard_output: config.checks.discard_output,
-        anti_entropy: match config.checks.anti_entropy {
-            config::AntiEntropy::Muster => AntiEntropy::OwnRows,
-            config::AntiEntropy::Consul => AntiEntropy::WholeNode,
-        },
-    }
-}
-
-/// Reads what checks over TLS introduce themselves with.
-fn checks_tls(tls: &config::ChecksTls, config: &Config) -> Result<muster_health::AgentTls> {
-    let identity = tls.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-    let name = tls.server_name.clone().unwrap_or_else(|| config.node_name.as_str().to_owned());
-    muster_health::AgentTls::load(&tls.roots, identity, name).context("enable_agent_tls_for_checks")
 }
 
 /// Makes the services and checks of definition files what the files say.

@@ -539,6 +539,9 @@ fn what_cannot_be_simulated_is_refused() {
         (["-nodes", "5", "-config-file", "/nowhere.toml"], "/nowhere.toml"),
         (["-nodes", "99999", "-kill", "1"], "16384"),
         (["-nodes", "5", "-pause", "6"], "6 of 5"),
+        (["-kill", "60", "-pause", "60"], "120 of 100"),
+        (["-silent", "1", "-seconds", "4"], "after 5 s"),
+        (["-nodes", "5", "-seconds", "18446744073709551615"], "a year"),
     ] {
         run(program().arg("simulate").args(args), b"").failed(said);
     }

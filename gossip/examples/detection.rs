@@ -66,7 +66,7 @@ fn run(row: &Row, share: f64) -> bool {
         if holds { "holds" } else { "DOES NOT HOLD" },
     );
     if outcome.unknown > 0 {
-        println!("    {} deaths were not known by all", outcome.unknown);
+        println!("    {} were not known by all", outcome.unknown);
     }
     if let Some((seed, text)) = outcome.broken {
         println!("    seed {seed}: {text}");
@@ -75,7 +75,7 @@ fn run(row: &Row, share: f64) -> bool {
 }
 
 fn short(time: Option<Duration>) -> String {
-    time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64()))
+    time.map_or("-".to_owned(), |time| format!("{:.2}", time.as_secs_f64()))
 }
 
 fn limit(row: &Row) -> String {
@@ -86,6 +86,7 @@ fn limit(row: &Row) -> String {
             let [p50, p99, worst] = [p50, p99, worst].map(|time| time.as_secs_f64());
             format!("{p50} / {p99} / {worst} (memberlist {memberlist:.1})")
         }
+        Must::Join { p50, worst } => format!("{} / {}", p50.as_secs_f64(), worst.as_secs_f64()),
         Must::FindWithin(limit) => format!("worst {} s", limit.as_secs()),
         Must::BuryNobody => "none buried".to_owned(),
         Must::Heal(limit) => format!("agree in {} s", limit.as_secs()),

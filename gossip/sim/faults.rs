@@ -164,4 +164,9 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(refused(Scenario::new(5, 1).on(Network::udp_loss(1.0))), Impossible::Share { .. }));
     assert!(matches!(refused(Scenario::new(5, 1).at(secs(1), Fault::Forge(1))), Impossible::Unsealed));
     assert!(matches!(refused(Scenario::new(5, 1).at(secs(1), Fault::Kill(Who::Any(5)))), Impossible::NobodyLeft { .. }));
+    let paused = Fault::Pause(Who::Any(3), secs(1));
+    let both = Scenario::new(5, 1).at(secs(1), Fault::Kill(Who::Any(3))).at(secs(1), paused);
+    assert_eq!(refused(both), Impossible::NotSoMany { asked: 6, nodes: 5 });
+    let late = Scenario::new(5, 1).at(secs(3), Fault::Kill(Who::Any(1))).until(secs(2));
+    assert!(matches!(refused(late), Impossible::Late { .. }));
 }

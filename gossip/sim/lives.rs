@@ -2,7 +2,9 @@
 
 mod proof;
 
-use muster_gossip::sim::{Fault, Scenario, Start, Who};
+use std::time::Duration;
+
+use muster_gossip::sim::{Fault, Scenario, Start, Times, Who};
 use proof::{prove, secs, seeds};
 
 #[test]
@@ -24,6 +26,16 @@ fn an_agent_that_is_killed_on_a_living_host_is_known_dead_by_all_within_a_second
             assert!(all < secs(1), "seed {seed}: {all:?}\n{report}");
         }
     }
+}
+
+/// Whom the first round of gossip misses need not wait for a whole interval.
+#[test]
+fn who_joins_is_known_by_all_in_a_moment() {
+    let seeds = seeds(40);
+    let joins = |seed| prove(Scenario::new(20, seed).at(secs(5), Fault::Join(1)).until(secs(8))).joins;
+    let took = Times::new(seeds.into_iter().flat_map(joins).map(|join| join.expect("all know")));
+    let (p50, worst) = (took.quantile(0.5).expect("there are some"), took.worst().expect("there are some"));
+    assert!(p50 < Duration::from_millis(150) && worst < Duration::from_millis(400), "{p50:?} at the median, {worst:?} at worst");
 }
 
 #[test]

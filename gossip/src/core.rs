@@ -73,6 +73,8 @@ pub(crate) struct Core {
     parked: Option<Timer<Identity>>,
     /// When the last round of gossip was.
     gossiped: Option<Instant>,
+    /// That round was the first after a pause.
+    after_pause: bool,
     /// The size of the cluster that foca's settings are made for.
     sized_for: usize,
     waiting: BTreeMap<Uuid, (Waiting, Instant)>,
@@ -211,6 +213,7 @@ impl Core {
             teller: Teller::Own,
             parked: None,
             gossiped: None,
+            after_pause: false,
             sized_for: 1,
             waiting: BTreeMap::new(),
             detect: Detect::default(),
@@ -350,7 +353,7 @@ impl Core {
     }
 
     fn event(&mut self, event: Event) {
-        self.meters.event();
+        self.meters.event(&event);
         self.effects.events.push(event);
         self.effects.changed = true;
     }
@@ -366,6 +369,7 @@ impl Core {
     fn tell(&mut self, item: &Item) {
         let bytes = item.encode();
         if bytes.len() <= ITEM_BYTES_MAX {
+            self.meters.item_told(bytes.len());
             // It fits, and its form is ours: foca has nothing to refuse.
             let _ = self.foca.add_broadcast(&bytes);
         }

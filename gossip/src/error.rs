@@ -81,6 +81,14 @@ pub enum Impossible {
         /// How many there are.
         nodes: usize,
     },
+    /// Something would happen when the run is over.
+    #[error("something happens after {} s, and the run ends after {} s", at.as_secs_f64(), until.as_secs_f64())]
+    Late {
+        /// When it would happen.
+        at: std::time::Duration,
+        /// When the run ends.
+        until: std::time::Duration,
+    },
     /// A share is none, or so much is lost that nothing gets through.
     #[error("a share of {} % is not between 0 % and {} %", share * 100.0, max * 100.0)]
     Share {

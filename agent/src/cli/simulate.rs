@@ -33,6 +33,10 @@ const BYTES_A_PAIR: u64 = 600;
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// What one step of progress is.
 const STEP: Duration = Duration::from_millis(500);
+/// Longest run: what takes a year is not found out by trying.
+const SECONDS_MAX: u64 = 366 * 24 * 3600;
+/// Most runs.
+const SEEDS_MAX: u64 = 1_000_000;
 const DAY: f64 = 24.0 * 3600.0;
 
 #[derive(Args, Debug)]
@@ -95,6 +99,10 @@ impl Simulate {
             return Err(Error::Usage(
                 "Nothing comes of no runs, or of runs of no time: -seeds and -seconds are at least 1".to_owned(),
             ));
+        }
+        if self.seeds > SEEDS_MAX || self.seconds > SECONDS_MAX {
+            let most = format!("There are at most {SEEDS_MAX} runs (-seeds) of {SECONDS_MAX} s (-seconds), a year");
+            return Err(Error::Usage(most));
         }
         let read = |path: &Option<PathBuf>| match path {
             Some(path) => {

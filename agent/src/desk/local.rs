@@ -1,14 +1,14 @@
 //! What this agent was told to run: kept on disk, looked after by the runner, brought into the catalog by the sync loop.
 #![allow(clippy::disallowed_methods)] // The clock enters here: since when a check is critical, when output is due.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use muster_catalog::{
-    AliasProbe, AntiEntropy, Cause, CauseKind, Check, CheckDefinition, CheckId, Local, LocalCheck, NODE_MAINTENANCE, NodeName,
-    Plan, Probe, Removed, SERVICE_MAINTENANCE_PREFIX, Scope, Service, ServiceId, Source, State, Status,
+    AliasProbe, AntiEntropy, Cause, CauseKind, Check, CheckDefinition, CheckId, Local, LocalCheck, NodeName, Plan, Probe,
+    Removed, Scope, ServiceId, State, Status,
 };
 use muster_health as health;
 use smol_str::SmolStr;
@@ -16,14 +16,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::disk::{self, Disk, Note};
-use super::order::Order;
-use super::{Act, Desk, DeskError, Policy, Unknown, Who, allow};
+use super::{DeskError, Policy};
 use crate::config::duration;
-use crate::raft::Raft;
 
-/// How long an order waits for the catalog to have it. The order itself is carried out before; a client that reads
-/// its own write a moment later is what this is for.
-const SYNC_WAIT: Duration = Duration::from_secs(5);
+mod files;
+mod obey;
 
 /// What the configuration says about local checks; exchanged at reload.
 #[derive(Debug, Clone)]
@@ -290,120 +287,6 @@ impl LocalDesk {
     pub(crate) fn doomed(&self) -> BTreeMap<ServiceId, (CheckId, Duration)> {
         self.lock().doomed.due(Instant::now())
     }
-
-    /// Makes definition files' services and checks what they say now: what is unchanged is not touched. What a file tells
-    /// takes the place of what was told over the API under the same id, on disk too.
-    pub(crate) async fn replace_files(
-        &self,
-        services: Vec<(Service, Vec<CheckDefinition>)>,
-        checks: Vec<CheckDefinition>,
-        verdicts: &[(CheckId, disk::Verdict)],
-        cause: &Arc<Cause>,
-    ) -> Result<(), DeskError> {
-        self.change(|kept| {
-            let mut notes = self.remove_files(kept, &services, &checks, cause);
-            for (service, own) in services {
-                let old = kept.local.services().get(&service.id);
-                let same = old.is_some_and(|local| local.source == Source::File && local.service == service);
-                if old.is_some_and(|local| local.source == Source::Api) {
-                    notes.push(Note::NoService(service.id.clone()));
-                }
-                let (name, tags) = (service.name.clone(), service.tags.clone());
-                if !same {
-                    kept.local.put_service(service, Source::File, cause.clone());
-                }
-                for definition in own {
-                    notes.extend(self.put_file_check(kept, definition, Some((&name, &tags)), verdicts, cause));
-                }
-            }
-            for definition in checks {
-                let service = definition.service_id.as_ref();
-                let of = service.and_then(|id| kept.local.services().get(id));
-                let of = of.map(|local| (local.service.name.clone(), local.service.tags.clone()));
-                if let (Some(service), None) = (service, &of) {
-                    let check = &definition.id;
-                    tracing::warn!(%check, %service, "the check's service is not there: it is left out until the next reload");
-                    continue;
-                }
-                let of = of.as_ref().map(|(name, tags)| (name, tags));
-                notes.extend(self.put_file_check(kept, definition, of, verdicts, cause));
-            }
-            notes.extend(self.remove_orphans(kept, cause));
-            let checks = kept.local.checks();
-            notes.extend(verdicts.iter().filter(|(id, _)| !checks.contains_key(id)).map(|(id, _)| Note::NoCheck(id.clone())));
-            self.changed();
-            Ok(((), notes))
-        })
-        .await
-    }
-
-    /// Takes away what stood in a file and no longer does, with the checks that others told of such a service.
-    fn remove_files(
-        &self,
-        kept: &mut Kept,
-        services: &[(Service, Vec<CheckDefinition>)],
-        checks: &[CheckDefinition],
-        cause: &Arc<Cause>,
-    ) -> Vec<Note> {
-        let told: BTreeSet<_> = services.iter().map(|(service, _)| &service.id).collect();
-        let told_checks: BTreeSet<_> =
-            services.iter().flat_map(|(_, checks)| checks).chain(checks).map(|check| &check.id).collect();
-        let all = kept.local.services().values();
-        let gone = all.filter(|local| local.source == Source::File && !told.contains(&local.service.id));
-        let gone: Vec<_> = gone.map(|local| local.service.id.clone()).collect();
-        let mut notes = Vec::new();
-        for id in gone {
-            for check in kept.local.remove_service(&id, cause).into_iter().flat_map(|(_, checks)| checks) {
-                self.forget(kept, &check.check.id);
-                notes.push(Note::NoCheck(check.check.id));
-            }
-        }
-        let all = kept.local.checks().values();
-        let gone = all.filter(|local| local.source == Source::File && !told_checks.contains(&local.check.id));
-        let gone: Vec<_> = gone.map(|local| local.check.id.clone()).collect();
-        for id in gone {
-            kept.local.remove_check(&id, cause);
-            self.forget(kept, &id);
-            notes.push(Note::NoCheck(id));
-        }
-        notes
-    }
-
-    /// Takes away checks of services that are not there: their file went while this agent was down.
-    fn remove_orphans(&self, kept: &mut Kept, cause: &Arc<Cause>) -> Vec<Note> {
-        let services = kept.local.services();
-        let orphan = |local: &&LocalCheck| local.check.service_id.as_ref().is_some_and(|id| !services.contains_key(id));
-        let orphans: Vec<_> = kept.local.checks().values().filter(orphan).map(|local| local.check.id.clone()).collect();
-        for id in &orphans {
-            kept.local.remove_check(id, cause);
-            self.forget(kept, id);
-        }
-        orphans.into_iter().map(Note::NoCheck).collect()
-    }
-
-    fn put_file_check(
-        &self,
-        kept: &mut Kept,
-        definition: CheckDefinition,
-        of: Option<(&muster_catalog::ServiceName, &Vec<SmolStr>)>,
-        verdicts: &[(CheckId, disk::Verdict)],
-        cause: &Arc<Cause>,
-    ) -> Vec<Note> {
-        let id = definition.id.clone();
-        let old = kept.local.checks().get(&id);
-        if old.is_some_and(|local| local.source == Source::File && local.definition.as_ref() == Some(&definition)) {
-            return Vec::new();
-        }
-        let was_api = old.is_some_and(|local| local.source == Source::Api);
-        let mut check = row(&definition, of);
-        if let Some((_, verdict)) = verdicts.iter().find(|(of, _)| *of == id) {
-            check.status = verdict.status.clone();
-            check.output = verdict.output.clone();
-        }
-        let local = kept.local.put_check(check, Some(definition), Source::File, cause.clone()).clone();
-        self.look_after(kept, &local);
-        if was_api { vec![Note::NoCheck(id.clone()), verdict_of(&local)] } else { vec![] }
-    }
 }
 
 /// The verdict as it stands, to be kept.
@@ -434,229 +317,5 @@ fn row(definition: &CheckDefinition, of: Option<(&muster_catalog::ServiceName, &
         interval: text(definition.interval),
         timeout: text(definition.timeout.unwrap_or_default()),
         definition: None,
-    }
-}
-
-impl Desk {
-    /// Carries out an order, then gives the catalog a moment to have it.
-    pub(crate) async fn obey(&self, who: &Who, order: Order) -> Result<(), DeskError> {
-        let local = self.local();
-        allow(who, &Act::Order(&order, &local.settings().policy))?;
-        if !matches!(order, Order::Report { .. } | Order::Fire(_) | Order::Cluster(_) | Order::Reload | Order::Leave) {
-            self.raft().map_or(Ok(()), Raft::room)?; // before anything is changed here: it could neither be kept nor told to the catalog
-        }
-        let cause = |kind, reason: &str| Arc::new(Cause::new(&who.from, kind, self.clock_ms(), reason));
-        match order {
-            Order::RegisterService { service, checks, replace_checks } => {
-                self.register_service(*service, checks, replace_checks, &cause(CauseKind::Sync, "registered at its agent"))
-                    .await?;
-            }
-            Order::DeregisterService(id) => {
-                self.deregister_service(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
-            }
-            Order::RegisterCheck(definition) => {
-                self.register_check(*definition, &cause(CauseKind::Sync, "registered at its agent")).await?;
-            }
-            Order::DeregisterCheck(id) => {
-                self.deregister_check(&id, &cause(CauseKind::Sync, "deregistered at its agent")).await?;
-            }
-            Order::Report { check, status, output } => self.report(&check, status, output).await?,
-            Order::ServiceMaintenance { service, on } => {
-                self.maintain_service(&service, on, &cause(CauseKind::Maintenance, "")).await?;
-            }
-            Order::NodeMaintenance { on } => {
-                let id = CheckId::new(NODE_MAINTENANCE).expect("the constant is a name");
-                self.maintain(id, "Node Maintenance Mode", None, on, &cause(CauseKind::Maintenance, "")).await?;
-            }
-            Order::Fire(event) => return self.fire(*event),
-            Order::Cluster(order) => return self.obey_about_cluster(who, order).await,
-            Order::Reload => return self.reload().await,
-            Order::Leave => return self.leave().await,
-        }
-        self.sync_soon().await;
-        Ok(())
-    }
-
-    /// Takes services that were critical for too long away.
-    pub(crate) async fn deregister_doomed(&self, id: &ServiceId, check: &CheckId, critical: Duration) -> Result<(), DeskError> {
-        let reason = format!("check {check} critical for {} s", critical.as_secs());
-        tracing::warn!(service = %id, check = %check, "service is deregistered: critical for {} s", critical.as_secs());
-        let cause = Arc::new(Cause::new(self.name(), CauseKind::CriticalTooLong, self.clock_ms(), reason));
-        self.deregister_service(id, &cause).await
-    }
-
-    async fn sync_soon(&self) {
-        let local = self.local();
-        let version = *local.version.borrow();
-        let mut synced = local.synced.subscribe();
-        tokio::select! {
-            _ = tokio::time::timeout(SYNC_WAIT, synced.wait_for(|synced| *synced >= version)) => {}
-            () = self.stopping() => {} // The next run brings it to the catalog.
-        }
-    }
-
-    async fn register_service(
-        &self,
-        service: Service,
-        checks: Vec<CheckDefinition>,
-        replace: bool,
-        cause: &Arc<Cause>,
-    ) -> Result<(), DeskError> {
-        let desk = self.local();
-        desk.change(|kept| {
-            let (id, name, tags) = (service.id.clone(), service.name.clone(), service.tags.clone());
-            let mut notes = Vec::new();
-            if replace {
-                let told: BTreeSet<_> = checks.iter().map(|check| &check.id).collect();
-                let old: Vec<_> = kept
-                    .local
-                    .checks_of(Some(&id))
-                    .map(|local| local.check.id.clone())
-                    .filter(|old| !told.contains(old))
-                    .collect();
-                for old in old {
-                    kept.local.remove_check(&old, cause);
-                    desk.forget(kept, &old);
-                    notes.push(Note::NoCheck(old));
-                }
-            }
-            notes.push(Note::Service(Box::new(kept.local.put_service(service, Source::Api, cause.clone()).clone())));
-            for definition in checks {
-                notes.extend(desk.put_api_check(kept, definition, Some((&name, &tags)), cause));
-            }
-            Ok(((), notes))
-        })
-        .await
-    }
-
-    async fn register_check(&self, definition: CheckDefinition, cause: &Arc<Cause>) -> Result<(), DeskError> {
-        let desk = self.local();
-        desk.change(|kept| {
-            let of = match &definition.service_id {
-                None => None,
-                Some(id) => {
-                    let local = kept
-                        .local
-                        .services()
-                        .get(id)
-                        .ok_or_else(|| DeskError::Unknown(Unknown::ServiceOfCheck(id.to_string())))?;
-                    Some((local.service.name.clone(), local.service.tags.clone()))
-                }
-            };
-            let of = of.as_ref().map(|(name, tags)| (name, tags));
-            Ok(((), desk.put_api_check(kept, definition, of, cause).into()))
-        })
-        .await
-    }
-
-    async fn deregister_service(&self, id: &ServiceId, cause: &Arc<Cause>) -> Result<(), DeskError> {
-        let desk = self.local();
-        desk.change(|kept| {
-            let (_, checks) =
-                kept.local.remove_service(id, cause).ok_or_else(|| DeskError::Unknown(Unknown::Service(id.to_string())))?;
-            let mut notes = vec![Note::NoService(id.clone())];
-            for local in checks {
-                desk.forget(kept, &local.check.id);
-                notes.push(Note::NoCheck(local.check.id));
-            }
-            Ok(((), notes))
-        })
-        .await
-    }
-
-    async fn deregister_check(&self, id: &CheckId, cause: &Arc<Cause>) -> Result<(), DeskError> {
-        let desk = self.local();
-        desk.change(|kept| {
-            kept.local.remove_check(id, cause).ok_or_else(|| DeskError::Unknown(Unknown::Check(id.to_string())))?;
-            desk.forget(kept, id);
-            Ok(((), vec![Note::NoCheck(id.clone())]))
-        })
-        .await
-    }
-
-    /// A report is an order that was given: it is kept before it is acknowledged, as a probe's verdict need not be.
-    async fn report(&self, id: &CheckId, status: Status, output: String) -> Result<(), DeskError> {
-        let verdict = self.local().runner.report(id, status, output).map_err(|error| match error {
-            health::Error::UnknownCheck(id) => DeskError::Unknown(Unknown::Check(id.to_string())),
-            health::Error::NotTtl(id) => DeskError::Unknown(Unknown::NotTtl(id.to_string())),
-        })?;
-        if !self.local().apply(self.name(), self.clock_ms(), verdict) {
-            return Ok(());
-        }
-        let now = |kept: &Kept| {
-            let check = &kept.local.checks().get(id)?.check;
-            Some(Note::Verdict(id.clone(), disk::Verdict { status: check.status.clone(), output: check.output.clone() }))
-        };
-        self.local().change(|kept| Ok(((), now(kept).into_iter().collect()))).await
-    }
-
-    async fn maintain_service(&self, id: &ServiceId, on: Option<String>, cause: &Arc<Cause>) -> Result<(), DeskError> {
-        let known = self
-            .local()
-            .look(|local| local.services().get(id).map(|local| (local.service.name.clone(), local.service.tags.clone())));
-        let (name, tags) = known.ok_or_else(|| DeskError::Unknown(Unknown::Service(id.to_string())))?;
-        let check = CheckId::new(format!("{SERVICE_MAINTENANCE_PREFIX}{id}"))
-            .map_err(|_| DeskError::Unknown(Unknown::Service(id.to_string())))?;
-        self.maintain(check, "Service Maintenance Mode", Some((id, &name, &tags)), on, cause).await
-    }
-
-    /// Maintenance is a critical check that only stands. Switching it on twice keeps the first reason.
-    async fn maintain(
-        &self,
-        id: CheckId,
-        name: &'static str,
-        of: Option<(&ServiceId, &muster_catalog::ServiceName, &Vec<SmolStr>)>,
-        on: Option<String>,
-        cause: &Arc<Cause>,
-    ) -> Result<(), DeskError> {
-        let desk = self.local();
-        desk.change(|kept| {
-            let stands = kept.local.checks().contains_key(&id);
-            let note = match on {
-                Some(reason) if !stands => {
-                    let reason =
-                        if reason.is_empty() { "Taken out of service by an operator; no reason was given." } else { &reason };
-                    let check = Check {
-                        id,
-                        name: SmolStr::new_static(name),
-                        status: Status::Critical,
-                        notes: SmolStr::new(reason),
-                        output: SmolStr::default(),
-                        service_id: of.map(|(id, ..)| id.clone()),
-                        service_name: of.map(|(_, name, _)| name.clone()),
-                        service_tags: of.map(|(.., tags)| tags.clone()).unwrap_or_default(),
-                        kind: SmolStr::new_static("maintenance"),
-                        interval: SmolStr::default(),
-                        timeout: SmolStr::default(),
-                        definition: None,
-                    };
-                    Note::Check(Box::new(kept.local.put_check(check, None, Source::Api, cause.clone()).clone()))
-                }
-                None if stands => {
-                    kept.local.remove_check(&id, cause);
-                    Note::NoCheck(id)
-                }
-                Some(_) | None => return Ok(((), Vec::new())),
-            };
-            Ok(((), vec![note]))
-        })
-        .await
-    }
-}
-
-impl LocalDesk {
-    /// The same check told again goes on as it was: its counters, its rhythm, its verdict. Only a report's time starts anew.
-    fn put_api_check(
-        &self,
-        kept: &mut Kept,
-        definition: CheckDefinition,
-        of: Option<(&muster_catalog::ServiceName, &Vec<SmolStr>)>,
-        cause: &Arc<Cause>,
-    ) -> [Note; 2] {
-        let row = row(&definition, of);
-        let local = kept.local.put_check(row, Some(definition), Source::Api, cause.clone()).clone();
-        self.look_after(kept, &local);
-        let verdict = verdict_of(&local);
-        [Note::Check(Box::new(local)), verdict]
     }
 }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::DeskError;
 use super::feed::{Age, Following, Source};
 use super::forward::{ForwardError, Forwarder};
-use super::rounds::{Rounds, any};
-use crate::raft::{Raft, WriteError};
+use super::rounds::{any, rounds};
+use crate::raft::{Raft, Rounds, WriteError};
 use crate::rpc::{Frames, Method, Pool, Rate};
 
 /// First pause before a command is tried again; a leader that was lost by evidence is replaced within some milliseconds.
@@ -68,7 +68,7 @@ impl Quorum {
         let away = pool.map(|pool| Away {
             forwarder: Forwarder::new(pool.clone()),
             rounds: match &seat {
-                Seat::Client(following) => Some(Rounds::new(pool.clone(), following.clone())),
+                Seat::Client(following) => Some(rounds(pool.clone(), following.clone())),
                 Seat::Server { .. } => None,
             },
             leader: Mutex::new(None),

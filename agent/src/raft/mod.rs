@@ -30,6 +30,7 @@ mod guard;
 mod incoming;
 mod lines;
 mod links;
+mod load;
 mod log;
 mod machine;
 mod members;
@@ -55,7 +56,7 @@ pub use error::{MemberError, WriteError};
 pub use links::{Missing, Server};
 pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
-pub(crate) use rounds::decode as decode_read_index;
+pub(crate) use rounds::{Asked, ROUND_TIMEOUT, Rounds, decode as decode_read_index};
 pub use status::{Role, Status};
 pub use types::RaftId;
 #[cfg(any(test, fuzzing))]

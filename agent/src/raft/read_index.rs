@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use muster_catalog::Index;
-use tokio::sync::{mpsc, oneshot};
 
 use super::engine::Raft;
 use super::error::WriteError;
@@ -14,14 +13,7 @@ impl Raft {
     /// a follower asks the leader. A lone voter needs nobody.
     pub async fn read_index(&self) -> Result<Index, WriteError> {
         match (&self.running.rounds, self.is_leader()) {
-            (Some(rounds), false) => {
-                let (reader, answer) = oneshot::channel();
-                rounds.try_send(reader).map_err(|error| match error {
-                    mpsc::error::TrySendError::Full(_) => WriteError::Busy,
-                    mpsc::error::TrySendError::Closed(_) => WriteError::Stopped,
-                })?;
-                answer.await.unwrap_or(Err(WriteError::Stopped))
-            }
+            (Some(rounds), false) => rounds.read_index().await,
             (None, _) | (_, true) => as_leader(&self.running.engine).await,
         }
     }

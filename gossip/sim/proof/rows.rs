@@ -21,6 +21,8 @@ pub enum Must {
     Find { p50: Duration, p99: Duration, worst: Duration },
     /// Every death is known by all within this.
     FindWithin(Duration),
+    /// Every join is known by all within these: at the median, at worst.
+    Join { p50: Duration, worst: Duration },
     /// Nobody who lives and can be reached is taken for dead.
     BuryNobody,
     /// Nobody who lives and can be reached is taken for dead, and all agree so soon after.
@@ -29,11 +31,11 @@ pub enum Must {
 
 /// What came of a row.
 pub struct Outcome {
-    /// From a process's end until all knew.
+    /// From a process's end, or from when one asked to be let in, until all knew.
     pub all: Times,
     /// From the first who knew until all did.
     pub tail: Times,
-    /// Deaths that not all had heard of at the end.
+    /// Deaths and joins that not all had heard of at the end.
     pub unknown: usize,
     /// Runs in which somebody who lives and can be reached was taken for dead.
     pub false_runs: usize,
@@ -48,11 +50,12 @@ pub struct Outcome {
 impl Outcome {
     pub fn of(reports: &[Report]) -> Self {
         let found = || reports.iter().flat_map(|report| &report.detections);
+        let joins = || reports.iter().flat_map(|report| report.joins.iter().copied());
         let mean = |of: fn(&Report) -> f64| reports.iter().map(of).sum::<f64>() / reports.len().max(1) as f64;
         Self {
-            all: Times::new(found().filter_map(|found| found.all)),
+            all: Times::new(found().map(|found| found.all).chain(joins()).flatten()),
             tail: Times::new(found().filter_map(|found| Some(found.all? - found.first?))),
-            unknown: found().filter(|found| found.all.is_none()).count(),
+            unknown: found().map(|found| found.all).chain(joins()).filter(Option::is_none).count(),
             false_runs: reports.iter().filter(|report| report.false_deaths() > 0).count(),
             healed: Times::new(reports.iter().filter_map(|report| report.healed)),
             udp: mean(Report::udp_bytes),
@@ -71,6 +74,9 @@ impl Outcome {
                         && below(self.all.quantile(0.5), p50)
                         && below(self.all.quantile(0.99), p99)
                         && below(self.all.worst(), worst)
+                }
+                Must::Join { p50, worst } => {
+                    self.unknown == 0 && below(self.all.quantile(0.5), p50) && below(self.all.worst(), worst)
                 }
                 Must::FindWithin(limit) => self.unknown == 0 && below(self.all.worst(), limit),
                 Must::BuryNobody => self.false_runs == 0,
@@ -114,6 +120,11 @@ pub fn rows() -> Vec<Row> {
         rows.push(row("a killed agent, its host lives", nodes, seeds, Must::FindWithin(secs(1)), |base| {
             base.at(THEN, Fault::Kill(Who::Any(1))).until(secs(60))
         }));
+    }
+    // What a process takes until it asks is not in it.
+    let join = Must::Join { p50: Duration::from_millis(200), worst: Duration::from_millis(400) };
+    for (nodes, seeds) in [(20, 200), (100, 60)] {
+        rows.push(row("one joins", nodes, seeds, join, |base| base.at(THEN, Fault::Join(1)).until(secs(20))));
     }
     for (nodes, silent, seeds) in [(20, 4, 100), (100, 10, 40), (1000, 100, 20)] {
         let name = format!("{silent} silent hosts at once");

@@ -111,6 +111,7 @@ impl World {
             self.same.push(host);
             let side = self.start(host);
             let at = self.now + JOIN_PAUSE * number as u64;
+            self.asks(host, at);
             self.plan(at, What::Enter(side));
         }
     }

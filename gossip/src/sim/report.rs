@@ -15,6 +15,8 @@ pub struct Report {
     pub seed: u64,
     /// Each process that ended and did not come back before all knew.
     pub detections: Vec<Detection>,
+    /// Of each that joined a cluster that was there: from when it asked until all who were in it knew. None: not all did.
+    pub joins: Vec<Option<Duration>>,
     /// Each life that was taken for dead while it lived.
     pub buried: Vec<Buried>,
     /// By whom living members were accused wrongly, and how often by the record of all together, the most often first: as it was before
@@ -107,6 +109,7 @@ impl Report {
             nodes,
             seed,
             detections: Vec::new(),
+            joins: Vec::new(),
             buried: Vec::new(),
             wrong: None,
             udp: Traffic::default(),
@@ -149,6 +152,9 @@ impl fmt::Display for Report {
         writeln!(f, "{} nodes, seed {}: {} steps, trace {:016x}", self.nodes, self.seed, self.steps, self.trace)?;
         for found in &self.detections {
             writeln!(f, "node-{} {:?} at {:?}: first {:?}, all {:?}", found.node, found.how, found.at, found.first, found.all)?;
+        }
+        for joined in &self.joins {
+            writeln!(f, "joined, known by all after {joined:?}")?;
         }
         let (by_mistake, healed) = (self.false_deaths(), self.healed);
         writeln!(f, "buried alive {} of them {by_mistake} by mistake, renewals {}", self.buried.len(), self.renewals)?;

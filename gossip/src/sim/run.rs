@@ -60,6 +60,7 @@ impl Run {
         let mut report = world.report.clone();
         report.trace = world.watch.trace.value();
         report.detections = world.detections();
+        report.joins = world.joins();
         report.drops = world.drops();
         report.wrong.get_or_insert_with(|| world.wrong());
         report

@@ -174,6 +174,18 @@ pub enum Fault {
     Calm,
 }
 
+impl Fault {
+    /// To which agents it happens, where it happens to some of them.
+    fn who(&self) -> Option<Who> {
+        match self {
+            Self::Kill(who) | Self::Silence(who) | Self::Restart(who) | Self::Wipe(who) | Self::Leave(who) => Some(*who),
+            Self::Pause(who, _) | Self::Clock(who, _) | Self::Input(who, _) | Self::Output(who, _) => Some(*who),
+            Self::Starve { who, .. } => Some(*who),
+            _ => None,
+        }
+    }
+}
+
 /// What must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expect {
@@ -250,8 +262,14 @@ impl Scenario {
             return Err(Impossible::TooMany { nodes: self.nodes + joining, max: NODES_MAX });
         }
         self.network.check()?;
-        let mut ended = 0;
-        for (_, fault) in &self.faults {
+        let (mut ended, mut touched) = (0, 0);
+        for (at, fault) in &self.faults {
+            if *at > self.until {
+                return Err(Impossible::Late { at: *at, until: self.until });
+            }
+            if let Some(Who::Any(count)) = fault.who() {
+                touched += count;
+            }
             match fault {
                 Fault::Kill(Who::Any(count)) | Fault::Silence(Who::Any(count)) | Fault::Leave(Who::Any(count)) => ended += count,
                 Fault::Kill(_) | Fault::Silence(_) | Fault::Leave(_) => ended += 1,
@@ -262,9 +280,6 @@ impl Scenario {
                     share(loss.udp, 1.0)?;
                     share(loss.all, 1.0)?;
                 }
-                Fault::Pause(Who::Any(count), _) if *count > self.nodes + joining => {
-                    return Err(Impossible::NotSoMany { asked: *count, nodes: self.nodes + joining });
-                }
                 Fault::CutPairs(cut) | Fault::Partition(cut) => share(*cut, 1.0)?,
                 Fault::Forge(_) if self.key.is_none() => return Err(Impossible::Unsealed),
                 Fault::Starve { every, runs, .. } if runs.is_zero() || runs > every => return Err(Impossible::Starved),
@@ -273,6 +288,10 @@ impl Scenario {
             if ended >= self.nodes + joining {
                 return Err(Impossible::NobodyLeft { ended, nodes: self.nodes + joining });
             }
+        }
+        // Chance chooses among those that nothing has happened to.
+        if touched > self.nodes + joining {
+            return Err(Impossible::NotSoMany { asked: touched, nodes: self.nodes + joining });
         }
         Ok(())
     }

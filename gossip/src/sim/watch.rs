@@ -26,6 +26,7 @@ const EVENTS_KEPT: usize = 40;
 #[derive(Default)]
 pub(super) struct Watch {
     deaths: Vec<Death>,
+    births: Vec<Birth>,
     pub(super) trace: Trace,
     events: VecDeque<String>,
     /// The pair that did not agree when it was last asked whether all agree: asked first the next time.
@@ -45,6 +46,15 @@ struct Death {
     all: Option<u64>,
     /// Another process came in its place.
     over: bool,
+}
+
+/// An agent that asks to be let in.
+struct Birth {
+    node: Uuid,
+    at: u64,
+    /// Who took part when it asked, and has not heard of it yet.
+    unknowing: BTreeSet<usize>,
+    all: Option<u64>,
 }
 
 /// All packets in eight bytes: of two equal runs they are equal.
@@ -121,6 +131,14 @@ impl World {
         self.watch.deaths.push(Death { node, host, epoch, at, how, unknowing, first, all, over: false });
     }
 
+    /// A new agent asks to be let in: who hears of it, and when?
+    pub(super) fn asks(&mut self, host: usize, at: u64) {
+        let takes_part = |node: &super::node::Node| node.core.as_ref().is_some_and(|core| *core.standing() == Standing::Inside);
+        let unknowing = (0..self.nodes.len()).filter(|other| takes_part(&self.nodes[*other])).collect();
+        let node = self.nodes[host].disk.node;
+        self.watch.births.push(Birth { node, at, unknowing, all: None });
+    }
+
     /// A process came in the place of one that ended.
     pub(super) fn returned(&mut self, host: usize) {
         for death in self.watch.deaths.iter_mut().filter(|death| death.host == host && death.all.is_none()) {
@@ -185,6 +203,13 @@ impl World {
 
     fn saw(&mut self, viewer: usize, member: &Member) {
         let Member { identity, .. } = member;
+        let now = self.now;
+        for birth in self.watch.births.iter_mut().filter(|birth| birth.node == identity.node && birth.all.is_none()) {
+            birth.unknowing.remove(&viewer);
+            if birth.unknowing.is_empty() {
+                birth.all = Some(now);
+            }
+        }
         let known = self.nodes[viewer].seen.insert(identity.node, identity.epoch);
         if known.is_some_and(|known| known > identity.epoch) {
             self.fail(format!("the epoch of {} fell to {:x} at node-{viewer}", member.name(), identity.epoch));
@@ -336,6 +361,12 @@ impl World {
             all: since(death, death.all),
         })
         .collect()
+    }
+
+    /// How long each that joined asked until all knew it.
+    pub(super) fn joins(&self) -> Vec<Option<std::time::Duration>> {
+        let took = |birth: &Birth| birth.all.map(|all| std::time::Duration::from_nanos(all - birth.at));
+        self.watch.births.iter().map(took).collect()
     }
 
     /// Whatever an agent sends, another can read; but for what strangers send.

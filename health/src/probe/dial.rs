@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
 
+use super::Deadline;
 use crate::text;
 
 /// Names asked for at once. The system's resolver cannot be broken off: each look-up holds a thread until the resolver gives up,
@@ -49,23 +49,22 @@ impl Names {
 }
 
 /// Connects to a host by its name or address.
-pub(super) async fn connect(host: &str, port: u16, names: &Names, deadline: Instant) -> Result<TcpStream, String> {
+pub(super) async fn connect(host: &str, port: u16, names: &Names, deadline: &Deadline) -> Result<TcpStream, String> {
     first_of(&addresses(host, port, names, deadline).await?, deadline).await
 }
 
 /// The addresses of a host.
-pub(super) async fn addresses(host: &str, port: u16, names: &Names, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
-    let found = timeout_at(deadline, names.addresses(host, port)).await;
+pub(super) async fn addresses(host: &str, port: u16, names: &Names, deadline: &Deadline) -> Result<Vec<SocketAddr>, String> {
+    let found = deadline.bound(names.addresses(host, port)).await;
     found.unwrap_or_else(|_| Err(format!("dial tcp: lookup {host}: i/o timeout")))
 }
 
 /// Connects to the first address that answers; each has its share of the time that is left.
-async fn first_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
+async fn first_of(addresses: &[SocketAddr], deadline: &Deadline) -> Result<TcpStream, String> {
     let mut why = String::new();
     for (n, address) in addresses.iter().enumerate() {
-        let now = Instant::now();
-        let share = deadline.saturating_duration_since(now) / u32::try_from(addresses.len() - n).unwrap_or(1);
-        match timeout_at(now + share, TcpStream::connect(address)).await {
+        let share = deadline.left() / u32::try_from(addresses.len() - n).unwrap_or(1);
+        match deadline.bound_by(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => why = format!("dial tcp {address}: connect: {}", text::system(&error)),
             Err(_) => why = format!("dial tcp {address}: i/o timeout"),
@@ -101,10 +100,10 @@ mod tests {
         let v6 = std::net::TcpListener::bind("[::1]:0");
         let open = v6.or_else(|_| std::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let open_at = open.local_addr().unwrap();
-        let deadline = Instant::now() + std::time::Duration::from_secs(5);
-        let stream = first_of(&[closed, open_at], deadline).await.unwrap();
+        let deadline = Deadline::new(std::time::Duration::from_secs(5));
+        let stream = first_of(&[closed, open_at], &deadline).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open_at);
-        let why = first_of(&[closed, closed], deadline).await.unwrap_err();
+        let why = first_of(&[closed, closed], &deadline).await.unwrap_err();
         assert_eq!(why, format!("dial tcp {closed}: connect: connection refused"));
     }
 

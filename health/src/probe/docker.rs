@@ -12,9 +12,9 @@ use hyper_util::rt::TokioIo;
 use muster_catalog::DockerProbe;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 
-use super::deadline;
+use super::Deadline;
 use super::exec::{FLOOD_BYTES, FLOOD_PAUSE, exit_status, timed_out};
 use super::http::HEAD_BYTES_MAX;
 use super::wire::{Wire, begin_of, beside, chain};
@@ -32,7 +32,7 @@ const ENDED_PAUSE: Duration = Duration::from_millis(50);
 /// alone, for the connection is closed.
 pub(super) async fn look(probe: &DockerProbe, timeout: Duration, output_bytes_max: usize, engine: &str) -> Outcome {
     let mut tail = Tail::new(output_bytes_max);
-    match timeout_at(deadline(timeout), run(probe, engine, &mut tail)).await {
+    match Deadline::new(timeout).bound(run(probe, engine, &mut tail)).await {
         Ok(Ok(code)) => Outcome::new(exit_status(Some(code)), tail.text()),
         Ok(Err(why)) => Outcome::critical(text::head(why, output_bytes_max)),
         Err(_) => Outcome::critical(timed_out(timeout, &tail.text())),

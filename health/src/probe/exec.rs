@@ -9,9 +9,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::deadline;
+use super::Deadline;
 use crate::text::{self, Tail};
 use crate::verdict::Outcome;
 
@@ -61,7 +61,7 @@ pub(super) async fn run(args: &[String], timeout: Duration, output_bytes_max: us
         Ok(run) => run,
         Err(why) => return Ended::Broken(why),
     };
-    match timeout_at(deadline(timeout), run.finish()).await {
+    match Deadline::new(timeout).bound(run.finish()).await {
         Ok(Ok(exit)) => Ended::Exited(exit, run.tail.text()),
         Ok(Err(error)) => Ended::Broken(text::system(&error)),
         Err(_) => Ended::Late(run.kill().await),

@@ -14,10 +14,9 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use muster_catalog::{GrpcProbe, Status};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 
 use super::wire::{Wire, beside, chain};
-use super::{Tools, deadline, tcp};
+use super::{Deadline, Tools, tcp};
 use crate::text;
 use crate::verdict::Outcome;
 
@@ -50,15 +49,16 @@ const CODES: [&str; 17] = [
 const SERVING: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 
 pub(super) async fn look(probe: &GrpcProbe, timeout: Duration, output_bytes_max: usize, tools: &Tools) -> Outcome {
-    let end = deadline(timeout);
-    let said = timeout_at(end, ask(probe, end, timeout, tools)).await;
+    // Two of the same length: one for all of it, and one for the way there, which is told otherwise.
+    let (whole, way) = (Deadline::new(timeout), Deadline::new(timeout));
+    let said = whole.bound(ask(probe, &way, timeout, tools)).await;
     match said.unwrap_or_else(|_| Err(failed("DeadlineExceeded", "context deadline exceeded"))) {
         Ok(()) => Outcome::new(Status::Passing, format!("gRPC check {}: success", probe.target)),
         Err(why) => Outcome::critical(text::head(why, output_bytes_max)),
     }
 }
 
-async fn ask(probe: &GrpcProbe, deadline: Instant, timeout: Duration, tools: &Tools) -> Result<(), String> {
+async fn ask(probe: &GrpcProbe, deadline: &Deadline, timeout: Duration, tools: &Tools) -> Result<(), String> {
     let (address, service) = probe.target.split_once('/').unwrap_or((&probe.target, ""));
     let tls = probe.tls.then_some((probe.tls_server_name.as_str(), probe.tls_skip_verify, Some("h2")));
     let wire = tcp::open(address, tls, deadline, tools).await.map_err(|why| failed("Unavailable", &why))?;

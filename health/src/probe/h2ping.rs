@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use muster_catalog::{Status, TcpProbe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout_at;
 
 use super::wire::Wire;
-use super::{Tools, deadline, tcp};
+use super::{Deadline, Tools, tcp};
 use crate::verdict::Outcome;
 
 /// What begins a connection: the preface, then settings (no pushes), then a ping.
@@ -27,12 +26,12 @@ const ACK: u8 = 1;
 pub(super) async fn look(probe: &TcpProbe, timeout: Duration, tools: &Tools) -> Outcome {
     let TcpProbe { address, tls, tls_server_name, tls_skip_verify } = probe;
     let tls = tls.then_some((tls_server_name.as_str(), *tls_skip_verify, Some("h2")));
-    let end = deadline(timeout);
-    let mut wire = match tcp::open(address, tls, end, tools).await {
+    let deadline = Deadline::new(timeout);
+    let mut wire = match tcp::open(address, tls, &deadline, tools).await {
         Ok(wire) => wire,
         Err(why) => return Outcome::critical(format!("Failed to dial to {address}: {why}")),
     };
-    match timeout_at(end, ping(&mut wire)).await.unwrap_or_else(|_| Err("context deadline exceeded".to_owned())) {
+    match deadline.bound(ping(&mut wire)).await.unwrap_or_else(|_| Err("context deadline exceeded".to_owned())) {
         Ok(()) => Outcome::new(Status::Passing, "HTTP2 ping was successful".to_owned()),
         Err(why) => Outcome::critical(format!("HTTP2 ping failed: {why}")),
     }

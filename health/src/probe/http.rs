@@ -15,11 +15,10 @@ use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use muster_catalog::{HttpProbe, Status};
-use tokio::time::{Instant, timeout_at};
 
 use super::redirect::{self, Next, REDIRECTS_MAX};
 use super::wire::{Wire, begin_of, beside, chain};
-use super::{Tools, deadline, dial};
+use super::{Deadline, Tools, dial};
 use crate::text;
 use crate::verdict::Outcome;
 
@@ -28,7 +27,7 @@ pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) async fn look(probe: &HttpProbe, timeout: Duration, output_bytes_max: usize, tools: &Tools) -> Outcome {
     let method = if probe.method.is_empty() { "GET" } else { &probe.method };
-    match ask(probe, method, deadline(timeout), output_bytes_max, tools).await {
+    match ask(probe, method, &Deadline::new(timeout), output_bytes_max, tools).await {
         Ok(answer) => {
             let status = match answer.status.as_u16() {
                 200..=299 => Status::Passing,
@@ -66,7 +65,7 @@ enum Got {
 async fn ask(
     probe: &HttpProbe,
     method: &str,
-    deadline: Instant,
+    deadline: &Deadline,
     output_bytes_max: usize,
     tools: &Tools,
 ) -> Result<Answer, String> {
@@ -123,24 +122,30 @@ fn redirected(ask: &mut Ask, to: Uri, status: StatusCode) {
     ask.uri = to;
 }
 
-async fn once(probe: &HttpProbe, ask: &Ask, deadline: Instant, output_bytes_max: usize, tools: &Tools) -> Result<Got, String> {
+async fn once(probe: &HttpProbe, ask: &Ask, deadline: &Deadline, output_bytes_max: usize, tools: &Tools) -> Result<Got, String> {
     let host = dial::unbracketed(ask.uri.host().ok_or("no Host in request URL")?);
     let stream = dial::connect(host, redirect::port(&ask.uri), &tools.names, deadline).await?;
     if ask.uri.scheme_str() != Some("https") {
         return exchange(probe, ask, Wire::new(stream), deadline, output_bytes_max).await;
     }
     let handshake = tools.tls.wrap(stream, &probe.tls_server_name, host, probe.tls_skip_verify, None);
-    let stream = timeout_at(deadline, handshake).await.unwrap_or_else(|_| Err("net/http: TLS handshake timeout".into()))?;
+    let stream = deadline.bound(handshake).await.unwrap_or_else(|_| Err("net/http: TLS handshake timeout".into()))?;
     exchange(probe, ask, stream, deadline, output_bytes_max).await
 }
 
-async fn exchange(probe: &HttpProbe, ask: &Ask, stream: Wire, deadline: Instant, output_bytes_max: usize) -> Result<Got, String> {
+async fn exchange(
+    probe: &HttpProbe,
+    ask: &Ask,
+    stream: Wire,
+    deadline: &Deadline,
+    output_bytes_max: usize,
+) -> Result<Got, String> {
     let request = request(ask)?;
     let mut client = http1::Builder::new();
     let (mut sender, connection) =
         client.max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
     let answer = async {
-        let response = match timeout_at(deadline, sender.send_request(request)).await {
+        let response = match deadline.bound(sender.send_request(request)).await {
             Ok(response) => response.map_err(|error| chain(&error))?,
             Err(_) => return Err(late("awaiting headers")),
         };
@@ -153,7 +158,7 @@ async fn exchange(probe: &HttpProbe, ask: &Ask, stream: Wire, deadline: Instant,
                 Next::Follow(to) => return Ok(Got::Redirect(to, status)),
             }
         }
-        let body = timeout_at(deadline, begin_of(response.into_body(), output_bytes_max)).await;
+        let body = deadline.bound(begin_of(response.into_body(), output_bytes_max)).await;
         let body = body.map_err(|_| late("reading body"))?;
         Ok(Got::Answer(Answer { status, line, body: String::from_utf8_lossy(&body).into_owned() }))
     };

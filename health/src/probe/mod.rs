@@ -1,6 +1,7 @@
 //! One look at a service: what is done, how long it may take, what it says.
 #![allow(clippy::disallowed_methods)] // a probe reads the clock: its deadline is its own
 
+mod deadline;
 mod dial;
 mod docker;
 mod exec;
@@ -19,8 +20,8 @@ mod wire;
 use std::time::Duration;
 
 use muster_catalog::{CheckDefinition, Probe};
-use tokio::time::Instant;
 
+use deadline::Deadline;
 pub(crate) use dial::Names;
 pub use tls::AgentTls;
 pub(crate) use tls::Tls;
@@ -65,8 +66,4 @@ pub(crate) async fn look(definition: &CheckDefinition, tools: &Tools) -> Option<
         }
         Probe::Ttl(_) | Probe::Alias(_) => None,
     }
-}
-
-fn deadline(timeout: Duration) -> Instant {
-    Instant::now() + timeout
 }

@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use muster_catalog::{Status, TcpProbe};
-use tokio::time::{Instant, timeout_at};
 
 use super::wire::Wire;
-use super::{Tools, deadline, dial};
+use super::{Deadline, Tools, dial};
 use crate::verdict::Outcome;
 
 pub(super) async fn look(probe: &TcpProbe, timeout: Duration, tools: &Tools) -> Outcome {
-    match connect(probe, deadline(timeout), tools).await {
+    match connect(probe, &Deadline::new(timeout), tools).await {
         Ok(()) => Outcome::new(Status::Passing, format!("TCP connect {}: Success", probe.address)),
         Err(why) => Outcome::critical(why),
     }
 }
 
-async fn connect(probe: &TcpProbe, deadline: Instant, tools: &Tools) -> Result<(), String> {
+async fn connect(probe: &TcpProbe, deadline: &Deadline, tools: &Tools) -> Result<(), String> {
     let TcpProbe { address, tls, tls_server_name, tls_skip_verify } = probe;
     let tls = tls.then_some((tls_server_name.as_str(), *tls_skip_verify, None));
     open(address, tls, deadline, tools).await.map(drop)
@@ -27,7 +26,7 @@ async fn connect(probe: &TcpProbe, deadline: Instant, tools: &Tools) -> Result<(
 pub(super) async fn open(
     address: &str,
     tls: Option<(&str, bool, Option<&str>)>,
-    deadline: Instant,
+    deadline: &Deadline,
     tools: &Tools,
 ) -> Result<Wire, String> {
     let (host, port) = dial::split(address)?;
@@ -35,5 +34,5 @@ pub(super) async fn open(
     let Some((name, skip_verify, protocol)) = tls else { return Ok(Wire::new(stream)) };
     let handshake = tools.tls.wrap(stream, name, host, skip_verify, protocol);
     let late = |_| Err(format!("tls: handshake with {address}: i/o timeout"));
-    timeout_at(deadline, handshake).await.unwrap_or_else(late)
+    deadline.bound(handshake).await.unwrap_or_else(late)
 }
