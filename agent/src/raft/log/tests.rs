@@ -154,7 +154,7 @@ async fn a_log_may_begin_and_end_within_a_row() {
     log.1.store.blocking_append((2001..2003).map(entry)).await.unwrap();
     close(log);
     let mut log = open(temp.path()).unwrap();
-    assert_eq!(read(&mut log.1, ..).await, [2001, 2002]);
+    assert_eq!(read(&mut log.1, ..).await, [2001_u64, 2002]);
     close(log);
 }
 
