@@ -105,8 +105,8 @@ def cost(run, server, load):
     return 1e6 * window.cpu / max(1, done)
 
 
-def dnsperf(port, names, seconds):
-    out = subprocess.run(["taskset", "-c", str(LOAD_CPU), "dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", names, "-l", str(seconds),
+def dnsperf(port, names, seconds, host="127.0.0.1"):
+    out = subprocess.run(["taskset", "-c", str(LOAD_CPU), "dnsperf", "-s", host, "-p", str(port), "-d", names, "-l", str(seconds),
                           "-q", "100", "-c", "4", "-e"], capture_output=True, text=True, check=True).stdout
     done = int(re.search(r"Queries completed:\s+(\d+)", out).group(1))
     codes = re.search(r"Response codes:\s+(.*)", out).group(1)
@@ -115,9 +115,9 @@ def dnsperf(port, names, seconds):
     return done
 
 
-def wrk(port, path, seconds, connections=64, script=None):
+def wrk(port, path, seconds, connections=64, script=None, host="127.0.0.1"):
     """(requests, seconds they took); an answer other than 200 ends the measurement."""
-    command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"]
+    command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://{host}:{port}{path}"]
     if script:
         command[-1:-1] = ["-s", script]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout

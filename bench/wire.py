@@ -19,8 +19,8 @@ def request(method, path, body=b""):
 class Connection:
     """One HTTP connection; answers are read whole."""
 
-    def __init__(self, port, source=None):
-        self.socket = socket.create_connection(("127.0.0.1", port), 20, source_address=(source, 0) if source else None)
+    def __init__(self, port, source=None, host="127.0.0.1", seconds=20):
+        self.socket = socket.create_connection((host, port), seconds, source_address=(source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.clear()
 
@@ -102,14 +102,14 @@ def collect(connections, seconds):
     return whole
 
 
-def pump(port, requests, connections=64):
+def pump(port, requests, connections=64, host="127.0.0.1"):
     """Sends all requests over some connections, one at a time on each; every answer must be 200."""
     requests, waiting = iter(requests), selectors.DefaultSelector()
     for _ in range(connections):
         data = next(requests, None)
         if data is None:
             break
-        connection = Connection(port)
+        connection = Connection(port, host=host)
         connection.send(data)
         waiting.register(connection.socket, selectors.EVENT_READ, connection)
     while waiting.get_map():

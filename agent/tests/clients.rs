@@ -20,7 +20,7 @@ mod support;
 #[test]
 fn prometheus_finds_targets_and_follows_them() {
     let program = kept().join("prometheus");
-    if !had("Prometheus' Consul discovery", || program.exists(), Some(&mut had::go("prometheus"))) {
+    if !had("Prometheus' Consul discovery", || had::built("prometheus"), Some(&mut had::go("prometheus"))) {
         return;
     }
     let agent = Agent::with(&["-dev"]);
@@ -116,14 +116,88 @@ fn a_grpc_check_follows_a_server_of_grpcio() {
 }
 
 #[test]
-fn hashicorps_go_client_locks_renews_sessions_and_transacts() {
+fn hashicorps_go_client_locks_renews_sessions_watches_and_transacts() {
     let program = kept().join("lock");
-    if !had("HashiCorp's Go client", || program.exists(), Some(&mut had::go("lock"))) {
+    if !had("HashiCorp's Go client", || had::built("lock"), Some(&mut had::go("lock"))) {
         return;
     }
     // A session of it is to end within the test.
     let agent = Agent::with(&["-dev", "-hcl", "session_ttl_min = \"1s\""]);
     let said = succeeds(Command::new(program).arg("jobs").arg(agent.http.to_string()));
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
+fn hashicorps_test_kit_starts_it_as_consul_fills_it_and_stops_it() {
+    let program = kept().join("lock");
+    if !had("HashiCorp's Go client", || had::built("lock"), Some(&mut had::go("lock"))) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_muster"), dir.path().join("consul")).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap_or_default());
+    let said = succeeds(Command::new(program).arg("kit").env("PATH", path).env("TMPDIR", dir.path()));
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
+fn consul_template_renders_services_and_keys_and_follows_them() {
+    let program = kept().join("consul-template");
+    let mut build = had::go_package("consul-template", "github.com/hashicorp/consul-template");
+    if !had("consul-template", || had::built("consul-template"), Some(&mut build)) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    let (dir, backend) = (tempfile::tempdir().unwrap(), Backend::new());
+    let (template, rendered) = (dir.path().join("in.ctmpl"), dir.path().join("out"));
+    let text = r#"{{ range service "web" }}passes {{ .ID }} {{ .Address }}:{{ .Port }} {{ .Tags | join "," }}
+{{ end }}{{ range service "web|any" }}is {{ .ID }} {{ .Status }}
+{{ end }}{{ range ls "config" }}{{ .Key }}={{ .Value }}
+{{ end }}{{ range services }}{{ .Name }} {{ end }}{{ with node }}{{ .Node.Node }}{{ end }}
+"#;
+    std::fs::write(&template, text).unwrap();
+    agent.done("/v1/kv/config/colour", "blue");
+    let mut run = Command::new(program);
+    run.args(["-consul-addr", &agent.http.to_string(), "-log-level", "err", "-template"]);
+    run.arg(format!("{}:{}", template.display(), rendered.display()));
+    let _running = Running(run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let shows = |expected: &str| {
+        let mut last = String::new();
+        let end = Instant::now() + SOON;
+        while last != expected {
+            assert!(Instant::now() < end, "never {expected:?}, but {last:?}");
+            std::thread::sleep(Duration::from_millis(20));
+            last = std::fs::read_to_string(&rendered).unwrap_or_default();
+        }
+    };
+    shows("colour=blue\nconsul here\n");
+    let check = json!({"HTTP": backend.url(), "Interval": "1s"});
+    let web = json!({"Name": "web", "ID": "web-1", "Address": "192.0.2.1", "Port": 80, "Tags": ["a", "b"], "Check": check});
+    agent.done("/v1/agent/service/register", web.to_string());
+    shows("passes web-1 192.0.2.1:80 a,b\nis web-1 passing\ncolour=blue\nconsul web here\n");
+    agent.done("/v1/kv/config/colour", "red");
+    agent.done("/v1/kv/config/size", "7");
+    shows("passes web-1 192.0.2.1:80 a,b\nis web-1 passing\ncolour=red\nsize=7\nconsul web here\n");
+    backend.answers(500);
+    shows("is web-1 critical\ncolour=red\nsize=7\nconsul web here\n");
+    agent.done("/v1/agent/service/deregister/web-1", "");
+    agent.ask("DELETE", "/v1/kv/config?recurse", b"");
+    shows("consul here\n");
+}
+
+#[test]
+fn ecwids_java_client_registers_looks_up_watches_and_locks() {
+    let folder = kept().join("java");
+    let mut install = Command::new("mvn");
+    install.args(["-q", "-B", "dependency:copy-dependencies", "-f"]).arg(programs().join("java/pom.xml"));
+    install.arg(format!("-DoutputDirectory={}", folder.display()));
+    if !had("Ecwid's Java client", || folder.exists() && answers("javac", "-version"), Some(&mut install)) {
+        return;
+    }
+    let agent = Agent::with(&["-dev"]);
+    let mut program = Command::new("java");
+    program.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(folder.join("*")).arg(programs().join("java/Client.java"));
+    let said = succeeds(program.arg(agent.http.port().to_string()));
     assert!(said.ends_with("done\n"), "{said}");
 }
 

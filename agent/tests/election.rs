@@ -196,7 +196,7 @@ fn kill_leader(servers: &mut [Agent], client: &Agent, elections: &mut [Election]
 #[test]
 fn elections_outlive_leaders_of_the_servers_and_follow_holders() {
     let python_there = kept().join("python/consul");
-    if !had("HashiCorp's Go client", || kept().join("lock").exists(), Some(&mut had::go("lock")))
+    if !had("HashiCorp's Go client", || had::built("lock"), Some(&mut had::go("lock")))
         || !had("py-consul", || python_there.exists(), Some(&mut had::python("py-consul")))
     {
         return;

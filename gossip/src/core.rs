@@ -353,7 +353,7 @@ impl Core {
     }
 
     fn event(&mut self, event: Event) {
-        self.meters.event();
+        self.meters.event(&event);
         self.effects.events.push(event);
         self.effects.changed = true;
     }
@@ -369,6 +369,7 @@ impl Core {
     fn tell(&mut self, item: &Item) {
         let bytes = item.encode();
         if bytes.len() <= ITEM_BYTES_MAX {
+            self.meters.item_told(bytes.len());
             // It fits, and its form is ours: foca has nothing to refuse.
             let _ = self.foca.add_broadcast(&bytes);
         }

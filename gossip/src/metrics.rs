@@ -1,10 +1,12 @@
 //! What this crate counts, by name.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use metrics::{Counter, Gauge, Unit};
+use metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::error::Why;
+use crate::member::{Event, Member, State};
 
 const SENT: &str = "memberlist.udp.sent";
 const RECEIVED: &str = "memberlist.udp.received";
@@ -18,6 +20,26 @@ const MISPLACED: &str = "serf.coordinate.rejected";
 const EVENTS: &str = "serf.events";
 const TCP_ACCEPT: &str = "memberlist.tcp.accept";
 const TCP_CONNECT: &str = "memberlist.tcp.connect";
+const TCP_SENT: &str = "memberlist.tcp.sent";
+const ALIVE: &str = "memberlist.msg.alive";
+const DEAD: &str = "memberlist.msg.dead";
+const ROUND: &str = "memberlist.gossip";
+const PROBE: &str = "memberlist.probeNode";
+const DEGRADED: &str = "memberlist.degraded.probe";
+const EXCHANGE: &str = "memberlist.pushPullNode";
+const MEMBERS: &str = "memberlist.node.instances";
+const BACKLOG: &str = "memberlist.queue.broadcasts";
+const ITEMS: &str = "serf.queue.Event";
+const ITEM_SENT: &str = "serf.msgs.sent";
+const ITEM_RECEIVED: &str = "serf.msgs.received";
+const JOINED: &str = "serf.member.join";
+const FAILED: &str = "serf.member.failed";
+const FLAPPED: &str = "serf.member.flap";
+const LEFT: &str = "serf.member.left";
+const UPDATED: &str = "serf.member.update";
+
+/// A member that is back this soon after it was held dead has flapped (serf's).
+pub(crate) const FLAP_MAX: Duration = Duration::from_secs(60);
 
 /// Tells the recorder what the names mean.
 pub fn describe() {
@@ -33,6 +55,23 @@ pub fn describe() {
     metrics::describe_counter!(EVENTS, Unit::Count, "Changes of members");
     metrics::describe_counter!(TCP_ACCEPT, Unit::Count, "Gossip connections taken");
     metrics::describe_counter!(TCP_CONNECT, Unit::Count, "Gossip connections opened");
+    metrics::describe_counter!(TCP_SENT, Unit::Bytes, "Bytes sent on gossip connections");
+    metrics::describe_counter!(ALIVE, Unit::Count, "News of lives that began or changed");
+    metrics::describe_counter!(DEAD, Unit::Count, "News of lives that ended");
+    metrics::describe_histogram!(ROUND, Unit::Milliseconds, "One turn of what is due: gossip, probes, exchanges begun");
+    metrics::describe_histogram!(PROBE, Unit::Milliseconds, "A probe of another member, until its answer");
+    metrics::describe_counter!(DEGRADED, Unit::Count, "Probes while this agent fares badly itself, and so is slower");
+    metrics::describe_histogram!(EXCHANGE, Unit::Milliseconds, "Comparing tables with another member");
+    metrics::describe_gauge!(MEMBERS, Unit::Count, "Members, by how they are: alive, suspect, dead, left");
+    metrics::describe_histogram!(BACKLOG, Unit::Count, "News of lives that wait to be passed on");
+    metrics::describe_histogram!(ITEMS, Unit::Count, "Events, records and accusations that wait to be passed on");
+    metrics::describe_histogram!(ITEM_SENT, Unit::Bytes, "Size of an event, record or accusation passed on");
+    metrics::describe_histogram!(ITEM_RECEIVED, Unit::Bytes, "Size of one that came and was news");
+    metrics::describe_counter!(JOINED, Unit::Count, "Members that joined or returned");
+    metrics::describe_counter!(FAILED, Unit::Count, "Members found dead");
+    metrics::describe_counter!(FLAPPED, Unit::Count, "Members that were back within a minute of being found dead");
+    metrics::describe_counter!(LEFT, Unit::Count, "Members that left");
+    metrics::describe_counter!(UPDATED, Unit::Count, "Members that changed");
 }
 
 /// Why a packet was not taken. Nothing was changed by it.
@@ -144,6 +183,18 @@ pub(crate) struct Meters {
     events: Counter,
     accepted: Counter,
     connected: Counter,
+    stream_sent: Counter,
+    /// Joined, failed, left, changed; and what of it is told as alive and as dead.
+    members: [Counter; 4],
+    told: [Counter; 2],
+    flapped: Counter,
+    round: Histogram,
+    probe: Histogram,
+    degraded: Counter,
+    exchange: Histogram,
+    instances: [Gauge; 4],
+    backlog: [Histogram; 2],
+    items: [Histogram; 2],
 }
 
 impl Meters {
@@ -161,6 +212,18 @@ impl Meters {
             events: metrics::counter!(EVENTS),
             accepted: metrics::counter!(TCP_ACCEPT, "network" => "lan"),
             connected: metrics::counter!(TCP_CONNECT, "network" => "lan"),
+            stream_sent: metrics::counter!(TCP_SENT, "network" => "lan"),
+            members: [JOINED, FAILED, LEFT, UPDATED].map(|name| metrics::counter!(name)),
+            told: [ALIVE, DEAD].map(|name| metrics::counter!(name)),
+            flapped: metrics::counter!(FLAPPED),
+            round: metrics::histogram!(ROUND, "network" => "lan"),
+            probe: metrics::histogram!(PROBE, "network" => "lan"),
+            degraded: metrics::counter!(DEGRADED, "network" => "lan"),
+            exchange: metrics::histogram!(EXCHANGE, "network" => "lan"),
+            instances: ["alive", "suspect", "dead", "left"]
+                .map(|state| metrics::gauge!(MEMBERS, "network" => "lan", "node_state" => state)),
+            backlog: [BACKLOG, ITEMS].map(|name| metrics::histogram!(name)),
+            items: [ITEM_SENT, ITEM_RECEIVED].map(|name| metrics::histogram!(name)),
         }
     }
 
@@ -224,8 +287,82 @@ impl Meters {
         self.received.increment(bytes as u64);
     }
 
-    pub(crate) fn event(&self) {
+    pub(crate) fn event(&self, event: &Event) {
         self.events.increment(1);
+        let (member, told) = match event {
+            Event::Up(_) => (0, 0),
+            Event::Down(_) => (1, 1),
+            Event::Left(_) => (2, 1),
+            Event::Updated(_) => (3, 0),
+            _ => return,
+        };
+        self.members[member].increment(1);
+        self.told[told].increment(1);
+    }
+
+    pub(crate) fn flapped(&self) {
+        self.flapped.increment(1);
+    }
+
+    /// One turn of what is due.
+    pub(crate) fn turned(&self, took: Duration) {
+        self.round.record(took.as_secs_f64() * 1e3);
+    }
+
+    /// A probe begins.
+    pub(crate) fn probes(&self, health: u8) {
+        if health > 0 {
+            self.degraded.increment(1);
+        }
+    }
+
+    /// A probe was answered.
+    pub(crate) fn probed(&self, took: Duration) {
+        self.probe.record(took.as_secs_f64() * 1e3);
+    }
+
+    /// Tables were compared.
+    pub(crate) fn exchanged(&self, took: Duration) {
+        self.exchange.record(took.as_secs_f64() * 1e3);
+    }
+
+    /// What waits to be passed on: lives, and what is told about them.
+    pub(crate) fn waits(&self, lives: usize, items: usize) {
+        for (told, count) in self.backlog.iter().zip([lives, items]) {
+            told.record(count as f64);
+        }
+    }
+
+    /// An item is passed on.
+    pub(crate) fn item_told(&self, bytes: usize) {
+        self.items[0].record(bytes as f64);
+    }
+
+    /// An item came, and was news.
+    pub(crate) fn item_taken(&self, bytes: usize) {
+        self.items[1].record(bytes as f64);
+    }
+
+    /// What a connection counts its bytes with.
+    pub(crate) fn stream_sent(&self) -> Counter {
+        self.stream_sent.clone()
+    }
+
+    /// How many members there are of each kind.
+    pub(crate) fn members(&self, members: &[Member]) {
+        let mut counts = [0; 4];
+        for member in members {
+            let at = match member.state {
+                State::Alive if member.accusations.is_empty() => 0,
+                State::Alive => 1,
+                State::Failed => 2,
+                State::Left => 3,
+            };
+            counts[at] += 1;
+        }
+        for (gauge, count) in self.instances.iter().zip(counts) {
+            gauge.set(f64::from(count));
+        }
     }
 
     pub(crate) fn accepted(&self) {

@@ -146,7 +146,9 @@ impl Shared {
         let result = act(&mut core, Instant::now());
         let effects = core.effects();
         if effects.changed {
-            self.members.store(Arc::new(core.members().into()));
+            let members = core.members();
+            core.meters().members(&members);
+            self.members.store(Arc::new(members.into()));
             self.version.send_modify(|version| *version += 1);
             let standing = core.standing();
             self.standing.send_if_modified(|known| {
@@ -245,7 +247,9 @@ impl Driver {
                     deadline = None;
                     // What came in while this agent slept is older than what is due now.
                     shared.take_packets(&udp, &mut buffer);
+                    let began = Instant::now();
                     shared.with(Core::tick);
+                    shared.lock().meters().turned(began.elapsed());
                 }
                 () = shared.wake.notified() => {}
                 accepted = tcp.accept(), if served.len() < CONNECTIONS_MAX => match accepted {

@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use metrics::Histogram;
 use muster_catalog::{Index, Outcome, Proposal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
+use super::times;
 use crate::raft::{Raft, RaftId, WriteError};
 use crate::rpc::{CallError, Code, Method, Pool, Refusal};
 
@@ -183,16 +185,20 @@ pub(crate) async fn write_forwarded(raft: &Raft, body: Bytes, now_ms: u64) -> Re
     // one that is not understood here would stop every server that is to apply it: it must not enter the log
     let mut answers: Vec<Option<AnswerBody>> = Vec::with_capacity(proposals.len());
     let mut stamped = Vec::with_capacity(proposals.len());
+    let (began, mut timers) = (Instant::now(), Vec::with_capacity(proposals.len()));
     for proposal in proposals {
         match stamp(&proposal, now_ms) {
-            Ok(bytes) => {
+            Ok((bytes, timer)) => {
                 stamped.push(bytes);
+                timers.extend(timer);
                 answers.push(None);
             }
             Err(what) => answers.push(Some(AnswerBody::not_understood(what))),
         }
     }
     let mut written = raft.write_many(stamped).await.into_iter();
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    timers.into_iter().for_each(|timer| timer.record(took));
     let answers: Vec<AnswerBody> = answers
         .into_iter()
         .map(|answer| answer.unwrap_or_else(|| AnswerBody::from(written.next().unwrap_or(Err(WriteError::Stopped)))))
@@ -204,11 +210,11 @@ fn encode(answers: &[AnswerBody]) -> Bytes {
     rmp_serde::to_vec_named(answers).expect("plain data can be written to memory").into()
 }
 
-/// A command with the leader's time in it; the door's own time is told in its cause alone.
-fn stamp(proposal: &[u8], now_ms: u64) -> Result<Bytes, String> {
+/// A command with the leader's time in it; the door's own time is told in its cause alone. And what its time is told to.
+fn stamp(proposal: &[u8], now_ms: u64) -> Result<(Bytes, Option<&'static Histogram>), String> {
     let mut proposal = Proposal::decode(proposal).map_err(|error| error.to_string())?;
     proposal.time_ms = now_ms;
-    Ok(proposal.encode().into())
+    Ok((proposal.encode().into(), times::of(&proposal.command)))
 }
 
 // ---- what came of a command, as it travels -----------------------------------------------------

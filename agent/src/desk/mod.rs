@@ -31,6 +31,7 @@ mod renew;
 mod rounds;
 mod servers;
 mod snapshot;
+mod times;
 mod travel;
 mod watch;
 mod write;

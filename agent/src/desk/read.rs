@@ -1,17 +1,18 @@
 //! Questions: answered from the local store, at once or when the answer can have changed.
 #![allow(clippy::manual_async_fn)] // an `async fn` holds its arguments twice, and there are thousands of these
+#![allow(clippy::disallowed_methods)] // waits for a leader are timed
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_catalog::{Ask, Index, Part, State};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::watch::Bell;
-use super::{Act, Desk, DeskError, Travel, Who, allow};
+use super::{Act, Desk, DeskError, Travel, Who, allow, times};
 
 /// A client's copy that has not got there within this time lags: the question is asked of a server instead. A change is sent to who waits
 /// for it at once, so this is many times what it takes.
@@ -59,6 +60,9 @@ impl Desk {
     ) -> impl Future<Output = Result<Seen<A::Answer>, DeskError>> + Send + 'a {
         async move {
             allow(who, &Act::Read)?;
+            if self.raft().is_some() {
+                times::asked();
+            }
             let travel = || Box::pin(self.carry(who, ask.question(), consistency, wait, |bytes| ask.read(bytes)));
             if let Some(wants) = self.wants() {
                 wants.note(&ask.part());
@@ -92,7 +96,12 @@ impl Desk {
     async fn freshen(&self, part: Part, consistency: Consistency) -> Result<bool, DeskError> {
         let content = consistency == Consistency::Default && part != Part::Keys && !self.0.default_reads_fail;
         let patience = if content { Duration::ZERO } else { self.0.hold };
-        match self.fresh(patience, self.lag_max()).await {
+        let began = Instant::now();
+        let fresh = self.fresh(patience, self.lag_max()).await;
+        if consistency == Consistency::Consistent {
+            times::sure().record(began.elapsed().as_secs_f64() * 1e3);
+        }
+        match fresh {
             Ok(()) => Ok(true),
             Err(DeskError::NoLeader) if content && self.reader().load().history().is_some() => Ok(false),
             Err(error) => Err(error),

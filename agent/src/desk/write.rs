@@ -1,8 +1,9 @@
 //! Commands: numbered in this run's session of the log, stamped with the leader's time, and written once.
+#![allow(clippy::disallowed_methods)] // writes are timed
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_catalog::{COMMANDS_IN_FLIGHT_MAX, Cause, CauseKind, Command, Index, Outcome, Proposal, Refusal, Run};
@@ -10,7 +11,8 @@ use tokio::sync::Notify;
 use uuid::Builder;
 
 use super::forward::write_forwarded;
-use super::{Act, Desk, DeskError, Who, allow};
+use super::{Act, Desk, DeskError, Who, allow, times};
+use crate::raft::Raft;
 use crate::rpc::{self, Code};
 
 /// How often a command is tried again in a new session when its own turned out to be unknown.
@@ -117,6 +119,9 @@ impl Desk {
 
     /// Writes a command of the agent's own.
     pub(crate) async fn write_as(&self, command: Command, cause: Arc<Cause>) -> Result<(Index, Outcome), DeskError> {
+        // Where another server leads, it is told there.
+        let timer = times::of(&command).filter(|_| self.raft().is_some_and(Raft::is_leader));
+        let began = Instant::now();
         let mut reopenings = 0;
         loop {
             if !self.session().lock().open {
@@ -130,7 +135,12 @@ impl Desk {
                     reopenings += 1;
                     self.renew_session(ticket.run);
                 }
-                outcome => return Ok((index, outcome)),
+                outcome => {
+                    if let Some(timer) = timer {
+                        timer.record(began.elapsed().as_secs_f64() * 1e3);
+                    }
+                    return Ok((index, outcome));
+                }
             }
         }
     }

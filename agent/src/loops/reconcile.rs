@@ -20,6 +20,14 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// Gauge: members that are gone, and whose services stay for now.
 const HELD: &str = "reconcile.held";
+/// Histogram, ms: until the leader's catalog had all that was committed, before members were looked at.
+const BARRIER: &str = "leader.barrier";
+/// Counter: those waits.
+const RAFT_BARRIER: &str = "raft.barrier";
+/// Histogram, ms: all members.
+const ALL: &str = "leader.reconcile";
+/// Histogram, ms: one member.
+const MEMBER: &str = "leader.reconcileMember";
 
 /// A new leader whose history has not begun looks again this soon.
 const BEGINNING: Duration = Duration::from_millis(20);
@@ -93,7 +101,11 @@ async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, Des
         absences.forget();
         return Ok(Levelled::Not);
     }
+    let began = Instant::now();
     desk.caught_up().await?;
+    metrics::counter!(RAFT_BARRIER).increment(1);
+    tell(BARRIER, began);
+    let began = Instant::now();
     let state = desk.reader().load();
     if state.history().is_none() {
         return Ok(Levelled::Not);
@@ -109,7 +121,10 @@ async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, Des
         );
     }
     for member in members.iter().filter(|member| !waits.nodes.contains(&member.id)) {
-        if let Err(error) = level(desk, member).await {
+        let began = Instant::now();
+        let levelled = level(desk, member).await;
+        tell(MEMBER, began);
+        if let Err(error) = levelled {
             match error {
                 // one that cannot be written must not keep the others from it
                 DeskError::Refused(refusal) => tracing::error!(node = %member.name, %refusal, "the catalog refuses a member"),
@@ -121,7 +136,12 @@ async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, Des
         let reason = "no member has this name any more";
         remove(desk, name, reason).await?;
     }
+    tell(ALL, began);
     Ok(waits.until.map_or(Levelled::All, Levelled::But))
+}
+
+fn tell(name: &'static str, since: Instant) {
+    metrics::histogram!(name).record(since.elapsed().as_secs_f64() * 1e3);
 }
 
 /// Whether the catalog has it that this member is gone.

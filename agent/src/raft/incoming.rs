@@ -1,6 +1,8 @@
 //! What other servers ask of raft here: decoded, handed to the engine, and the engine's word encoded.
+#![allow(clippy::disallowed_methods)] // answers are timed
 
 use std::io;
+use std::time::Instant;
 
 use bytes::Bytes;
 use openraft::Snapshot;
@@ -13,6 +15,7 @@ use super::codec::Fault;
 use super::engine::Raft;
 use super::evidence::{self, Gone, Notice};
 use super::lines::Caught;
+use super::metrics;
 use super::snapshot::{Gathering, SnapshotData};
 use super::types::{RaftId, Types, Vote};
 use super::wire::{Piece, PieceAnswer, Wire};
@@ -34,9 +37,11 @@ impl Raft {
         let engine = &self.running.engine;
         let answer = match method {
             Method::Append => {
+                let began = Instant::now();
                 let rpc = AppendEntriesRequest::decode(&body)?;
                 drop(body); // the entries were copied out of it
                 let answer = engine.append_entries(rpc).await.map_err(stopped)?;
+                metrics::METERS.rpc_append.record(began.elapsed().as_secs_f64() * 1e3);
                 self.running.heard.note(&answer);
                 answer.encode()
             }
@@ -121,7 +126,9 @@ impl Raft {
         let (meta, state) = gathering.finish().await.map_err(failed)?;
         let index = meta.last_log_id.map(|id| id.index);
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Memory(Box::new(state)) };
+        let began = Instant::now();
         let installed = self.running.engine.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        ::metrics::histogram!(metrics::RPC_INSTALL).record(began.elapsed().as_secs_f64() * 1e3);
         tracing::info!(index, "a snapshot of the leader was taken");
         Ok(PieceAnswer::new(Some(installed.vote)))
     }

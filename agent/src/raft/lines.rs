@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::machine::Engine;
+use super::metrics::METERS as RAFT;
 use super::types::Types;
 use super::wire::Wire as _;
 use crate::error::chain;
@@ -96,10 +97,12 @@ impl Lines {
             if self.identity.cluster().is_none() {
                 return Err("this node takes no part in its cluster any more".to_owned());
             }
+            let began = Instant::now();
             let rpc = AppendEntriesRequest::decode(&body).map_err(|error| told(&error))?;
             drop(body); // the entries were copied out of it
             let answer = self.engine.append_entries(rpc).await.map_err(|error| told(&error))?;
             self.heard.note(&answer);
+            RAFT.rpc_append.record(began.elapsed().as_secs_f64() * 1e3);
             metrics::METERS.answered.increment(1);
             line.send(Bytes::from(answer.encode())).await.map_err(|error| told(&error))?;
         }

@@ -12,9 +12,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
+use muster_catalog::Proposal;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{mpsc, oneshot};
 
 use super::alarm::Alarm;
@@ -41,6 +42,11 @@ const QUEUE_MAX: usize = 1024;
 
 /// Bytes of entries read at once for a peer: several round trips' worth, and a bound on memory for each peer.
 const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Entries that are looked at for the oldest command: a log begins with its first servers and the mark of their leader.
+const OLDEST_MAX: u64 = 8;
+/// Bytes of them.
+const OLDEST_BYTES_MAX: usize = 64 << 10;
 
 /// A log that was opened, and the thread that writes it.
 pub(super) struct Log {
@@ -116,6 +122,18 @@ impl LastLog {
         let shared = self.0.upgrade()?;
         let view = shared.view();
         Some(Had { vote: view.vote, last: view.last })
+    }
+
+    /// When the oldest command in the log was proposed, in milliseconds since 1970; `None` where there is none soon after its
+    /// beginning.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let shared = self.0.upgrade()?;
+        let first = shared.view().purged.map_or(0, |purged| purged.index + 1);
+        let entries = shared.read(first..first + OLDEST_MAX, OLDEST_BYTES_MAX).ok()?;
+        entries.into_iter().find_map(|entry| match entry.payload {
+            EntryPayload::Normal(payload) => Some(Proposal::decode(&payload.0).ok()?.time_ms),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        })
     }
 
     /// The last entry, flushed or not; `None` if there is none, or the log is closed.

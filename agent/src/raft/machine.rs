@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::alarm::Alarm;
 use super::error::Failure;
+use super::load::Busy;
 use super::metrics;
 use super::snapshot::{Kept, Shelf, SnapshotData};
 use super::types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types};
@@ -52,6 +53,8 @@ pub(super) struct Machine {
     last: Option<LogId>,
     /// Index of the last entry that readers see.
     pub(super) applied: Arc<Position>,
+    /// Time spent on entries.
+    pub(super) busy: Busy,
     membership: StoredMembership,
     bells: Bells,
     shelf: Arc<Shelf>,
@@ -123,7 +126,7 @@ impl Machine {
         }
         let applied = Arc::new(Position::default());
         applied.set(last.map_or(0, |id| id.index));
-        Self { store, last, applied, membership, bells, shelf, alarm }
+        Self { store, last, applied, busy: Busy::default(), membership, bells, shelf, alarm }
     }
 
     fn apply_entry(&mut self, entry: Entry) -> io::Result<Done> {
@@ -225,12 +228,17 @@ impl RaftStateMachine<Types> for Machine {
             }
         }
         self.finish(batch);
-        metrics::METERS.fsm_apply.record(started.elapsed().as_secs_f64() * 1e3);
+        let took = started.elapsed();
+        self.busy.add(took);
+        metrics::METERS.fsm_apply.record(took.as_secs_f64() * 1e3);
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { meta: self.snapshot_meta(), state: self.store.state().clone(), shelf: self.shelf.clone() }
+        let begun = Instant::now();
+        let builder = Builder { begun, meta: self.snapshot_meta(), state: self.store.state().clone(), shelf: self.shelf.clone() };
+        ::metrics::histogram!(metrics::SNAPSHOT_CREATE).record(begun.elapsed().as_secs_f64() * 1e3);
+        builder
     }
 
     /// From a peer. It is read whole before anything is replaced.
@@ -262,6 +270,7 @@ impl RaftStateMachine<Types> for Machine {
 
 /// Writes one snapshot of one state, beside raft's thread: a long write there would cost the leader its office.
 pub(super) struct Builder {
+    begun: Instant,
     meta: SnapshotMeta,
     state: State,
     shelf: Arc<Shelf>,
@@ -278,6 +287,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
                 Ok(Kept { meta, data }) => {
                     let took = started.elapsed();
                     ::metrics::histogram!(metrics::SNAPSHOT_PERSIST).record(took.as_secs_f64() * 1e3);
+                    ::metrics::histogram!(metrics::SNAPSHOT_TAKE).record(self.begun.elapsed().as_secs_f64() * 1e3);
                     let index = meta.last_log_id.map(|id| id.index);
                     tracing::info!(index, took_ms = took.as_millis() as u64, "snapshot written");
                     return Ok(Snapshot { meta, snapshot: data });

@@ -30,6 +30,7 @@ mod guard;
 mod incoming;
 mod lines;
 mod links;
+mod load;
 mod log;
 mod machine;
 mod members;

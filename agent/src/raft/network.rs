@@ -2,10 +2,12 @@
 //!
 //! Heartbeats and votes have a connection of their own, entries a plain line, and so have snapshots: nothing long delays a heartbeat. A
 //! pre-vote is never granted by a call that did not happen (openraft's default would grant it).
+#![allow(clippy::disallowed_methods)] // calls are timed
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::metrics::Histogram;
 use bytes::Bytes;
 use futures_util::Stream;
 use openraft::base::{BoxFuture, BoxStream};
@@ -18,6 +20,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use tokio::time::timeout;
 
+use super::metrics::{REPLICATION_APPEND, REPLICATION_HEARTBEAT};
 use super::seen::SeenLogs;
 use super::snapshot::{Pieces, SnapshotData};
 use super::tidings::{Awaited, gathered};
@@ -55,6 +58,8 @@ pub(super) struct Connection {
     network: Network,
     id: RaftId,
     target: Target,
+    /// How long entries take, and heartbeats.
+    appends: [Histogram; 2],
     /// Where entries go, once it was needed.
     line: Option<Line>,
     /// Entries are expected: without, nothing more than a heartbeat is sent.
@@ -165,8 +170,11 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: RaftId, node: &Peer) -> Connection {
+        let peer = target.to_string();
+        let appends =
+            [REPLICATION_APPEND, REPLICATION_HEARTBEAT].map(|name| ::metrics::histogram!(name, "peer_id" => peer.clone()));
         let to = Target { node: node.uuid, raft: Some(target.0) };
-        Connection { network: self.clone(), id: target, target: to, line: None, streams: false }
+        Connection { network: self.clone(), id: target, target: to, appends, line: None, streams: false }
     }
 }
 
@@ -178,7 +186,9 @@ impl RaftNetworkV2<Types> for Connection {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let began = Instant::now();
         let answer = self.append(rpc.encode()).await?;
+        self.appends[usize::from(rpc.entries.is_empty())].record(began.elapsed().as_secs_f64() * 1e3);
         match self.network.seen.judge(self.id, self.target.node, &rpc, &answer) {
             Ok(()) => Ok(answer),
             Err(lost) => Err(self.unreachable(&lost.to_string()).into()),

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::WriteError;
 use super::machine::Engine;
+use super::metrics;
 use super::status::{known, leader};
 use crate::rpc::{Method, Pool};
 
@@ -92,7 +93,10 @@ pub(crate) fn decode(answer: &[u8]) -> Option<Index> {
 /// The index as the leader knows it, once a majority has said that it still leads.
 pub(super) async fn as_leader(engine: &Engine) -> Result<Index, WriteError> {
     match engine.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+        Ok(linearizer) => {
+            metrics::METERS.verify_leader.increment(1);
+            Ok(linearizer.read_log_id().index())
+        }
         Err(RaftError::APIError(error)) => {
             let leader = match &error {
                 LinearizableReadError::ForwardToLeader(to) => known(to),

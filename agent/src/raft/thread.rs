@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_catalog::Store;
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use super::evidence::{Evidence, NOTICES_MAX, Notice};
 use super::guard::{Gate, ask_before_voting};
 use super::lines::{Caught, Heard, LINES_MAX, Lines};
 use super::links::Links;
+use super::load;
 use super::log::{Dir, LastLog, Log};
 use super::machine::{Bells, Engine, Machine, Position};
 use super::metrics;
@@ -76,7 +78,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
         }
     };
     let Opened { dir, log, machine } = opened;
-    let applied = machine.applied.clone();
+    let (applied, busy) = (machine.applied.clone(), machine.busy.clone());
     let (stop, mut stopping) = watch::channel(false);
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
     let seen = SeenLogs::default();
@@ -111,6 +113,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             }
         };
         let mut company = JoinSet::new();
+        company.spawn(load::tell(engine.clone(), last.clone(), busy));
         let (mut notices, mut rounds, mut lines, heard) = (None, None, None, Heard::default());
         if let Some((pool, kept)) = peers {
             let (tell, waiting) = mpsc::channel(NOTICES_MAX);
@@ -194,16 +197,37 @@ impl Opened {
     }
 }
 
-/// Returns when the engine has ended by itself, and raises the alarm if nobody did.
+/// Counts what this server became. Who leads has stood for election, however short that was.
+fn count(before: Option<ServerState>, now: ServerState) {
+    let name = match now {
+        ServerState::Candidate => metrics::STATE_CANDIDATE,
+        ServerState::Leader => metrics::STATE_LEADER,
+        ServerState::Follower => metrics::STATE_FOLLOWER,
+        ServerState::Learner | ServerState::Shutdown => return,
+    };
+    if now == ServerState::Leader && before != Some(ServerState::Candidate) {
+        ::metrics::counter!(metrics::STATE_CANDIDATE).increment(1);
+    }
+    ::metrics::counter!(name).increment(1);
+}
+
+/// Returns when the engine has ended by itself, and raises the alarm if nobody did. It sees every change of state on its way.
 async fn died(engine: &Engine, alarm: &Alarm) {
-    let mut metrics = engine.metrics();
+    let mut states = engine.metrics();
+    let mut state = None;
     loop {
-        if let Err(fatal) = &metrics.borrow_watched().running_state {
-            alarm.raise(Failure::Engine(fatal.to_string()));
-            return;
+        {
+            let now = states.borrow_watched();
+            if let Err(fatal) = &now.running_state {
+                alarm.raise(Failure::Engine(fatal.to_string()));
+                return;
+            }
+            if state != Some(now.state) {
+                count(state.replace(now.state), now.state);
+            }
         }
         tokio::select! {
-            changed = metrics.changed() => {
+            changed = states.changed() => {
                 if changed.is_err() {
                     alarm.raise(Failure::Engine("its core has ended".to_owned()));
                     return;

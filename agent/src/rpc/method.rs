@@ -63,7 +63,7 @@ const MB: usize = 1 << 20;
 const ORIGIN: &str = "http://muster";
 
 /// Place, connection, longest body, longest time.
-const TABLE: [(Method, &str, Class, usize, Duration); 16] = [
+const TABLE: [(Method, &str, Class, usize, Duration); Method::COUNT] = [
     (Method::Hello, "http://muster/1/hello", Class::Main, 4 * KB, Duration::from_secs(5)),
     (Method::Ping, "http://muster/1/ping", Class::Raft, KB, Duration::from_secs(5)),
     // a read of the log ends at 1 MB or after one entry, and an entry has at most 8
@@ -84,6 +84,9 @@ const TABLE: [(Method, &str, Class, usize, Duration); 16] = [
 ];
 
 impl Method {
+    /// How many there are.
+    pub(super) const COUNT: usize = 16;
+
     /// The method of a path, if there is one.
     pub(crate) fn of(path: &str) -> Option<Self> {
         TABLE.iter().find(|row| row.0.path() == path).map(|row| row.0)

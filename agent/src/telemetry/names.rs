@@ -68,6 +68,10 @@ pub(super) const ALL: &[Named] = &[
     ("autopilot.healthy", Gauge, Always, "Whether all servers are healthy"),
     ("catalog.deregister", Sample, Once, "A deregistration through the catalog, ms"),
     ("catalog.register", Sample, Once, "A registration through the catalog, ms"),
+    ("catalog.service.not-found", Counter, Once, "Questions to the catalog for services that are not there"),
+    ("catalog.service.query", Counter, Once, "Questions to the catalog for a service, by service"),
+    ("catalog.service.query-tag", Counter, Once, "Those with a tag"),
+    ("catalog.service.query-tags", Counter, Once, "Those with several tags"),
     ("client.rpc", Counter, Always, "Requests of this agent to servers"),
     ("client.rpc.exceeded", Counter, Always, "Requests to servers refused by this agent's own limit"),
     ("client.rpc.failed", Counter, Always, "Requests to servers that failed"),
@@ -100,6 +104,10 @@ pub(super) const ALL: &[Named] = &[
     ("health.check.lag", Sample, Once, "How long after its beat a run of a health check starts, seconds"),
     ("health.check.running", Gauge, Once, "Runs of health checks that go on"),
     ("health.check.runs", Counter, Once, "Runs of health checks that ended, by kind and by what they saw"),
+    ("health.service.not-found", Counter, Once, "Questions for the health of services that are not there"),
+    ("health.service.query", Counter, Once, "Questions for the health of a service, by service"),
+    ("health.service.query-tag", Counter, Once, "Those with a tag"),
+    ("health.service.query-tags", Counter, Once, "Those with several tags"),
     ("host.cpu.idle", Gauge, Once, "Share of a core's time in which it had nothing to do, percent"),
     ("host.cpu.iowait", Gauge, Once, "Share of a core's time in which it waited for disks, percent"),
     ("host.cpu.system", Gauge, Once, "Share of a core's time for the system, percent"),
@@ -116,10 +124,12 @@ pub(super) const ALL: &[Named] = &[
     ("host.memory.used_percent", Gauge, Once, "Memory in use on this host, percent"),
     ("host.uptime", Gauge, Once, "How long this host has been running, seconds"),
     ("kvs.apply", Sample, Always, "A write to the KV store, ms"),
+    ("leader.barrier", Sample, Once, "Until the leader has applied all that was committed, before it looks at members, ms"),
     ("leader.reconcile", Sample, Once, "Bringing all members into the catalog, ms"),
     ("leader.reconcileMember", Sample, Once, "Bringing one member into the catalog, ms"),
     (CLIENTS, Gauge, Once, "Client agents, by datacenter"),
     (SERVERS, Gauge, Once, "Server agents, by datacenter"),
+    ("prepared-query.apply", Sample, Once, "A prepared query made, changed or removed, ms"),
     (CPU_SECONDS, Gauge, Once, "CPU time used, seconds"),
     (MAX_FDS, Gauge, Once, "Files and sockets that may be open"),
     (OPEN_FDS, Gauge, Once, "Open files and sockets"),
@@ -165,6 +175,7 @@ pub(super) const ALL: &[Named] = &[
     ("rpc.rate_limit.exceeded", Counter, Once, "Requests over the rate limit"),
     ("rpc.request", Counter, Once, "Requests to this server"),
     ("rpc.request_error", Counter, Once, "Requests to this server that failed"),
+    ("rpc.server.call", Sample, Once, "Answering a call of another agent, by method, ms"),
     (ALLOC_BYTES, Gauge, Once, "Memory in use, bytes"),
     ("runtime.free_count", Gauge, Always, "Objects freed; of a garbage-collected runtime, always 0 here"),
     ("runtime.heap_objects", Gauge, Always, "Objects on the heap; of a garbage-collected runtime, always 0 here"),
@@ -173,13 +184,8 @@ pub(super) const ALL: &[Named] = &[
     (SYS_BYTES, Gauge, Once, "Resident memory, bytes"),
     ("runtime.total_gc_pause_ns", Gauge, Always, "Pauses for garbage collection; there are none"),
     ("runtime.total_gc_runs", Gauge, Always, "Runs of a garbage collector; there is none"),
-    ("serf.events", Counter, Once, "Events taken from other members"),
-    ("serf.member.failed", Counter, Once, "Members found dead"),
-    ("serf.member.flap", Counter, Once, "Members that died and came back within a minute"),
-    ("serf.member.join", Counter, Once, "Members that joined"),
-    ("serf.member.left", Counter, Once, "Members that left"),
-    ("serf.member.update", Counter, Once, "Members that changed"),
     ("server.isLeader", Gauge, Always, "Whether this server leads"),
+    ("session.apply", Sample, Once, "A session begun or ended, ms"),
     ("session_ttl.active", Gauge, Always, "Sessions that have to be renewed, on the leader"),
     ("session_ttl.invalidate", Sample, Always, "Ending a session that was not renewed in time, ms"),
     (KV_ENTRIES, Gauge, Once, "Keys in the KV store, by datacenter"),
@@ -243,6 +249,7 @@ mod tests {
         let rooms = [
             include_str!("../desk/feed/metrics.rs"),
             include_str!("../raft/metrics.rs"),
+            include_str!("../rpc/metrics.rs"),
             include_str!("../../../health/src/metrics.rs"),
             include_str!("../../../dns/src/metrics.rs"),
         ];
@@ -253,5 +260,47 @@ mod tests {
             found += 1;
         }
         assert!(found > 10, "{found}");
+    }
+
+    /// A panel that is drawn for a name and never gets a value looks like a fault of the agent.
+    #[test]
+    fn every_name_is_recorded_somewhere() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut folders = ["src", "../dns/src", "../health/src"].map(|folder| root.join(folder)).to_vec();
+        let mut program = String::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("telemetry/names.rs") {
+                    program.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        // What has no meaning here stays at zero, and its description says so; what is named here is recorded by its constant.
+        let own = [
+            SYS_BYTES,
+            ALLOC_BYTES,
+            TASKS,
+            VERSION,
+            OPEN_FDS,
+            MAX_FDS,
+            START_TIME,
+            CPU_SECONDS,
+            RESIDENT_BYTES,
+            VIRTUAL_BYTES,
+            NODES,
+            SERVICES,
+            SERVICE_INSTANCES,
+            KV_ENTRIES,
+            SERVERS,
+            CLIENTS,
+        ];
+        for (name, _, _, meaning) in ALL {
+            let zero =
+                meaning.contains("always 0 here") || meaning.contains("there are none") || meaning.contains("there is none");
+            assert!(zero || own.contains(name) || program.contains(&format!("\"{name}\"")), "nothing records {name}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// A child of a test; killed when dropped.
 pub struct Running(pub Child);
@@ -28,6 +29,9 @@ pub fn programs() -> PathBuf {
 pub fn had(name: &str, there: impl Fn() -> bool, install: Option<&mut Command>) -> bool {
     let mode = std::env::var("MUSTER_TEST_CLIENTS").unwrap_or_default();
     let wanted = mode == "install" || mode == "require";
+    // Two tests may want the same one: it is made once, and whole before it is run.
+    static GETTING: Mutex<()> = Mutex::new(());
+    let _one = GETTING.lock().unwrap_or_else(PoisonError::into_inner);
     if let (true, false, Some(command)) = (wanted, there(), install) {
         std::fs::create_dir_all(kept()).unwrap();
         match command.stdin(Stdio::null()).output() {
@@ -49,6 +53,13 @@ pub fn answers(program: &str, argument: &str) -> bool {
     Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// Whether a Go program of ours is there, made of what its folder holds now.
+pub fn built(name: &str) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|about| about.modified()).ok();
+    let sources = std::fs::read_dir(programs().join(name)).unwrap().map(|entry| changed(&entry.unwrap().path()));
+    changed(&kept().join(name)) > sources.max().flatten()
+}
+
 /// Runs a client's program to its end.
 pub fn succeeds(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -59,9 +70,14 @@ pub fn succeeds(command: &mut Command) -> String {
 
 /// Builds a Go program of this name.
 pub fn go(name: &str) -> Command {
+    go_package(name, ".")
+}
+
+/// Builds a Go program of a package that is named in the folder's `go.mod`.
+pub fn go_package(name: &str, package: &str) -> Command {
     let mut build = Command::new("go");
     build.current_dir(programs().join(name)).env("GOFLAGS", "-mod=mod");
-    build.args(["build", "-buildvcs=false", "-o"]).arg(kept().join(name)).arg(".");
+    build.args(["build", "-buildvcs=false", "-o"]).arg(kept().join(name)).arg(package);
     build
 }
 

@@ -9,6 +9,7 @@ use super::{Core, Dial, Due, Teller};
 use crate::book::{Entry, Verdict};
 use crate::identity::Identity;
 use crate::member::{Cause, Event, Kind, Reach, State};
+use crate::metrics::FLAP_MAX;
 
 /// How long a new member's record may take by gossip before it is fetched.
 const RECORD_GRACE: Duration = Duration::from_secs(1);
@@ -29,6 +30,9 @@ impl Core {
             Some(entry) => {
                 if entry.identity.run() != identity.run() {
                     entry.wrong = 0;
+                }
+                if entry.state == State::Failed && now.saturating_duration_since(entry.since) < FLAP_MAX {
+                    self.meters.flapped();
                 }
                 entry.identity = identity;
                 entry.state = State::Alive;

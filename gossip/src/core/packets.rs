@@ -121,6 +121,7 @@ impl Core {
             Item::Accused { node, epoch, incarnation, charge } => self.take_accused(*node, *epoch, *incarnation, charge, now),
         };
         if news {
+            self.meters.item_taken(item.encode().len());
             self.tell(item);
         }
     }

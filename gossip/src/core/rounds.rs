@@ -78,7 +78,10 @@ impl Core {
     fn foca_timer(&mut self, timer: Timer<Identity>, now: Instant) {
         let mut probed = None;
         match &timer {
-            Timer::PeriodicGossip(_) => self.gossips(now),
+            Timer::PeriodicGossip(_) => {
+                self.gossips(now);
+                self.meters.waits(self.foca.updates_backlog(), self.foca.custom_broadcast_backlog());
+            }
             Timer::ProbeRandomMember(_) => self.probe_over(now),
             Timer::SendIndirectProbe { probed_id, .. } => probed = Some(*probed_id),
             _ => {}

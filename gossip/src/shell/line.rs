@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::Counter;
 use ring::rand::SecureRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +29,8 @@ pub(super) struct Line {
     stream: TcpStream,
     sealed: Sealed,
     room: Arc<Semaphore>,
+    /// Counts bytes.
+    sent: Counter,
 }
 
 /// A message, and the room that it takes.
@@ -37,8 +40,13 @@ pub(super) struct Message {
 }
 
 impl Line {
+    fn new(stream: TcpStream, sealed: Sealed, shared: &Shared) -> Self {
+        Self { stream, sealed, room: shared.room.clone(), sent: shared.lock().meters().stream_sent() }
+    }
+
     pub(super) async fn send(&mut self, message: &[u8]) -> io::Result<()> {
         let bytes = self.sealed.seal(message).ok_or_else(|| broken("the message is too long"))?;
+        self.sent.increment(bytes.len() as u64);
         within(MESSAGE_TIMEOUT, self.stream.write_all(&bytes)).await
     }
 
@@ -115,7 +123,7 @@ pub(super) async fn connect(shared: &Shared, addr: SocketAddr) -> io::Result<Res
         Err(refusal) => return Ok(Err(refusal)),
     };
     stream.write_all(&answer).await?;
-    Ok(Ok(Line { stream, sealed, room: shared.room.clone() }))
+    Ok(Ok(Line::new(stream, sealed, shared)))
 }
 
 /// Greets who connects. None: it was refused, and knows why.
@@ -130,7 +138,7 @@ pub(super) async fn accept(shared: &Arc<Shared>, mut stream: TcpStream, peer: So
     .await?;
     let sealed = shared.with(|core, _| stream::answered(&answer, core.ring(), own));
     match sealed {
-        Ok(sealed) => Ok(Some(Line { stream, sealed, room: shared.room.clone() })),
+        Ok(sealed) => Ok(Some(Line::new(stream, sealed, shared))),
         Err(refusal) => refuse_in_clear(shared, stream, peer, refusal).await.map(|()| None),
     }
 }

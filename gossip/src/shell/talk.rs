@@ -1,9 +1,10 @@
 //! Conversations over TCP: our own, and those that others begin.
+#![allow(clippy::disallowed_methods)] // they are timed
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -45,7 +46,7 @@ pub(crate) fn limit(dial: &Dial) -> Option<Duration> {
 
 /// Leads one conversation to its end.
 pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined, JoinError> {
-    let addr = dial.addr();
+    let (addr, began) = (dial.addr(), Instant::now());
     let talked = match limit(dial) {
         Some(limit) => within(limit, talk(shared, dial)).await,
         None => talk(shared, dial).await,
@@ -64,7 +65,12 @@ pub(super) async fn converse(shared: &Arc<Shared>, dial: &Dial) -> Result<Joined
         }
     };
     match done {
-        Done::Well => Ok(Joined::In),
+        Done::Well => {
+            if matches!(dial, Dial::Exchange(_)) {
+                shared.lock().meters().exchanged(began.elapsed());
+            }
+            Ok(Joined::In)
+        }
         Done::Waiting => Ok(Joined::Waiting),
         Done::Refused(source) => {
             shared.with(|core, now| core.was_refused(dial, &source, now));

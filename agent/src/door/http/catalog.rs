@@ -13,6 +13,7 @@ use smol_str::SmolStr;
 
 use super::Door;
 use super::answers::{AllServices, render_services};
+use super::asked;
 use super::call::{Answer, Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::fields::{NodeView, ServiceNodeView};
@@ -133,8 +134,10 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         let name = service_name(call)?;
         options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), filter::Rows::ServiceNodes)?;
-        let ask = CatalogService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
+        let ask = CatalogService { name: name.clone(), tags: tags(&call.query), node_meta: node_meta(&call.query) };
+        let tags = ask.tags.len();
         let render = move |door: &Door, mut instances: Vec<Arc<Instance>>, near: &Near| {
+            asked::CATALOG.count(&name, tags, !instances.is_empty());
             let datacenter = door.datacenter();
             near.sort(&mut instances, |instance| instance.node.node.as_str());
             let admitted = instances.iter().map(|instance| &**instance).filter(|instance| {

@@ -9,6 +9,7 @@ use muster_catalog::{
 
 use super::Door;
 use super::answers;
+use super::asked;
 use super::call::{Answering, Call, Handler, Route};
 use super::error::HttpError;
 use super::fields::HealthView;
@@ -38,9 +39,10 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         let only_passing = passing(call)?;
         options.must_be_here()?;
         let filter = Filter::read(call.query.get("filter"), Rows::Health)?;
-        let ask = HealthService { name, tags: tags(&call.query), node_meta: node_meta(&call.query) };
-        let gzip = call.gzip;
+        let ask = HealthService { name: name.clone(), tags: tags(&call.query), node_meta: node_meta(&call.query) };
+        let (gzip, tags) = (call.gzip, ask.tags.len());
         let render = move |door: &Door, mut instances: Vec<Arc<Instance>>, near: &Near| {
+            asked::HEALTH.count(&name, tags, !instances.is_empty());
             if let Some(filter) = filter {
                 instances.retain(|instance| filter.admits(&HealthView::new(instance, door.datacenter())));
             }

@@ -1,12 +1,9 @@
 //! `/v1/kv`: keys and their values.
-#![allow(clippy::disallowed_methods)] // how long a write takes is measured
 
-use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::sync::Arc;
 
 use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, StatusCode};
-use metrics::Histogram;
 use muster_catalog::{CauseKind, Command, Entry, KeyOne, KeysUnder, Kv, KvVerb, Outcome};
 use smol_str::SmolStr;
 
@@ -17,9 +14,6 @@ use super::options::{Family, ReadOptions, read};
 use super::query::Query;
 use super::reply::Reply;
 use super::{json, session};
-
-/// Looked up once: a look-up costs more than the record. The first write comes after the recorder.
-static APPLY: LazyLock<Histogram> = LazyLock::new(|| metrics::histogram!("kvs.apply"));
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/v1/kv/",
@@ -191,9 +185,7 @@ fn delete(door: Arc<Door>, call: Call) -> Answering {
 }
 
 async fn write(door: &Door, who: &crate::desk::Who, key: SmolStr, verb: KvVerb) -> Answer {
-    let began = Instant::now();
     let (_, outcome) = door.desk.write(who, Command::Kv(Kv { key, verb }), CauseKind::Api, "kv").await?;
-    APPLY.record(began.elapsed().as_secs_f64() * 1e3);
     match outcome {
         Outcome::Kv(so) => Ok(Reply::truth(so)),
         Outcome::Done | Outcome::Transaction(_) => Ok(Reply::truth(true)),

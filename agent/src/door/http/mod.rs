@@ -14,6 +14,7 @@ use crate::desk::Desk;
 
 mod agent;
 mod answers;
+mod asked;
 mod body;
 mod call;
 mod catalog;

@@ -1,20 +1,43 @@
 //! The table of paths: what each answers to, and with which methods.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use http::{HeaderValue, Method};
+use metrics::Histogram;
 
 use super::call::{Handler, Route};
 use super::{agent, catalog, coordinate, event, health, kv, later, operator, prepared, session, snapshot, status, txn};
+
+/// How long an answer takes, in milliseconds, by method and path.
+const TIME: &str = "api.http";
 
 /// A route, and what its methods make of the `Allow` header.
 pub(super) struct Known {
     pub(super) route: &'static Route,
     pub(super) allow: HeaderValue,
+    /// What the time of an answer is told to, by method: each is made when it is first asked for.
+    timers: Vec<OnceLock<Histogram>>,
 }
 
 impl Known {
+    pub(super) fn new(route: &'static Route) -> Self {
+        let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+        let allow = format!("OPTIONS,{}", methods.join(","));
+        let allow = HeaderValue::from_str(&allow).expect("methods are visible ASCII");
+        Self { route, allow, timers: methods.iter().map(|_| OnceLock::new()).collect() }
+    }
+
+    /// What the time of an answer is told to. Labels are Consul's: paths with dots, and `_` for what stands below one.
+    pub(super) fn timer(&self, method: &Method) -> Option<&Histogram> {
+        let at = self.route.methods.iter().position(|(known, _)| known == method)?;
+        Some(self.timers[at].get_or_init(|| {
+            let path = self.route.path.trim_start_matches('/').replace('/', ".");
+            let path = if path.ends_with('.') { path + "_" } else { path };
+            metrics::histogram!(TIME, "method" => method.as_str().to_owned(), "path" => path)
+        }))
+    }
+
     /// The handler for a method.
     pub(super) fn handler(&self, method: &Method) -> Option<Handler> {
         self.route.methods.iter().find(|(known, _)| known == method).map(|(_, handler)| *handler)
@@ -45,14 +68,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Route> {
     .flatten()
 }
 
-static TABLE: LazyLock<HashMap<&'static str, Known, foldhash::fast::FixedState>> = LazyLock::new(|| {
-    let known = |route: &'static Route| {
-        let methods: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
-        let allow = format!("OPTIONS,{}", methods.join(","));
-        (route.path, Known { route, allow: HeaderValue::from_str(&allow).expect("methods are visible ASCII") })
-    };
-    all().map(known).collect()
-});
+static TABLE: LazyLock<HashMap<&'static str, Known, foldhash::fast::FixedState>> =
+    LazyLock::new(|| all().map(|route| (route.path, Known::new(route))).collect());
 
 /// What a path leads to.
 pub(super) enum Found<'p> {

@@ -1,15 +1,18 @@
 //! What holds on every path: who may ask, which paths and methods there are, and what each answer carries.
+#![allow(clippy::disallowed_methods)] // answers are timed
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use metrics::Histogram;
 use smol_str::SmolStr;
 
 use super::body::Body;
@@ -56,8 +59,9 @@ pub(super) fn answer(
     async move {
         match begun {
             Begun::Over(response) => Ok(*response),
-            Begun::Going { answering, style } => {
+            Begun::Going { answering, style, timed } => {
                 let reply = answering.await.unwrap_or_else(|error| said(&error));
+                timed.tell();
                 Ok(reply.into_response(&style, &door.common))
             }
         }
@@ -67,7 +71,18 @@ pub(super) fn answer(
 /// A request that is answered, or whose handler is at work. Kept small: it is as long alive as a waiting reader.
 enum Begun {
     Over(Box<Response<Flow>>),
-    Going { answering: Answering, style: Style },
+    Going { answering: Answering, style: Style, timed: Timed },
+}
+
+/// Since when a handler is at work, and what its time is told to.
+struct Timed(Instant, Option<&'static Histogram>);
+
+impl Timed {
+    fn tell(&self) {
+        if let Some(timer) = self.1 {
+            timer.record(self.0.elapsed().as_secs_f64() * 1e3);
+        }
+    }
 }
 
 fn said(error: &HttpError) -> Reply {
@@ -123,13 +138,18 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     if let Handler::Fixed(status, text) = handler {
         return end(Reply::text(status, text), &style);
     }
+    let timed = Timed(Instant::now(), known.timer(&parts.method));
     let who = Who::outside(&peer.from, token(&query, &parts.headers));
     let rest = SmolStr::new(rest);
     let body = Body::new(incoming, &parts.headers);
     let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip };
     match handler {
-        Handler::Now(answer) => end(answer(door, &call).unwrap_or_else(|error| said(&error)), &style),
-        Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style },
+        Handler::Now(answer) => {
+            let reply = answer(door, &call).unwrap_or_else(|error| said(&error));
+            timed.tell();
+            end(reply, &style)
+        }
+        Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style, timed },
         Handler::Fixed(status, text) => end(Reply::text(status, text), &style),
     }
 }

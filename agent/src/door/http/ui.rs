@@ -54,7 +54,7 @@ static ROUTE: Route = Route {
     namespaced: false,
 };
 
-static KNOWN: LazyLock<Known> = LazyLock::new(|| Known { route: &ROUTE, allow: HeaderValue::from_static("OPTIONS,GET,HEAD") });
+static KNOWN: LazyLock<Known> = LazyLock::new(|| Known::new(&ROUTE));
 
 /// What a path leads to, if it is the page's.
 pub(super) fn find<'p>(ui: Option<&UiConfig>, path: &'p str) -> Found<'p> {

@@ -1,10 +1,11 @@
 //! One call: is it allowed, how long may it be, who answers it.
+#![allow(clippy::disallowed_methods)] // calls are timed
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -105,14 +106,19 @@ async fn take(connection: &Connection, request: Request<Incoming>) -> Result<Ans
     }
     let told = request.headers().get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     let deadline = told.map_or(method.time_max(), Duration::from_millis).min(method.time_max());
+    let began = Instant::now();
     let answering = async {
         let body = whole(request, method.body_bytes_max()).await?;
         within(connection, Call { caller, method, body }).await
     };
-    match timeout(deadline, answering).await {
+    let answer = match timeout(deadline, answering).await {
         Ok(answer) => answer,
         Err(_) => Err(Refusal::new(Code::Deadline, format!("it was not done within {deadline:?}"))),
+    };
+    if !method.is_raft() {
+        metrics::served(method, answer.is_err()).record(began.elapsed().as_secs_f64() * 1e3);
     }
+    answer
 }
 
 async fn within(connection: &Connection, call: Call) -> Result<Answer, Refusal> {

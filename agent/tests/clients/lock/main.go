@@ -1,5 +1,6 @@
-// HashiCorp's Go client beside an agent: its lock, semaphore and session renewal. `jobs ADDRESS` does each once;
-// `contend ADDRESS KEY NAME TTL DELAY` contends for a lock for ever, and says when it has it and when it lost it.
+// HashiCorp's Go client beside an agent: its lock, semaphore, session renewal and watch plans. `jobs ADDRESS` does each once;
+// `kit` has HashiCorp's test kit run the `consul` that is on the path; `contend ADDRESS KEY NAME TTL DELAY` contends for a lock for
+// ever, and says when it has it and when it lost it.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/consul/api/watch"
 )
 
 func check(err error) {
@@ -39,6 +41,10 @@ func main() {
 		semaphores()
 		sessions()
 		transactions()
+		watches()
+		fmt.Println("done")
+	case "kit":
+		kit()
 		fmt.Println("done")
 	case "contend":
 		contend(os.Args[3], os.Args[4], os.Args[5], os.Args[6])
@@ -149,6 +155,54 @@ func transactions() {
 	pair, _, err := consul.KV().Get("go/txn", nil)
 	check(err)
 	must(pair != nil, "what was deleted before the fault is there")
+}
+
+// plan runs a watch plan, and gives what it tells.
+func plan(of map[string]any) chan any {
+	made, err := watch.Parse(of)
+	check(err)
+	told := make(chan any, 16)
+	made.Handler = func(_ uint64, result any) { told <- result }
+	go func() { check(made.Run(os.Args[2])) }()
+	return told
+}
+
+// tells waits until a plan tells it.
+func tells(told chan any, what string, holds func(any) bool) {
+	end := time.After(20 * time.Second)
+	for {
+		select {
+		case result := <-told:
+			if holds(result) {
+				return
+			}
+		case <-end:
+			must(false, what)
+		}
+	}
+}
+
+func watches() {
+	consul := client()
+	keys := plan(map[string]any{"type": "keyprefix", "prefix": "go/watched/"})
+	services := plan(map[string]any{"type": "service", "service": "go-watched", "passingonly": true})
+	events := plan(map[string]any{"type": "event", "name": "go-event"})
+	_, err := consul.KV().Put(&api.KVPair{Key: "go/watched/a", Value: []byte("1")}, nil)
+	check(err)
+	tells(keys, "the new key", func(result any) bool { pairs := result.(api.KVPairs); return len(pairs) == 1 && string(pairs[0].Value) == "1" })
+	_, err = consul.KV().DeleteTree("go/watched/", nil)
+	check(err)
+	tells(keys, "its removal", func(result any) bool { return len(result.(api.KVPairs)) == 0 })
+	check(consul.Agent().ServiceRegister(&api.AgentServiceRegistration{Name: "go-watched", Port: 80}))
+	tells(services, "the new service", func(result any) bool { return len(result.([]*api.ServiceEntry)) == 1 })
+	check(consul.Agent().EnableServiceMaintenance("go-watched", "being worked on"))
+	tells(services, "its maintenance", func(result any) bool { return len(result.([]*api.ServiceEntry)) == 0 })
+	id, _, err := consul.Event().Fire(&api.UserEvent{Name: "go-event", Payload: []byte("p")}, nil)
+	check(err)
+	tells(events, "the event", func(result any) bool {
+		fired := result.([]*api.UserEvent)
+		return len(fired) > 0 && fired[len(fired)-1].ID == id && string(fired[len(fired)-1].Payload) == "p"
+	})
 }
 
 func contend(key, name, ttl, delay string) {

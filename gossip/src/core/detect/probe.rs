@@ -42,6 +42,7 @@ impl Core {
                 let (target, number) = (header.dst, *number);
                 let probe = Probe { target, number, sent: now, answered: false, seen: false, asked: 0, nacks: 0 };
                 self.detect.probe = Some(probe);
+                self.meters.probes(self.detect.health.score());
                 note.digest = Some(self.living_digest());
             }
             Message::Ack(_) => {
@@ -74,6 +75,9 @@ impl Core {
                 let probe = self.detect.probe.as_mut().filter(|probe| (probe.target, probe.number) == (packet.src, *number));
                 if let Some(probe) = probe {
                     let (first, sent) = (!std::mem::replace(&mut probe.seen, true), probe.sent);
+                    if first {
+                        self.meters.probed(now.saturating_duration_since(sent));
+                    }
                     if let Some(there) = packet.note.coordinate.filter(|_| first) {
                         self.measured(packet.src, &there, sent, now);
                     }
