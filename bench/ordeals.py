@@ -30,10 +30,13 @@ def every_frame(number):
     return wire
 
 
-def counted(agent, name, label=""):
+def counted(agent, name):
     """The sum of a counter, or a gauge, of an agent."""
-    text = agent.ask("GET", "/v1/agent/metrics?format=prometheus", seconds=30)[1].decode()
-    return sum(float(value) for value in re.findall(rf"^\w*{name}{{?.*{label}.* ([\d.]+)$", text, re.M))
+    status, text, _ = agent.ask("GET", "/v1/agent/metrics?format=prometheus", seconds=30)
+    values = re.findall(rf"^\w*{name}(?:{{.*}})? ([\d.]+)$", text.decode(), re.M)
+    if status != 200 or not values:
+        raise ValueError(f"{agent.name} counts no {name}: {status}")
+    return sum(map(float, values))
 
 
 def view(agent):

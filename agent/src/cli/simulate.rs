@@ -312,16 +312,16 @@ fn table(columns: &[Column]) -> Table {
     };
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
     if columns.iter().any(|column| column.deaths > 0) {
-        row("Known dead by all, p50", &|column| seconds(column.found.quantile(0.5)), " s", 1);
-        row("Known dead by all, p99", &|column| seconds(column.found.quantile(0.99)), " s", 1);
-        row("Known dead by all, worst", &|column| seconds(column.found.worst()), " s", 1);
-        row("Its services in no answer, p50", &|column| seconds(column.out.quantile(0.5)), " s", 1);
-        row("Its services in no answer, worst", &|column| seconds(column.out.worst()), " s", 1);
+        row("Known dead by all, p50", &|column| seconds(column.found.quantile(0.5)), " s", 2);
+        row("Known dead by all, p99", &|column| seconds(column.found.quantile(0.99)), " s", 2);
+        row("Known dead by all, worst", &|column| seconds(column.found.worst()), " s", 2);
+        row("Its services in no answer, p50", &|column| seconds(column.out.quantile(0.5)), " s", 2);
+        row("Its services in no answer, worst", &|column| seconds(column.out.worst()), " s", 2);
         row("Deaths not known by all", &|column| Some(column.unknown as f64), "", 0);
     }
     row("False deaths seen", &|column| Some(column.false_deaths as f64), "", 0);
     row("False deaths a day", &|column| Some(column.a_day()), "", 1);
-    row("All agree again, worst", &|column| seconds(column.healed), " s", 1);
+    row("All agree again, worst", &|column| seconds(column.healed), " s", 2);
     row("UDP packets a second", &|column| Some(column.packets), "", 2);
     row("UDP a second", &|column| Some(column.udp), " B", 0);
     row("TCP a second", &|column| Some(column.tcp), " B", 0);
