@@ -242,7 +242,7 @@ impl Agent {
             tasks.spawn(gossip.driver.run(gossip.sockets, desk.stopped()));
             tasks.spawn(cluster::watch(gossip.handle, desk.clone(), pool.clone()));
             if let (Some(raft), Some(address)) = (&raft, config.addresses.server) {
-                let listener = listen::tcp(address).with_context(|| format!("RPC cannot listen on {address}"))?;
+                let listener = listen::tcp(address, &[]).with_context(|| format!("RPC cannot listen on {address}"))?;
                 let door = peer::Door::new(
                     pool.identity().clone(),
                     Some(raft.clone()),

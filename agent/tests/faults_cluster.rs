@@ -5,6 +5,7 @@
 mod support;
 mod whole;
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -128,23 +129,29 @@ fn a_host_with_another_address_or_name_is_the_same_node() {
     }
 }
 
+/// The first of so many ports that are free at this address of IPv6; `None` where the host has no IPv6, and nothing is judged.
+fn free_ports(at: &str, of: u16) -> Option<u16> {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("not judged: this host has no IPv6");
+        return None;
+    }
+    let all_free = |first: u16| (0..of).all(|add| std::net::TcpListener::bind((at, first + add)).is_ok());
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // A test that runs beside this one begins elsewhere.
+    let turn = (std::process::id() as u16 % 4000) + NEXT.fetch_add(1000, Ordering::SeqCst);
+    (0..4000).map(|add| 12_000 + (turn + add) % 4000 * 4).find(|first| all_free(*first))
+}
+
+/// The four ports of an agent, from that of HTTP on.
+fn ports(first: u16) -> String {
+    format!("ports {{\n http = {first}\n dns = {}\n serf_lan = {}\n server = {}\n}}", first + 1, first + 2, first + 3)
+}
+
 /// Fault 39: agents that have IPv6 alone.
 #[test]
 fn a_cluster_on_ipv6_alone() {
     let net = Net::new();
-    let ports = |first: u16| {
-        format!("ports {{\n http = {first}\n dns = {}\n serf_lan = {}\n server = {}\n}}", first + 1, first + 2, first + 3)
-    };
-    let free = |of: u16| {
-        let all_free = |first: u16| (0..of).all(|add| std::net::TcpListener::bind(("::1", first + add)).is_ok());
-        let turn = std::process::id() as u16 % 4000;
-        (0..4000).map(|add| 12_000 + (turn + add) % 4000 * 4).find(|first| all_free(*first)).unwrap()
-    };
-    if std::net::TcpListener::bind("[::1]:0").is_err() {
-        println!("not judged: this host has no IPv6");
-        return;
-    }
-    let first = free(12);
+    let Some(first) = free_ports("::1", 12) else { return };
     let join = format!("-retry-join=[::1]:{}", first + 2);
     let mut agents = Vec::new();
     for (number, name) in ["s1", "s2", "c1"].into_iter().enumerate() {
@@ -164,6 +171,73 @@ fn a_cluster_on_ipv6_alone() {
             support::dns_count(agent.dns(), "web.service.consul", 28) == 1
                 && agent.members().get("c1") == Some(&(1, "::1".to_owned()))
         });
+    }
+}
+
+/// Whether that agent sees these members, all alive, at these addresses, and has nothing to tell of any of them.
+fn sees_well(agent: &Agent, members: &[(&str, String)]) -> bool {
+    let all = agent.ask("GET", "/v1/agent/members", b"").map(|answer| answer.json()).unwrap_or_default();
+    let rows = all.as_array().map_or(&[][..], Vec::as_slice);
+    let well = |row: &Value| row["Status"] == 1 && row["Cause"].as_str().is_none_or(str::is_empty);
+    let is_there = |(name, ip): &(&str, String)| rows.iter().any(|row| row["Name"] == *name && row["Addr"] == **ip && well(row));
+    rows.len() == members.len() && members.iter().all(is_there)
+}
+
+/// Fault 39: hosts of both families, of which some tell others an IPv4 address and some an IPv6 address.
+#[test]
+fn agents_of_both_families_find_each_other_and_one_of_ipv4_alone_says_what_it_lacks() {
+    let net = Net::new();
+    let Some(first) = free_ports("::", 20) else { return };
+    let (v4, v6) = (|host: u8| net.ip(host), "::1".to_owned());
+    let hosts = [("s1", v4(1)), ("s2", v6.clone()), ("c1", v4(3)), ("c2", v6.clone())];
+    // a server of one family and one of the other: whoever joins at either
+    let joins = [format!("-retry-join={}:{}", v4(1), first + 2), format!("-retry-join=[::1]:{}", first + 6)];
+    let mut agents = Vec::new();
+    for (number, (name, ip)) in (0..).zip(&hosts) {
+        let http = first + 4 * number;
+        let mut agent = net.agent(name, 1 + number as u8, &["-hcl", &ports(http), &joins[usize::from(number != 2)]]);
+        if name.starts_with('s') {
+            agent.told(&["-server", "-bootstrap-expect=2", &joins[0]]);
+        }
+        agent.at_both_families(ip, http);
+        agent.start();
+        agents.push(agent);
+    }
+    agents.iter_mut().for_each(Agent::is_up);
+    for client in &agents[2..] {
+        client.done("/v1/agent/service/register", json!({ "Name": "web", "Port": 80 }).to_string());
+        client.done(&format!("/v1/kv/{}", client.name), "1");
+    }
+    for agent in &mut agents {
+        agent.eventually("all see each other well", |agent| sees_well(agent, &hosts));
+        agent.eventually("both are found, each by its family", |agent| {
+            [1, 28].iter().all(|kind| support::dns_count(agent.dns(), "web.service.consul", *kind) == 1)
+        });
+    }
+    // both families reach the doors of an agent that listens on all addresses
+    for ip in [v4(9), v6] {
+        let at = |port| std::net::SocketAddr::new(ip.parse().unwrap(), port);
+        let answer = support::request(at(first), "GET", "/v1/kv/c1?raw", &[], b"").unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "1"));
+        assert_eq!(support::dns_count(at(first + 1), "web.service.consul", 1), 1);
+    }
+    // one whose socket takes IPv4 alone is let in, says what it lacks, and harms nobody; nor does anybody harm it
+    let http = first + 16;
+    let mut alone = net.agent("c3", 5, &["-hcl", &ports(http), &joins[0]]);
+    alone.at_port(http);
+    alone.start_up();
+    alone.eventually("it says what it lacks", |alone| {
+        alone.said("bound to IPv4 alone").iter().any(|line| line.contains("[::1]:") && line.contains("bind it to both"))
+    });
+    alone.done("/v1/agent/service/register", json!({ "Name": "web", "Port": 81 }).to_string());
+    agents.push(alone);
+    for agent in &mut agents {
+        agent.eventually("all are there", |agent| agent.alive().len() == 5);
+        agent.eventually("all are found", |agent| agent.addresses("web.service.consul") == 2);
+    }
+    assert_eq!(agents[4].said("bound to IPv4 alone").len(), 1, "it is said once");
+    for agent in &mut agents {
+        assert!(agent.runs() && agent.said("member failed").is_empty(), "{}", agent.log());
     }
 }
 

@@ -134,6 +134,14 @@ fn an_address_that_another_node_answers_at_harms_that_node_not_at_all() {
     let mut second = net.client(12, 1, &[&format!("-advertise={}", net.ip(11))]);
     second.start();
     second.eventually("it is told", |second| !second.said("cannot reach the address").is_empty());
+    // each of the two names the other, and says what to do
+    for (agent, other) in [(&mut first, "c12"), (&mut second, "c11")] {
+        agent.eventually("it says who else has its address", |agent| {
+            let said = agent.said("another member advertises this agent's own address");
+            said.iter().any(|line| line.contains(&format!("node=\"{other}\"")) && line.contains("advertise_addr"))
+        });
+        println!("{}", agent.said("another member advertises")[0]);
+    }
     let stays = |server: &Agent| {
         let is_there = server.members().get("c11") == Some(&(1, net.ip(11))) && server.addresses("web.service.consul") == 1;
         assert!(is_there, "the first is not there any more: {:?}", server.members());

@@ -1,15 +1,15 @@
 //! The table of all members but this one: their lives, their records, how they went; bounded in what the dead may cost.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
 use crate::accusation::{Accusation, Ground};
-use crate::identity::Identity;
+use crate::identity::{IDENTITY_BYTES_MAX, Identity};
 use crate::member::{Cause, Kind, Member, Reach, State};
 use crate::record::Record;
 use crate::wire::hash;
@@ -18,6 +18,8 @@ use crate::wire::hash;
 pub(crate) const MEMBERS_MAX: usize = 16_384;
 /// Most bytes that the dead may cost: some 2,000 of them with ordinary records. The oldest go first.
 pub(crate) const DEAD_BYTES_MAX: usize = 1024 * 1024;
+/// Changed entries that are listed, before what all are is reckoned up: many at once are gone through for each that follows.
+const CHANGED_MAX: usize = 16;
 /// What an entry costs beside its record.
 const ENTRY_BYTES: usize = 520;
 
@@ -25,10 +27,11 @@ const ENTRY_BYTES: usize = 520;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     entries: BTreeMap<Uuid, Entry>,
-    /// [`Book::living`], until anything changes.
-    living: Cell<Option<u64>>,
-    /// [`Book::digest`], until anything changes.
-    digest: Cell<Option<u64>>,
+    /// What [`Book::living`] and [`Book::digest`] are without the entries of `changed`; none before they are first asked for. Of
+    /// thousands of members a few change at a time.
+    sums: Cell<Option<(u64, u64)>>,
+    /// Entries that may have changed since.
+    changed: RefCell<Vec<Uuid>>,
 }
 
 /// A member as this agent sees it.
@@ -141,6 +144,12 @@ impl Entry {
         self.departed.filter(|departed| departed.epoch >= self.identity.epoch)
     }
 
+    /// Its part of [`Book::living`], and of [`Book::digest`].
+    fn parts(&self) -> (u64, u64) {
+        let living = if self.is_alive() { digest_of(self.identity, State::Alive, (0, 0)) } else { 0 };
+        (living, digest_of(self.identity, self.state, self.told.as_ref().map_or((0, 0), Told::order)))
+    }
+
     fn bytes(&self) -> usize {
         ENTRY_BYTES + self.told.as_ref().map_or(0, |told| 2 * told.bytes.len())
     }
@@ -157,14 +166,33 @@ impl Book {
     }
 
     pub(crate) fn get_mut(&mut self, node: Uuid) -> Option<&mut Entry> {
-        self.changes();
+        self.changes(node);
         self.entries.get_mut(&node)
     }
 
-    /// What was reckoned up of all entries no longer holds.
-    fn changes(&mut self) {
-        self.living.set(None);
-        self.digest.set(None);
+    /// An entry may change, come or go: it is counted anew when it is asked what all entries are.
+    fn changes(&mut self, node: Uuid) {
+        let Some(sums) = self.sums.get() else { return };
+        if self.changed.get_mut().contains(&node) {
+            return;
+        }
+        if self.changed.get_mut().len() >= CHANGED_MAX {
+            self.sums();
+            return self.changes(node);
+        }
+        self.sums.set(Some(xor(sums, self.entries.get(&node))));
+        self.changed.get_mut().push(node);
+    }
+
+    /// What all entries are.
+    fn sums(&self) -> (u64, u64) {
+        let sums = match self.sums.get() {
+            Some(sums) => self.changed.borrow().iter().fold(sums, |sums, node| xor(sums, self.entries.get(node))),
+            None => self.iter().fold((0, 0), |sums, entry| xor(sums, Some(entry))),
+        };
+        self.changed.borrow_mut().clear();
+        self.sums.set(Some(sums));
+        sums
     }
 
     /// How a living member is reached: that changes often, and no digest has it.
@@ -179,14 +207,14 @@ impl Book {
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> &mut Entry {
-        self.changes();
         let node = entry.identity.node;
+        self.changes(node);
         self.entries.insert(node, entry);
         self.entries.get_mut(&node).expect("it was just inserted")
     }
 
     pub(crate) fn remove(&mut self, node: Uuid) -> Option<Entry> {
-        self.changes();
+        self.changes(node);
         self.entries.remove(&node)
     }
 
@@ -240,33 +268,29 @@ impl Book {
     /// Which lives are held to go on, in eight bytes. Nothing that changes more often is in it: packets carry it, and where two
     /// differ for long, something was missed.
     pub(crate) fn living(&self) -> u64 {
-        let living = self
-            .living
-            .get()
-            .unwrap_or_else(|| self.alive().fold(0, |digest, entry| digest ^ digest_of(entry.identity, State::Alive, (0, 0))));
-        self.living.set(Some(living));
-        living
+        self.sums().0
     }
 
     /// What the table is, in eight bytes: equal tables have equal digests.
     pub(crate) fn digest(&self) -> u64 {
-        let reckon = || {
-            self.iter().fold(0, |digest, entry| {
-                digest ^ digest_of(entry.identity, entry.state, entry.told.as_ref().map_or((0, 0), Told::order))
-            })
-        };
-        let digest = self.digest.get().unwrap_or_else(reckon);
-        self.digest.set(Some(digest));
-        digest
+        self.sums().1
     }
+}
+
+/// With that entry, or without it.
+fn xor(sums: (u64, u64), entry: Option<&Entry>) -> (u64, u64) {
+    let (living, digest) = entry.map_or((0, 0), Entry::parts);
+    (sums.0 ^ living, sums.1 ^ digest)
 }
 
 /// One member's part of a digest.
 pub(crate) fn digest_of(identity: Identity, state: State, record: (u64, u64)) -> u64 {
-    let mut bytes = Vec::with_capacity(80);
-    identity.put(&mut bytes);
-    bytes.extend([state as u64, record.0, record.1].into_iter().flat_map(u64::to_be_bytes));
-    hash(&bytes)
+    let mut bytes = [0; IDENTITY_BYTES_MAX + 24];
+    let mut rest = &mut bytes[..];
+    identity.put(&mut rest);
+    [state as u64, record.0, record.1].into_iter().for_each(|number| rest.put_u64(number));
+    let unused = rest.len();
+    hash(&bytes[..bytes.len() - unused])
 }
 
 /// How long the dead are kept, by class.
@@ -293,6 +317,38 @@ mod tests {
     fn two_holders_of_one_node_do_not_look_the_same() {
         let at = |port| Identity::new(Uuid::from_u128(1), 1, ([127, 0, 0, 1], port).into());
         assert_ne!(digest_of(at(1), State::Alive, (1, 1)), digest_of(at(2), State::Alive, (1, 1)));
+    }
+
+    #[test]
+    fn what_changes_is_counted_anew_and_nothing_else() {
+        #[allow(clippy::disallowed_methods)] // an arbitrary point to count from
+        let now = Instant::now();
+        let cause = Cause { kind: Kind::Told, by: None };
+        let life = |node: u128, epoch| Identity::new(Uuid::from_u128(node), epoch, ([127, 0, 0, 1], 1).into());
+        let mut book = Book::default();
+        for step in 0..4000u64 {
+            let node = u128::from(step * step % 97);
+            match step % 5 {
+                0 | 1 => {
+                    book.insert(Entry::new(life(node, step), State::Alive, cause, now));
+                }
+                2 => {
+                    book.remove(Uuid::from_u128(node));
+                }
+                _ => {
+                    for node in node..node + u128::from(step % 40) {
+                        if let Some(entry) = book.get_mut(Uuid::from_u128(node)) {
+                            (entry.identity.epoch, entry.state) = (step, [State::Alive, State::Failed][step as usize / 5 % 2]);
+                        }
+                    }
+                }
+            }
+            if step % 3 == 0 {
+                let anew = Book::filled(book.iter().cloned());
+                assert_eq!((book.living(), book.digest()), (anew.living(), anew.digest()), "step {step}");
+            }
+        }
+        assert!(book.len() > 20);
     }
 
     #[test]

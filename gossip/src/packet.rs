@@ -83,10 +83,12 @@ impl Target {
 
     /// Of node and address, not of the life.
     pub(crate) fn hash_of(identity: &Identity) -> u64 {
-        let mut bytes = Vec::with_capacity(IDENTITY_BYTES_MAX);
-        bytes.put_uuid(identity.node);
-        bytes.put_addr(identity.addr);
-        hash(&bytes)
+        let mut bytes = [0; IDENTITY_BYTES_MAX];
+        let mut rest = &mut bytes[..];
+        rest.put_uuid(identity.node);
+        rest.put_addr(identity.addr);
+        let unused = rest.len();
+        hash(&bytes[..IDENTITY_BYTES_MAX - unused])
     }
 }
 
@@ -179,6 +181,11 @@ impl<'a> Made<'a> {
         let mut from = Reader::new(bytes);
         let header = read_header(&mut from)?;
         Ok(Self { header, rest: from.rest() })
+    }
+
+    /// What foca would make where it has no update to tell.
+    pub(crate) fn without_news(header: Header<Identity>) -> Self {
+        Self { header, rest: &[0; 2] }
     }
 
     /// As it travels, with a note before it.

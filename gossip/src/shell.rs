@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -117,7 +118,7 @@ impl Sockets {
 struct Shared {
     core: Mutex<Core>,
     /// There while the driver runs.
-    udp: ArcSwapOption<UdpSocket>,
+    udp: ArcSwapOption<Udp>,
     members: ArcSwap<Arc<[Member]>>,
     standing: watch::Sender<Standing>,
     /// How often the list of members changed.
@@ -166,9 +167,7 @@ impl Shared {
         drop(core);
         if let Some(udp) = &*self.udp.load() {
             for (to, packet) in effects.packets {
-                if let Err(error) = udp.try_send_to(&packet, to) {
-                    debug!(%to, %error, "packet not sent"); // as if it were lost
-                }
+                udp.send(&packet, to);
             }
         }
         for dial in effects.dials {
@@ -183,14 +182,66 @@ impl Shared {
     }
 
     /// Takes the packets that are there, as many as one turn may.
-    fn take_packets(&self, udp: &UdpSocket, buffer: &mut [u8]) {
+    fn take_packets(&self, udp: &Udp, buffer: &mut [u8]) {
         for _ in 0..PACKETS_PER_TURN {
-            match udp.try_recv_from(buffer) {
+            match udp.socket.try_recv_from(buffer) {
                 Ok((length, _)) => self.with(|core, now| core.packet(&buffer[..length], now)),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 // The system tells of packets that could not be delivered: their members will be silent.
                 Err(error) => debug!(%error, "udp"),
             }
+        }
+    }
+}
+
+/// The socket that packets leave by.
+#[derive(Debug)]
+struct Udp {
+    socket: UdpSocket,
+    reaches: Families,
+    /// It was told that it reaches not everybody.
+    told: AtomicBool,
+}
+
+/// Where a socket can send to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Families {
+    Ipv4,
+    Ipv6,
+    Both,
+}
+
+impl Udp {
+    fn new(socket: UdpSocket, bound: IpAddr) -> Self {
+        let reaches = match bound {
+            IpAddr::V4(_) => Families::Ipv4,
+            IpAddr::V6(ip) if ip.is_unspecified() => Families::Both,
+            IpAddr::V6(_) => Families::Ipv6,
+        };
+        Self { socket, reaches, told: AtomicBool::new(false) }
+    }
+
+    /// What cannot be sent is as if it were lost.
+    fn send(&self, packet: &[u8], to: SocketAddr) {
+        let at = match (to, self.reaches) {
+            (SocketAddr::V4(_), Families::Ipv4) | (SocketAddr::V6(_), Families::Ipv6 | Families::Both) => to,
+            (SocketAddr::V4(v4), Families::Both) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            (SocketAddr::V6(_), Families::Ipv4) | (SocketAddr::V4(_), Families::Ipv6) => return self.cannot_reach(to),
+        };
+        if let Err(error) = self.socket.try_send_to(packet, at) {
+            debug!(%to, %error, "packet not sent");
+        }
+    }
+
+    /// Said once: it does not change while this agent runs, and what it leads to is told of each member.
+    fn cannot_reach(&self, to: SocketAddr) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let (own, theirs) = if to.is_ipv6() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+            warn!(
+                %to,
+                "this agent's gossip is bound to {own} alone, and a member advertises {theirs}: packets do not go there; \
+                 bind it to both (bind_addr or serf_lan = \"::\"), or have all members advertise one family"
+            );
         }
     }
 }
@@ -219,7 +270,7 @@ impl Driver {
         if !addr.ip().is_loopback() && shared.lock().ring().primary().is_none() {
             warn!(%addr, "gossip is not encrypted: who reaches this port can join, evict members and read all of it; set `encrypt` (see `keygen`)");
         }
-        let udp = Arc::new(udp);
+        let udp = Arc::new(Udp::new(udp, addr.ip()));
         shared.udp.store(Some(udp.clone()));
         let _plugged = Plugged(shared.clone());
         let mut buffer = vec![0; PACKET_BYTES_MAX + 1];
@@ -239,7 +290,7 @@ impl Driver {
             }
             tokio::select! {
                 () = &mut shutdown => return,
-                readable = udp.readable() => match readable {
+                readable = udp.socket.readable() => match readable {
                     Ok(()) => shared.take_packets(&udp, &mut buffer),
                     Err(error) => debug!(%error, "udp"),
                 },
@@ -254,6 +305,8 @@ impl Driver {
                 () = shared.wake.notified() => {}
                 accepted = tcp.accept(), if served.len() < CONNECTIONS_MAX => match accepted {
                     Ok((stream, peer)) => {
+                        // An IPv4 address that came through an IPv6 socket is told as what it is.
+                        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                         let count = hosts.entry(peer.ip()).or_default();
                         if *count < CONNECTIONS_PER_HOST_MAX {
                             *count += 1;

@@ -1,6 +1,7 @@
 //! What is due when.
 
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 /// Longest time anything is set ahead: a clock cannot add centuries.
@@ -9,30 +10,58 @@ const AHEAD_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Things with the instants they are due at, in that order; of one instant, in the order they were set.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
-    due: BTreeMap<(Instant, u64), T>,
+    due: BinaryHeap<Reverse<Set<T>>>,
     count: u64,
+}
+
+/// What was set, with its number: by that and its instant it is ordered.
+#[derive(Debug)]
+struct Set<T> {
+    at: Instant,
+    number: u64,
+    what: T,
+}
+
+impl<T> PartialEq for Set<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T> Eq for Set<T> {}
+
+impl<T> PartialOrd for Set<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Set<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
 }
 
 impl<T> Default for Wheel<T> {
     fn default() -> Self {
-        Self { due: BTreeMap::new(), count: 0 }
+        Self { due: BinaryHeap::new(), count: 0 }
     }
 }
 
 impl<T> Wheel<T> {
     pub(crate) fn set(&mut self, what: T, now: Instant, after: Duration) {
         self.count += 1;
-        self.due.insert((now + after.min(AHEAD_MAX), self.count), what);
+        self.due.push(Reverse(Set { at: now + after.min(AHEAD_MAX), number: self.count, what }));
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.due.keys().next().map(|(at, _)| *at)
+        self.due.peek().map(|Reverse(first)| first.at)
     }
 
     /// Takes what has been due longest, if anything is.
     pub(crate) fn take(&mut self, now: Instant) -> Option<T> {
-        let first = self.due.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        self.next().filter(|at| *at <= now)?;
+        self.due.pop().map(|Reverse(first)| first.what)
     }
 
     pub(crate) fn clear(&mut self) {

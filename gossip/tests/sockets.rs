@@ -87,6 +87,42 @@ async fn three(change: impl Fn(Config) -> Config) -> [Agent; 3] {
     [a, b, c]
 }
 
+/// Whether a member answered an agent over UDP.
+fn reaches(from: &Agent, to: &Agent) -> bool {
+    let node = to.handle.identity().node;
+    from.handle.reach().iter().any(|(member, reach)| *member == node && reach.udp.is_some())
+}
+
+#[tokio::test]
+async fn packets_go_between_the_families_where_both_ends_have_both() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        #[allow(clippy::print_stderr)] // a test says what it does not judge
+        {
+            eprintln!("not judged: this host has no IPv6");
+        }
+        return;
+    }
+    let (both, ipv4) = (|| "[::]:0".parse().expect("an address"), || "127.0.0.1:0".parse().expect("an address"));
+    let telling = |ip: &str| {
+        let ip: std::net::IpAddr = ip.parse().expect("an address");
+        move |config: Config| Config { advertise: (ip, config.advertise.port()).into(), ..config }
+    };
+    let a = start_at(both(), "a", telling("127.0.0.1")).await;
+    assert!(a.handle.found(Uuid::from_u128(7)).await.expect("nothing to keep"));
+    let (b, c) = (start_at(both(), "b", telling("::1")).await, start_at(ipv4(), "c", |config| config).await);
+    for agent in [&b, &c] {
+        for (_, joined) in agent.handle.join([a.handle.identity().addr]).await {
+            assert_eq!(joined.expect("it is let in"), Joined::In);
+        }
+    }
+    eventually("all of both families answer each other", || {
+        [(&a, &b), (&b, &a), (&a, &c), (&c, &a)].iter().all(|(from, to)| reaches(from, to))
+    })
+    .await;
+    // what goes to the other family cannot leave its socket: others and TCP have to answer for it, and do
+    assert!(!reaches(&c, &b) && [&a, &b, &c].iter().all(|agent| alive(&agent.handle) == 3));
+}
+
 #[tokio::test]
 async fn three_join_one_is_killed_and_one_leaves() {
     let [a, b, c] = three(|config| config).await;

@@ -225,7 +225,17 @@ fn note_servers(handle: &Handle, pool: &Pool) {
 fn tell(event: &Event, desk: &Desk, handle: &Handle) {
     let why = |member: &muster_gossip::Member| Member::seen(member, &handle.members()).why;
     match event {
-        Event::Up(member) => tracing::info!(node = member.name(), address = %member.identity.addr, "member is there"),
+        Event::Up(member) => {
+            let address = member.identity.addr;
+            tracing::info!(node = member.name(), %address, "member is there");
+            if address == handle.identity().addr {
+                tracing::error!(
+                    node = member.name(), %address,
+                    "another member advertises this agent's own address, and others reach only one of the two: give one of them another \
+                     (advertise_addr, bind_addr)"
+                );
+            }
+        }
         Event::Down(member) => tracing::warn!(node = member.name(), why = %why(member), "member failed"),
         Event::Left(member) => tracing::info!(node = member.name(), why = %why(member), "member left"),
         Event::Updated(member) => tracing::debug!(node = member.name(), "member changed"),

@@ -1,5 +1,6 @@
 //! Listeners of the HTTP door: the error says which listener and which address.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ const BACKLOG: i32 = 1024;
 pub(super) fn http(addresses: &Addresses) -> Result<Vec<Listener>> {
     let open = |listen: &Listen| {
         match listen {
-            Listen::Tcp(address) => tcp(*address).map(Listener::Tcp),
+            Listen::Tcp(address) => tcp(*address, &addresses.http).map(Listener::Tcp),
             Listen::Unix(path) => unix(path, &addresses.unix_sockets).map(Listener::Unix),
         }
         .with_context(|| format!("HTTP cannot listen on {listen}"))
@@ -25,12 +26,13 @@ pub(super) fn http(addresses: &Addresses) -> Result<Vec<Listener>> {
     addresses.http.iter().map(open).collect()
 }
 
-/// Listens on an address.
-pub(super) fn tcp(address: std::net::SocketAddr) -> Result<TcpListener> {
+/// Listens on an address. `[::]` is every address of both families, as with Consul, but for what is listened on `beside` it.
+pub(super) fn tcp(address: SocketAddr, beside: &[Listen]) -> Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        let ipv4 = |other: &Listen| matches!(other, Listen::Tcp(other) if other.is_ipv4() && other.port() == address.port());
+        socket.set_only_v6(!address.ip().is_unspecified() || beside.iter().any(ipv4))?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

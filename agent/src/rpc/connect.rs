@@ -15,11 +15,11 @@ pub(super) async fn connect(address: SocketAddr) -> io::Result<Stream> {
     Ok(stream)
 }
 
-/// Takes the next connection.
+/// Takes the next connection. An IPv4 address that came through an IPv6 socket is told as what it is.
 pub(crate) async fn accept(listener: &TcpListener) -> io::Result<(Stream, SocketAddr)> {
     let (stream, from) = listener.accept().await?;
     prepare(&stream);
-    Ok((stream, from))
+    Ok((stream, SocketAddr::new(from.ip().to_canonical(), from.port())))
 }
 
 /// Without it a small call would wait for the acknowledgement of the one before it.

@@ -33,6 +33,8 @@ pub struct Agent {
     flags: Vec<String>,
     /// Of HTTP; that of DNS is the next one where this is not the usual one.
     port: u16,
+    /// Where it listens, if that is not its address.
+    bind: Option<&'static str>,
     /// Where it finds programs before those of the host.
     programs: Option<PathBuf>,
     child: Option<Child>,
@@ -64,6 +66,7 @@ impl Net {
             dir: self.dir.path().join(format!("host-{host}")),
             flags,
             port: 8500,
+            bind: None,
             programs: None,
             child: None,
         }
@@ -106,6 +109,17 @@ impl Agent {
         (self.ip, self.port) = ("::1".to_owned(), http);
     }
 
+    /// It listens on all addresses of both families, with ports of its own, and tells others this one.
+    pub fn at_both_families(&mut self, ip: &str, http: u16) {
+        (self.ip, self.port, self.bind) = (ip.to_owned(), http, Some("::"));
+        self.flags.push(format!("-advertise={ip}"));
+    }
+
+    /// At its address, with ports of its own.
+    pub fn at_port(&mut self, http: u16) {
+        self.port = http;
+    }
+
     /// From its next start on it finds this program under this name, a script for `sh`.
     pub fn finds(&mut self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt as _;
@@ -132,7 +146,7 @@ impl Agent {
         std::fs::create_dir_all(&self.dir).unwrap();
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-        let (name, ip) = (&self.name, &self.ip);
+        let (name, ip) = (&self.name, self.bind.unwrap_or(&self.ip));
         command.args(["agent", "-log-level=info"]).arg(format!("-node={name}")).arg(format!("-bind={ip}"));
         command.arg(format!("-client={ip}")).arg(format!("-data-dir={}", self.data().display()));
         command.args(&self.flags).env_remove("NOTIFY_SOCKET").current_dir("/");

@@ -28,7 +28,10 @@ impl Sockets {
     pub fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Self, Error> {
         let mut sockets = Self { udp: Vec::new(), tcp: Vec::new(), addresses: Vec::new() };
         for &address in addresses {
-            sockets.add(address, threads.max(1))?;
+            // The wildcard of IPv6 is that of IPv4, too, unless IPv4 is listened for beside it.
+            let ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+            let only_v6 = address.ip().is_unspecified() && addresses.iter().any(ipv4);
+            sockets.add(address, only_v6, threads.max(1))?;
         }
         Ok(sockets)
     }
@@ -38,12 +41,12 @@ impl Sockets {
         &self.addresses
     }
 
-    fn add(&mut self, address: SocketAddr, threads: usize) -> Result<(), Error> {
+    fn add(&mut self, address: SocketAddr, only_v6: bool, threads: usize) -> Result<(), Error> {
         let tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         let mut left = tries;
         loop {
             left -= 1;
-            match both(address, threads) {
+            match both(address, only_v6, threads) {
                 Ok((at, udp, tcp)) => {
                     self.addresses.push(at);
                     self.udp.push(udp);
@@ -57,24 +60,24 @@ impl Sockets {
     }
 }
 
-fn both(address: SocketAddr, threads: usize) -> Result<(SocketAddr, Vec<Socket>, TcpListener), Error> {
+fn both(address: SocketAddr, only_v6: bool, threads: usize) -> Result<(SocketAddr, Vec<Socket>, TcpListener), Error> {
     let failed = |transport, address| move |source| Error::Listen { transport, address, source };
     // Alone at first: with SO_REUSEPORT from the start, a second agent of the same user would silently share the port.
-    let probe = udp(address, false).map_err(failed("UDP", address))?;
+    let probe = udp(address, only_v6, false).map_err(failed("UDP", address))?;
     let at = probe.local_addr().map_err(failed("UDP", address))?.as_socket().unwrap_or(address);
-    let tcp = tcp(at).map_err(failed("TCP", at))?;
+    let tcp = tcp(at, only_v6).map_err(failed("TCP", at))?;
     drop(probe);
-    let udp = (0..threads).map(|_| udp(at, true)).collect::<io::Result<Vec<Socket>>>().map_err(failed("UDP", at))?;
+    let udp = (0..threads).map(|_| udp(at, only_v6, true)).collect::<io::Result<Vec<Socket>>>().map_err(failed("UDP", at))?;
     Ok((at, udp, tcp))
 }
 
-fn udp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+fn udp(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if shared {
         socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.bind(&SockAddr::from(address))?;
     // A smaller buffer than asked for is no reason not to serve.
@@ -82,11 +85,11 @@ fn udp(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;

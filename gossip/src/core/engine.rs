@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foca::{Foca, OwnedNotification, Runtime, Timer};
+use foca::{Foca, Header, Message, OwnedNotification, Runtime, Timer};
 use rand::rngs::SmallRng;
 
 use super::{Core, Due, Teller};
@@ -87,7 +87,7 @@ impl Core {
                 timer => self.wheel.set(Due::Foca(timer), now, after),
             }
         }
-        if (self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0)
+        if self.has_news()
             && let Some(timer) = self.parked.take()
         {
             // The first round after a pause is soon, but takes along what happens in the same moment.
@@ -100,16 +100,39 @@ impl Core {
             let Ok(made) = Made::read(&packet) else { continue };
             // foca tells its own incarnation nowhere else.
             self.incarnation = made.header.src_incarnation;
-            let mut note = self.note_sent(&made.header, now);
-            let mut packet = made.travelling(&note);
-            if packet.len() > PACKET_BYTES_MAX - FRAME_BYTES_MAX {
-                // foca filled it with news, and left room for what it knows of. Where this agent is can wait for another ack.
-                note.coordinate = None;
-                packet = made.travelling(&note);
-            }
-            let packet = self.without_disowned(packet);
-            self.send_frame(to.addr, &packet);
+            self.send_made(to, &made, now);
         }
+    }
+
+    fn send_made(&mut self, to: Identity, made: &Made<'_>, now: Instant) {
+        let mut note = self.note_sent(&made.header, now);
+        let mut packet = made.travelling(&note);
+        if packet.len() > PACKET_BYTES_MAX - FRAME_BYTES_MAX {
+            // foca filled it with news, and left room for what it knows of. Where this agent is can wait for another ack.
+            note.coordinate = None;
+            packet = made.travelling(&note);
+        }
+        let packet = self.without_disowned(packet);
+        self.send_frame(to.addr, &packet);
+    }
+
+    /// A ping without news of a member that is known so, while there are none here either: foca would look through its list of all
+    /// members, change nothing, and send the ack that is sent here. Most packets of a cluster at rest are these.
+    pub(super) fn answered_without_foca(&mut self, packet: &Packet, now: Instant) -> bool {
+        let Message::Ping(number) = packet.message else { return false };
+        let (from, incarnation) = (packet.src, packet.src_incarnation);
+        let news = !packet.updates.is_empty() || !packet.items.is_empty() || self.has_news();
+        if news || !self.is_inside() || self.defunct || self.living(from).is_none_or(|entry| entry.incarnation < incarnation) {
+            return false;
+        }
+        let header = Header { src: self.me, src_incarnation: self.incarnation, dst: from, message: Message::Ack(number) };
+        self.send_made(from, &Made::without_news(header), now);
+        true
+    }
+
+    /// Whether foca has something to tell.
+    fn has_news(&self) -> bool {
+        self.foca.updates_backlog() > 0 || self.foca.custom_broadcast_backlog() > 0
     }
 
     /// Seals a packet, and has it sent.

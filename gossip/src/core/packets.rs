@@ -39,6 +39,9 @@ impl Core {
         if self.living(from).is_some() {
             self.hear_answers(&packet, now);
         }
+        if self.answered_without_foca(&packet, now) {
+            return Ok(());
+        }
         // What explains a death is taken before the death, what a member says about itself after its birth.
         let (before, after): (Vec<_>, Vec<_>) = std::mem::take(&mut packet.items)
             .into_iter()

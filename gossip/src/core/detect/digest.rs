@@ -1,5 +1,6 @@
 //! Digests on packets: where two lists of the living differ for long, gossip has lost something, and the tables are exchanged.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::super::{Core, Dial};
@@ -25,12 +26,17 @@ pub(super) struct Digests {
     exchanged: Option<Instant>,
     in_vain: u32,
     told: bool,
+    /// This agent's own part of its digest, which every ping and every answer asks for.
+    own: Cell<Option<(Identity, u64)>>,
 }
 
 impl Core {
     /// What the list of the living is, this agent included.
     pub(super) fn living_digest(&self) -> u64 {
-        self.book.living() ^ digest_of(self.me, State::Alive, (0, 0))
+        let kept = self.detect.digests.own.get().filter(|(identity, _)| *identity == self.me);
+        let (_, own) = kept.unwrap_or_else(|| (self.me, digest_of(self.me, State::Alive, (0, 0))));
+        self.detect.digests.own.set(Some((self.me, own)));
+        self.book.living() ^ own
     }
 
     pub(in crate::core) fn hear_digest(&mut self, from: Identity, digest: u64, now: Instant) {
