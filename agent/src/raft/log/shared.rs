@@ -97,10 +97,13 @@ impl Shared {
         let started = timer();
         let tx = self.db.begin_read().map_err(|error| io_error(&error.into()))?;
         let read = file::each_entry(&tx, start, &mut |entry| {
-            let last = entry.log_id().index + 1 == end;
+            let next = entry.log_id().index + 1;
+            if next > end {
+                return ControlFlow::Break(()); // the log begins behind what is asked for
+            }
             *bytes += size(&entry);
             entries.push(entry);
-            if last || *bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if next == end || *bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         read.map_err(|misread| match misread {
             Misread::Table(error) => io_error(&error),
