@@ -97,6 +97,9 @@ impl Shared {
         let started = timer();
         let tx = self.db.begin_read().map_err(|error| io_error(&error.into()))?;
         let read = file::each_entry(&tx, start, &mut |entry| {
+            if entry.log_id().index >= end {
+                return ControlFlow::Break(()); // what is asked for was never in the log, which begins behind it
+            }
             let last = entry.log_id().index + 1 == end;
             *bytes += size(&entry);
             entries.push(entry);
