@@ -97,13 +97,13 @@ impl Shared {
         let started = timer();
         let tx = self.db.begin_read().map_err(|error| io_error(&error.into()))?;
         let read = file::each_entry(&tx, start, &mut |entry| {
-            let next = entry.log_id().index + 1;
-            if next > end {
-                return ControlFlow::Break(()); // the log begins behind what is asked for
+            if entry.log_id().index >= end {
+                return ControlFlow::Break(()); // what is asked for was never in the log, which begins behind it
             }
+            let last = entry.log_id().index + 1 == end;
             *bytes += size(&entry);
             entries.push(entry);
-            if next == end || *bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if last || *bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         read.map_err(|misread| match misread {
             Misread::Table(error) => io_error(&error),
