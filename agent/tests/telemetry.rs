@@ -61,7 +61,7 @@ fn seen(agent: &whole::Agent, names: &[&str]) -> Vec<bool> {
 #[test]
 fn what_dashboards_draw_of_servers_and_clients_has_values() {
     let net = whole::Net::new();
-    let flags = ["-hcl", "telemetry { disable_hostname = true, prometheus_retention_time = \"1h\" }"];
+    let flags = ["-hcl", "telemetry {\n disable_hostname = true\n prometheus_retention_time = \"1h\"\n}"];
     let servers = net.servers(3, &flags);
     let mut client = net.client(4, 3, &flags);
     client.start_up();

@@ -1,8 +1,6 @@
 //! How busy raft is, how old its log is, and how long ago its followers were heard: told every other second.
 #![allow(clippy::disallowed_methods)] // shares and ages are told by the clock
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::metrics::Histogram;
@@ -12,24 +10,10 @@ use tokio::runtime::Handle;
 
 use super::log::LastLog;
 use super::machine::Engine;
-use super::metrics;
+use super::metrics::{self, Busy};
 
 /// How often it is told: some values for each interval of ten seconds.
 const TELL_EVERY: Duration = Duration::from_secs(2);
-
-/// Time that was spent at something, in nanoseconds. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Busy(Arc<AtomicU64>);
-
-impl Busy {
-    pub(super) fn add(&self, spent: Duration) {
-        self.0.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-}
 
 /// Tells shares of the time between two looks.
 struct Share {

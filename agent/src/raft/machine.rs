@@ -17,8 +17,7 @@ use tokio::sync::Notify;
 
 use super::alarm::Alarm;
 use super::error::Failure;
-use super::load::Busy;
-use super::metrics;
+use super::metrics::{self, Busy};
 use super::snapshot::{Kept, Shelf, SnapshotData};
 use super::types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types};
 use crate::error::chain;

@@ -1,6 +1,8 @@
 //! The names under which raft is measured: Consul's, where the thing is the same. Times are in milliseconds.
 
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
@@ -78,3 +80,17 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| Meters {
     rpc_append: metrics::histogram!(RPC_APPEND),
     verify_leader: metrics::counter!(VERIFY_LEADER),
 });
+
+/// Time that was spent at something, in nanoseconds. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Busy(Arc<AtomicU64>);
+
+impl Busy {
+    pub(super) fn add(&self, spent: Duration) {
+        self.0.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
