@@ -131,6 +131,18 @@ def mixed_case(text):
     return "".join(letter.upper() if random.random() < 0.5 else letter for letter in text)
 
 
+def beside_nginx(run, agent, place, path):
+    """Medians of (ours, nginx with a file of the same bytes, ratio), and how many bytes these are."""
+    body = wire.ask(HTTP, "GET", path)[1]
+    peer = servers.nginx(place, body)
+    for port, file in ((HTTP, path), (NGINX, "/body.json")):
+        wrk(port, file, 1)
+    medians = beside(run, lambda: cost(run, agent.child, lambda: wrk(HTTP, path, run.seconds)[0]),
+                     lambda: cost(run, peer, lambda: wrk(NGINX, "/body.json", run.seconds)[0]))
+    peer.stop()
+    return (*medians, len(body))
+
+
 def look_ups(run):
     """DNS beside Knot, health answers beside nginx, and the list of services."""
     place, rows = run.place("look-ups"), []
@@ -147,26 +159,12 @@ def look_ups(run):
     rows.append(run.row("DNS A, 3 instances, EDNS, 1000 names, 10 changes/s", ratio, "x Knot", 1.2,
                         note=f"{mine:.1f} us, Knot {theirs:.1f} us"))
     peer.stop()
-    path = "/v1/health/service/svc-0000?passing"
-    body = wire.ask(HTTP, "GET", path)[1]
-    peer = servers.nginx(f"{place}/nginx", body)
-    for port, file in ((HTTP, path), (NGINX, "/body.json")):
-        wrk(port, file, 1)
-    mine, theirs, ratio = beside(run, lambda: cost(run, agent.child, lambda: wrk(HTTP, path, run.seconds)[0]),
-                                 lambda: cost(run, peer, lambda: wrk(NGINX, "/body.json", run.seconds)[0]))
-    rows.append(run.row(f"health/service?passing, 3 instances ({len(body)} B), 64 connections, 10 changes/s", ratio, "x nginx", 1.2,
+    mine, theirs, ratio, size = beside_nginx(run, agent, f"{place}/nginx", "/v1/health/service/svc-0000?passing")
+    rows.append(run.row(f"health/service?passing, 3 instances ({size} B), 64 connections, 10 changes/s", ratio, "x nginx", 1.2,
                         note=f"{mine:.1f} us, nginx {theirs:.1f} us"))
-    peer.stop()
-    path = "/v1/catalog/services"
-    body = wire.ask(HTTP, "GET", path)[1]
-    peer = servers.nginx(f"{place}/nginx-list", body)
-    for port, file in ((HTTP, path), (NGINX, "/body.json")):
-        wrk(port, file, 1)
-    mine, theirs, _ = beside(run, lambda: cost(run, agent.child, lambda: wrk(HTTP, path, run.seconds)[0]),
-                             lambda: cost(run, peer, lambda: wrk(NGINX, "/body.json", run.seconds)[0]))
-    rows.append(run.row(f"catalog/services, {SERVICES} services", mine, "us CPU", 25,
-                        note=f"{len(body)} B; nginx, a file of that size: {theirs:.1f} us"))
-    peer.stop()
+    mine, theirs, _, size = beside_nginx(run, agent, f"{place}/nginx-list", "/v1/catalog/services")
+    rows.append(run.row(f"catalog/services, {SERVICES} services, 10 changes/s", mine, "us CPU", 25,
+                        note=f"{size} B; nginx, a file of that size: {theirs:.1f} us"))
     agent.stop()
     return rows
 

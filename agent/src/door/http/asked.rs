@@ -1,7 +1,7 @@
 //! How often services are asked for, by name.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, RwLock};
+use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 
 use metrics::Counter;
 use muster_catalog::ServiceName;
@@ -12,60 +12,53 @@ const SERVICES_MAX: usize = 256;
 /// The label of all others.
 const OTHERS: &str = "(others)";
 
+/// How often it was asked for, with one tag, with several, and in vain. A series begins when it first counts something.
+type Counters = [OnceLock<Counter>; 4];
+
 /// What counts the questions of one family.
 pub(super) struct Asked {
     names: [&'static str; 4],
-    told: RwLock<HashMap<ServiceName, Counter, foldhash::fast::RandomState>>,
+    told: RwLock<HashMap<ServiceName, Arc<Counters>, foldhash::fast::RandomState>>,
+    others: Counters,
 }
 
 /// `/v1/catalog/service/`.
 pub(super) static CATALOG: LazyLock<Asked> = LazyLock::new(|| {
-    let names = ["catalog.service.query", "catalog.service.query-tag", "catalog.service.query-tags", "catalog.service.not-found"];
-    Asked { names, told: RwLock::default() }
+    Asked::new(["catalog.service.query", "catalog.service.query-tag", "catalog.service.query-tags", "catalog.service.not-found"])
 });
 /// `/v1/health/service/`.
 pub(super) static HEALTH: LazyLock<Asked> = LazyLock::new(|| {
-    let names = ["health.service.query", "health.service.query-tag", "health.service.query-tags", "health.service.not-found"];
-    Asked { names, told: RwLock::default() }
+    Asked::new(["health.service.query", "health.service.query-tag", "health.service.query-tags", "health.service.not-found"])
 });
 
 impl Asked {
+    fn new(names: [&'static str; 4]) -> Self {
+        Self { names, told: RwLock::default(), others: Counters::default() }
+    }
+
     /// A service was asked for, with so many tags, and was found or not.
     pub(super) fn count(&self, service: &ServiceName, tags: usize, found: bool) {
-        let [query, tag, many, missing] = self.names;
-        let known = {
-            let told = self.told.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let counter = told.get(service);
-            if let Some(counter) = counter {
-                counter.increment(1);
-            }
-            counter.is_some()
+        let known = self.told.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        let known = known.or_else(|| if found { self.learn(service) } else { None });
+        let (counters, label) = known.as_deref().map_or((&self.others, OTHERS), |known| (known, service.as_str()));
+        let count = |kind: usize| {
+            let counter = || metrics::counter!(self.names[kind], "service" => label.to_owned());
+            counters[kind].get_or_init(counter).increment(1);
         };
-        let known = known || (found && self.learn(service));
-        let label = if known { service.as_str() } else { OTHERS };
-        let count = |name: &'static str| metrics::counter!(name, "service" => label.to_owned()).increment(1);
-        if !known {
-            count(query);
-        }
-        match tags {
-            0 => {}
-            1 => count(tag),
-            _ => count(many),
+        count(0);
+        if tags > 0 {
+            count(tags.min(2));
         }
         if !found {
-            count(missing);
+            count(3);
         }
     }
 
-    /// Tells a service apart from now on, if there is room, and counts the question.
-    fn learn(&self, service: &ServiceName) -> bool {
-        let mut told = self.told.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.len() >= SERVICES_MAX && !told.contains_key(service) {
-            return false;
-        }
-        let new = || metrics::counter!(self.names[0], "service" => service.as_str().to_owned());
-        told.entry(service.clone()).or_insert_with(new).increment(1);
-        true
+    /// Tells a service apart from now on, if there is room.
+    fn learn(&self, service: &ServiceName) -> Option<Arc<Counters>> {
+        let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
+        let room = told.len() < SERVICES_MAX || told.contains_key(service);
+        room.then(|| told.entry(service.clone()).or_default().clone())
     }
 }
 
@@ -75,7 +68,7 @@ mod tests {
 
     #[test]
     fn only_services_that_are_there_are_told_apart_and_never_too_many() {
-        let asked = Asked { names: ["q", "t", "s", "n"], told: RwLock::default() };
+        let asked = Asked::new(["q", "t", "s", "n"]);
         let told = || asked.told.read().unwrap().len();
         asked.count(&ServiceName::new("nobody").unwrap(), 0, false);
         assert_eq!(told(), 0);
