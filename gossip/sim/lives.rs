@@ -16,26 +16,26 @@ fn a_silent_host_is_known_dead_by_all() {
     }
 }
 
-/// Its host refuses connections, and nobody misses the news of it.
+/// Its host refuses connections, and nobody misses the news of it: gossip alone missed one for seconds, with the seeds 4 and 73 of 8.
 #[test]
-fn an_agent_that_is_killed_on_a_living_host_is_known_dead_by_all_within_a_second() {
-    for (nodes, count) in [(8, 50), (20, 20)] {
-        for seed in seeds(count) {
-            let report = prove(Scenario::new(nodes, seed).at(secs(5), Fault::Kill(Who::Any(1))).until(secs(12)));
+fn an_agent_that_is_killed_on_a_living_host_is_known_dead_by_all_in_a_moment() {
+    for (nodes, seeds) in [(8, seeds(80)), (20, seeds(20))] {
+        for seed in seeds {
+            let report = prove(Scenario::new(nodes, seed).at(secs(2), Fault::Kill(Who::Any(1))).until(secs(7)));
             let all = report.detections[0].all.expect("all know");
-            assert!(all < secs(1), "seed {seed}: {all:?}\n{report}");
+            assert!(all < Duration::from_millis(100), "seed {seed}: {all:?}\n{report}");
         }
     }
 }
 
-/// Whom the first round of gossip misses need not wait for a whole interval.
+/// Who is new says so to each.
 #[test]
 fn who_joins_is_known_by_all_in_a_moment() {
     let seeds = seeds(40);
     let joins = |seed| prove(Scenario::new(20, seed).at(secs(5), Fault::Join(1)).until(secs(8))).joins;
     let took = Times::new(seeds.into_iter().flat_map(joins).map(|join| join.expect("all know")));
     let (p50, worst) = (took.quantile(0.5).expect("there are some"), took.worst().expect("there are some"));
-    assert!(p50 < Duration::from_millis(150) && worst < Duration::from_millis(400), "{p50:?} at the median, {worst:?} at worst");
+    assert!(p50 < Duration::from_millis(50) && worst < Duration::from_millis(100), "{p50:?} at the median, {worst:?} at worst");
 }
 
 #[test]

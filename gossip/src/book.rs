@@ -24,9 +24,10 @@ const CHANGED_MAX: usize = 16;
 const ENTRY_BYTES: usize = 520;
 
 /// All members but this one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Book {
-    entries: BTreeMap<Uuid, Entry>,
+    /// An entry that a copy of this book has too is copied when it changes: of ten thousand simulated agents each has a book of them all.
+    entries: BTreeMap<Uuid, Arc<Entry>>,
     /// What [`Book::living`] and [`Book::digest`] are without the entries of `changed`; none before they are first asked for. Of
     /// thousands of members a few change at a time.
     sums: Cell<Option<(u64, u64)>>,
@@ -156,18 +157,20 @@ impl Entry {
 }
 
 impl Book {
-    /// With these from the beginning: built at once it takes half the memory of one that grew.
+    /// With these from the beginning, and reckoned up: built at once it takes half the memory of one that grew.
     pub(crate) fn filled(entries: impl Iterator<Item = Entry>) -> Self {
-        Self { entries: entries.map(|entry| (entry.identity.node, entry)).collect(), ..Self::default() }
+        let book = Self { entries: entries.map(|entry| (entry.identity.node, Arc::new(entry))).collect(), ..Self::default() };
+        book.sums();
+        book
     }
 
     pub(crate) fn get(&self, node: Uuid) -> Option<&Entry> {
-        self.entries.get(&node)
+        self.entries.get(&node).map(Arc::as_ref)
     }
 
     pub(crate) fn get_mut(&mut self, node: Uuid) -> Option<&mut Entry> {
         self.changes(node);
-        self.entries.get_mut(&node)
+        self.entries.get_mut(&node).map(Arc::make_mut)
     }
 
     /// An entry may change, come or go: it is counted anew when it is asked what all entries are.
@@ -180,14 +183,14 @@ impl Book {
             self.sums();
             return self.changes(node);
         }
-        self.sums.set(Some(xor(sums, self.entries.get(&node))));
+        self.sums.set(Some(xor(sums, self.get(node))));
         self.changed.get_mut().push(node);
     }
 
     /// What all entries are.
     fn sums(&self) -> (u64, u64) {
         let sums = match self.sums.get() {
-            Some(sums) => self.changed.borrow().iter().fold(sums, |sums, node| xor(sums, self.entries.get(node))),
+            Some(sums) => self.changed.borrow().iter().fold(sums, |sums, node| xor(sums, self.get(*node))),
             None => self.iter().fold((0, 0), |sums, entry| xor(sums, Some(entry))),
         };
         self.changed.borrow_mut().clear();
@@ -198,28 +201,28 @@ impl Book {
     /// How a living member is reached: that changes often, and no digest has it.
     pub(crate) fn reach_mut(&mut self, identity: Identity) -> Option<&mut Reach> {
         let entry = self.entries.get_mut(&identity.node).filter(|entry| entry.identity == identity && entry.is_alive());
-        entry.map(|entry| &mut entry.reach)
+        entry.map(|entry| &mut Arc::make_mut(entry).reach)
     }
 
     /// How often a member was wrong: no digest has that either.
     pub(crate) fn wrong_mut(&mut self, node: Uuid) -> Option<&mut u32> {
-        self.entries.get_mut(&node).map(|entry| &mut entry.wrong)
+        self.entries.get_mut(&node).map(|entry| &mut Arc::make_mut(entry).wrong)
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) -> &mut Entry {
         let node = entry.identity.node;
         self.changes(node);
-        self.entries.insert(node, entry);
-        self.entries.get_mut(&node).expect("it was just inserted")
+        self.entries.insert(node, Arc::new(entry));
+        self.entries.get_mut(&node).map(Arc::make_mut).expect("it was just inserted")
     }
 
-    pub(crate) fn remove(&mut self, node: Uuid) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, node: Uuid) -> Option<Arc<Entry>> {
         self.changes(node);
         self.entries.remove(&node)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(Arc::as_ref)
     }
 
     pub(crate) fn alive(&self) -> impl Iterator<Item = &Entry> {

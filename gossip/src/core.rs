@@ -375,19 +375,26 @@ impl Core {
         }
     }
 
-    /// Tells what this node says about itself; where that is too big for a packet, that there is something to fetch.
+    /// Tells what this node says about itself.
     fn tell_record(&mut self) {
+        let item = self.record_item();
+        self.tell(&item);
+    }
+
+    /// What this node says about itself; where that is too big for a packet, that there is something to fetch.
+    fn record_item(&self) -> Item {
         let (node, epoch) = (self.me.node, self.me.epoch);
         let item = Item::Record { node, epoch, bytes: self.record_bytes.clone() };
-        if item.encode().len() <= ITEM_BYTES_MAX {
-            self.tell(&item);
-        } else {
-            self.tell(&Item::Bigger { node, epoch, version: self.record.version });
-        }
+        let fits = item.encode().len() <= ITEM_BYTES_MAX;
+        if fits { item } else { Item::Bigger { node, epoch, version: self.record.version } }
     }
 
     /// Takes a member's record, if it is news.
     fn take_record(&mut self, node: Uuid, epoch: u64, bytes: &Bytes, now: Instant) -> bool {
+        let known = self.book.get(node).and_then(|entry| entry.told.as_ref());
+        if known.is_some_and(|known| (known.epoch, &known.bytes) == (epoch, bytes)) {
+            return false; // most of a table that is exchanged
+        }
         let Ok(record) = Record::decode(bytes) else { return false };
         let Some(entry) = self.book.get_mut(node) else { return false };
         let told = Told { epoch, bytes: bytes.clone(), record: Arc::new(record) };

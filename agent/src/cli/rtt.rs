@@ -49,7 +49,19 @@ struct Coord {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Datacenter {
+    datacenter: String,
     coordinates: Vec<Placed>,
+}
+
+impl Datacenter {
+    /// With the names that servers have beyond their datacenter.
+    fn named(self) -> impl Iterator<Item = Placed> {
+        let end = format!(".{}", self.datacenter);
+        self.coordinates.into_iter().map(move |placed| match placed.node.ends_with(&end) {
+            true => placed,
+            false => Placed { node: placed.node + &end, ..placed },
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +89,7 @@ impl Rtt {
         };
         let (all, kind): (Vec<Placed>, _) = if self.wan {
             let datacenters: Vec<Datacenter> = client.get(&Target::at("/v1/coordinate/datacenters")).await?.json()?;
-            (datacenters.into_iter().flat_map(|datacenter| datacenter.coordinates).collect(), "WAN")
+            (datacenters.into_iter().flat_map(Datacenter::named).collect(), "WAN")
         } else {
             (client.get(&Target::at("/v1/coordinate/nodes")).await?.json()?, "LAN")
         };

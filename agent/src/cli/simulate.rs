@@ -27,8 +27,11 @@ pub(crate) type Reads = fn(&Path) -> Result<Settings, String>;
 const THEN: Duration = Duration::from_secs(5);
 /// How long after a run all may take to agree.
 const HEAL: Duration = Duration::from_secs(60);
-/// What an agent's knowledge of another takes, as measured with 1,000 of them, and some room.
-const BYTES_A_PAIR: u64 = 600;
+/// What an agent takes, and what it knows of another: that once, and more of those that it has probed, one a second. As measured with
+/// 1,000 of them, and some room.
+const BYTES_A_NODE: u64 = 40_000;
+const BYTES_A_PAIR: u64 = 130;
+const BYTES_A_PROBED: u64 = 600;
 /// How often a person who waits hears how far it is.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// What one step of progress is.
@@ -154,7 +157,8 @@ impl Simulate {
 
     /// How many runs go at once: as many as there are cores and memory for.
     fn workers(&self) -> Result<u64, Error> {
-        let needed = (self.nodes as u64).pow(2) * BYTES_A_PAIR;
+        let (nodes, probed) = (self.nodes as u64, self.seconds.min(self.nodes as u64));
+        let needed = nodes * (BYTES_A_NODE + nodes * BYTES_A_PAIR + probed * BYTES_A_PROBED);
         let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
         let fit = match memory_free() {
             Some(free) if needed > free => {

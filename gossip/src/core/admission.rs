@@ -62,7 +62,14 @@ impl Core {
                 }
                 Step::Done(Done::Waiting)
             }
-            response => self.heard_exchange(response, now),
+            response => {
+                let alone = self.book.alive().next().is_none();
+                let step = self.heard_exchange(response, now);
+                if alone && self.is_inside() {
+                    self.tell_each(None, self.record_item());
+                }
+                step
+            }
         }
     }
 

@@ -11,26 +11,26 @@ use crate::identity::Identity;
 use crate::member::{Cause, Kind, State};
 
 impl Core {
-    /// Who this agent is and what it says about itself, as the others keep it.
-    pub(crate) fn introduction(&self) -> (Identity, Told) {
-        (self.me, Told { epoch: self.me.epoch, bytes: self.record_bytes.clone(), record: self.record.clone() })
+    /// This agent as the others keep it, once they have long known it.
+    pub(crate) fn introduction(&self, since: Instant) -> Entry {
+        let told = Told { epoch: self.me.epoch, bytes: self.record_bytes.clone(), record: self.record.clone() };
+        let cause = Cause { kind: Kind::Joined, by: Some(self.me.node) };
+        Entry { told: Some(told), ..Entry::new(self.me, State::Alive, cause, since) }
     }
 
-    /// Begins in `cluster`, with all of `members` known and nothing left to tell: as after hours without a change.
-    pub(crate) fn begin_among(&mut self, cluster: Uuid, members: &[(Identity, Told)], now: Instant) {
+    /// Begins in `cluster`, with all of `members` known (this agent may be one of them) and nothing left to tell: as after hours
+    /// without a change.
+    pub(crate) fn begin_among(&mut self, cluster: Uuid, members: &Book, now: Instant) {
         self.cluster = Some(cluster);
         self.enter();
         self.events.begin();
-        let me = self.me.node;
-        let others = || members.iter().filter(|(identity, _)| identity.node != me);
-        self.book = Book::filled(others().map(|(identity, told)| {
-            let cause = Cause { kind: Kind::Joined, by: Some(identity.node) };
-            Entry { told: Some(told.clone()), ..Entry::new(*identity, State::Alive, cause, now) }
-        }));
-        let alive = others().map(|(identity, _)| Member::alive(*identity));
-        // They are other nodes than this one: foca has nothing to refuse.
-        let _ = self.foca.apply_many(alive, false, &mut self.out);
-        self.out.notes.clear(); // all of them are in the book
+        self.book = members.clone();
+        self.book.remove(self.me.node);
+        for entry in self.book.alive() {
+            // It is another node than this one: foca has nothing to refuse. What it would tell is in the book.
+            let _ = self.foca.apply_many(std::iter::once(Member::alive(entry.identity)), false, &mut self.out);
+            self.out.notes.clear();
+        }
         self.resize();
         self.settle(now);
     }

@@ -157,8 +157,9 @@ impl Core {
                 self.trial_answered(of, self.me.node, now);
             }
             Tried::Refused => {
-                self.trial_refused(of, self.me.node, now);
+                // If others hold it dead this ends it, and nobody else need be asked.
                 self.look_refused(of, now);
+                self.trial_refused(of, self.me.node, now);
             }
             Tried::Silent => {
                 self.look_silent(of);

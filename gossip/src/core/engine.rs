@@ -116,18 +116,24 @@ impl Core {
         self.send_frame(to.addr, &packet);
     }
 
-    /// A ping without news of a member that is known so, while there are none here either: foca would look through its list of all
-    /// members, change nothing, and send the ack that is sent here. Most packets of a cluster at rest are these.
+    /// A ping or an ack without news of a member that is known so: foca would look through its list of all members, and change nothing.
+    /// To a ping it would send the ack that is sent here, where there are no news here either; of an ack it hears at the end of its
+    /// probe, if it must (see [`Core::probe_over`]). Most packets of a cluster at rest are these.
     pub(super) fn answered_without_foca(&mut self, packet: &Packet, now: Instant) -> bool {
-        let Message::Ping(number) = packet.message else { return false };
         let (from, incarnation) = (packet.src, packet.src_incarnation);
-        let news = !packet.updates.is_empty() || !packet.items.is_empty() || self.has_news();
+        let news = !packet.updates.is_empty() || !packet.items.is_empty();
         if news || !self.is_inside() || self.defunct || self.living(from).is_none_or(|entry| entry.incarnation < incarnation) {
             return false;
         }
-        let header = Header { src: self.me, src_incarnation: self.incarnation, dst: from, message: Message::Ack(number) };
-        self.send_made(from, &Made::without_news(header), now);
-        true
+        match packet.message {
+            Message::Ping(number) if !self.has_news() => {
+                let header = Header { src: self.me, src_incarnation: self.incarnation, dst: from, message: Message::Ack(number) };
+                self.send_made(from, &Made::without_news(header), now);
+                true
+            }
+            Message::Ack(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether foca has something to tell.

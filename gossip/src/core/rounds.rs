@@ -83,11 +83,14 @@ impl Core {
                 self.meters.waits(self.foca.updates_backlog(), self.foca.custom_broadcast_backlog());
             }
             Timer::ProbeRandomMember(_) => self.probe_over(now),
+            Timer::SendIndirectProbe { probed_id, .. } if !self.probe_waits(*probed_id) => return,
             Timer::SendIndirectProbe { probed_id, .. } => probed = Some(*probed_id),
             _ => {}
         }
-        if let Err(error) = self.with_foca(Teller::Own, |foca, out| foca.handle_timer(timer, out), now) {
-            debug!(%error, "foca");
+        match self.with_foca(Teller::Own, |foca, out| foca.handle_timer(timer, out), now) {
+            // The second half of an answered probe is left out: foca judges nothing by such a one, and begins the next.
+            Ok(()) | Err(foca::Error::IncompleteProbeCycle) => {}
+            Err(error) => debug!(%error, "foca"),
         }
         if let Some(target) = probed {
             self.probe_indirect(target, now);
@@ -151,16 +154,21 @@ impl Core {
         }
     }
 
-    /// Nobody else is there: some of those who were are dialed.
+    /// Nobody else is there: some of those who were are dialed. One that was not let in yet may know who is there, by an exchange with
+    /// a member that held its last life alive: it asks all the same.
     fn lonely_due(&mut self, now: Instant) {
         self.lonely_planned = false;
-        let takes_part = matches!(self.standing, Standing::Inside | Standing::Outside);
-        if !takes_part || self.book.alive().next().is_some() {
+        let goes_on = match self.standing {
+            Standing::Outside => true,
+            Standing::Inside => self.book.alive().next().is_none(),
+            Standing::Leaving(_) | Standing::Left | Standing::Quiet(_) => false,
+        };
+        if !goes_on {
             self.lonely = LONELY_MIN;
             return;
         }
-        let failed = self.book.failed().map(|entry| entry.identity.addr);
-        let known = self.config.kept_peers.iter().copied().chain(failed).filter(|addr| *addr != self.me.addr);
+        let members = self.book.alive().chain(self.book.failed()).map(|entry| entry.identity.addr);
+        let known = self.config.kept_peers.iter().copied().chain(members).filter(|addr| *addr != self.me.addr);
         let chosen = known.sample(&mut self.rng, LONELY_DIALS);
         self.effects.dials.extend(chosen.into_iter().map(Dial::Join));
         let wait = self.jittered(self.lonely);

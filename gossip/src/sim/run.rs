@@ -9,6 +9,7 @@ use super::report::Report;
 use super::scenario::{Scenario, Start};
 use super::task::{Ground, Tasks};
 use super::{CLUSTER, LOOK_EVERY, What, World, nanos, talk};
+use crate::book::Book;
 use crate::error::Impossible;
 
 /// Agents that know each other from the beginning started within this time: a period of probes.
@@ -167,7 +168,7 @@ impl World {
             self.nodes[node].disk.cluster = Some(CLUSTER);
             self.start(node);
         }
-        let members: Vec<_> = self.nodes.iter().filter_map(|node| Some(node.core.as_ref()?.introduction())).collect();
+        let members = Book::filled(self.nodes.iter().filter_map(|node| Some(node.core.as_ref()?.introduction(self.base))));
         for (node, at) in starts.iter().enumerate() {
             self.now = *at;
             self.call(node, |core, now| core.begin_among(CLUSTER, &members, now));

@@ -85,7 +85,7 @@ fn datacenters(door: Arc<Door>, call: Call) -> Answering {
                     Some(placed) => placed.coordinate,
                     None => Coordinate::default(),
                 };
-                json!({ "Node": format!("{}.{dc}", member.name), "Segment": "", "Coord": shown(&coordinate) })
+                json!({ "Node": member.name.as_str(), "Segment": "", "Coord": shown(&coordinate) })
             });
             let places: Vec<Value> = places.collect();
             Ok(Reply::json(go_json(&json!([{ "Datacenter": dc, "AreaID": "wan", "Coordinates": places }]))))

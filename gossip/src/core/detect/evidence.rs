@@ -176,7 +176,10 @@ impl Core {
             Outcome::Dead => {
                 let health = self.detect.health.score();
                 let accusation = |by| Accusation { by, ground: Ground::Refused, health, at: since };
-                self.bury(identity, refused.into_iter().map(accusation).collect(), now);
+                // One finds it out, and not, as with silence, many at about the same time.
+                if let Some((down, verdict)) = self.bury(identity, refused.into_iter().map(accusation).collect(), now) {
+                    self.tell_each(Some(down), verdict);
+                }
             }
             Outcome::Open => self.look_privately(identity, None, now),
         }

@@ -1,4 +1,4 @@
-//! The probe that foca has running: foca is always told that it was answered, and what it failed for is looked after here.
+//! The probe that foca has running: foca never hears that it failed, and what it failed for is looked after here.
 
 use std::time::Instant;
 
@@ -25,8 +25,10 @@ pub(super) struct Probe {
     number: u8,
     sent: Instant,
     answered: bool,
-    /// By an ack, which foca sees too. What comes by TCP, or through a member that foca did not ask, it does not see.
+    /// By an ack of its own: of that one it is known how long it took.
     seen: bool,
+    /// foca has asked others to ping, and holds the member silent if it hears of no answer.
+    indirect: bool,
     /// How many others were asked to ping.
     asked: u8,
     /// How many of them said that they got no answer either.
@@ -40,7 +42,8 @@ impl Core {
         match &header.message {
             Message::Ping(number) => {
                 let (target, number) = (header.dst, *number);
-                let probe = Probe { target, number, sent: now, answered: false, seen: false, asked: 0, nacks: 0 };
+                let probe =
+                    Probe { target, number, sent: now, answered: false, seen: false, indirect: false, asked: 0, nacks: 0 };
                 self.detect.probe = Some(probe);
                 self.meters.probes(self.detect.health.score());
                 note.digest = Some(self.living_digest());
@@ -136,9 +139,15 @@ impl Core {
         }
     }
 
-    /// The direct ping took too long: others were asked, and TCP is tried.
+    /// Whether the direct ping has taken too long.
+    pub(in crate::core) fn probe_waits(&self, target: Identity) -> bool {
+        self.detect.probe.as_ref().is_some_and(|probe| probe.target == target && !probe.answered)
+    }
+
+    /// Others were asked, and TCP is tried.
     pub(in crate::core) fn probe_indirect(&mut self, target: Identity, now: Instant) {
-        if self.detect.probe.as_ref().is_some_and(|probe| probe.target == target && !probe.answered) {
+        if let Some(probe) = self.detect.probe.as_mut().filter(|probe| probe.target == target && !probe.answered) {
+            probe.indirect = true;
             self.reached(target, Port::Udp, false, now);
             self.dial_ping(target);
         }
@@ -147,9 +156,7 @@ impl Core {
     /// The probe's time is over, and the next one begins.
     pub(in crate::core) fn probe_over(&mut self, now: Instant) {
         let Some(probe) = self.detect.probe.take() else { return };
-        if !probe.seen {
-            self.ack_for_foca(&probe, now);
-        }
+        self.ack_for_foca(&probe, now);
         if probe.answered {
             return;
         }
@@ -169,7 +176,7 @@ impl Core {
 
     /// foca must not suspect by itself: its suspicions say neither by whom nor why.
     fn ack_for_foca(&mut self, probe: &Probe, now: Instant) {
-        let Some(entry) = self.living(probe.target) else { return };
+        let Some(entry) = self.living(probe.target).filter(|_| probe.indirect) else { return };
         let (src, src_incarnation, message) = (probe.target, entry.incarnation, Message::Ack(probe.number));
         let (note, updates, items) = (Note::default(), Vec::new(), Vec::new());
         let packet = Packet { note, src, src_incarnation, to: Target::of(&self.me), message, updates, items };

@@ -181,17 +181,24 @@ impl Core {
         })
     }
 
-    /// Buries a member for what is on record, and tells the others why.
-    pub(super) fn bury(&mut self, identity: Identity, accusations: Arc<[Accusation]>, now: Instant) {
+    /// Buries a member for what is on record, and tells the others why. What it tells, if it does.
+    pub(super) fn bury(
+        &mut self,
+        identity: Identity,
+        accusations: Arc<[Accusation]>,
+        now: Instant,
+    ) -> Option<(Member<Identity>, Item)> {
         let (me, node, epoch) = (self.me.node, identity.node, identity.epoch);
-        let Some(incarnation) = self.living(identity).map(|entry| entry.incarnation) else { return };
+        let incarnation = self.living(identity)?.incarnation;
         let charges = accusations.iter().map(|accusation| accusation.charge(now)).collect();
         if let Some(entry) = self.book.get_mut(node) {
             entry.verdict = Some(Verdict { epoch, by: me, accusations });
         }
-        self.tell(&Item::Verdict { node, epoch, by: me, charges });
-        let down = Member::new(identity, incarnation, Swim::Down);
-        let _ = self.with_foca(Teller::Own, |foca, out| foca.apply_many(std::iter::once(down), true, out), now);
+        let (verdict, down) = (Item::Verdict { node, epoch, by: me, charges }, Member::new(identity, incarnation, Swim::Down));
+        self.tell(&verdict);
+        let told = std::iter::once(down.clone());
+        let _ = self.with_foca(Teller::Own, |foca, out| foca.apply_many(told, true, out), now);
+        Some((down, verdict))
     }
 
     /// Another buried it, and it did not answer this agent either, which is thereby one of its accusers.

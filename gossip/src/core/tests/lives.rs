@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::accusation::Ground;
+use crate::config::Config;
 
 use super::net::{CLUSTER, Net, addr, config, secs};
-use crate::core::{Done, Standing};
+use crate::core::{Dial, Done, Standing};
 use crate::member::{Event, Kind, State};
 
 #[test]
@@ -85,7 +86,7 @@ fn one_that_left_comes_back_in_its_next_life() {
     let mut net = Net::cluster(4, 5);
     net.with(addr(3), |core, now| core.leave(false, now));
     net.run(secs(3));
-    net.start(crate::config::Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(1), addr(2)], ..config(3) });
+    net.start(Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(1), addr(2)], ..config(3) });
     net.until(secs(10), |net| net.all_see(5)).expect("it is back");
 }
 
@@ -110,7 +111,7 @@ fn one_that_is_killed_and_back_at_once_is_back_for_all() {
     let mut net = Net::cluster(6, 10);
     net.kill(addr(2));
     net.run(secs(1));
-    net.start(crate::config::Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(5)], ..config(2) });
+    net.start(Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(5)], ..config(2) });
     net.until(secs(5), |net| net.all_see(10)).expect("it is back");
     net.run(secs(30));
     assert!(net.all_see(10), "and stays");
@@ -144,6 +145,18 @@ fn one_that_lost_everybody_comes_back_by_itself() {
     assert!(took <= secs(45), "{took:?}");
 }
 
+/// Its last life was not yet held dead, and somebody compared tables with it before anybody had let it in.
+#[test]
+fn one_that_is_back_and_is_asked_for_its_table_first_enters_all_the_same() {
+    let mut net = Net::cluster(6, 3);
+    net.kill(addr(2));
+    net.start(Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: vec![addr(0)], ..config(2) });
+    net.with(addr(0), |core, _| core.effects.dials.push(Dial::Exchange(addr(2))));
+    assert_eq!((net.alive(addr(2)), net.core(addr(2)).standing()), (3, &Standing::Outside), "it knows them, and is not in");
+    let inside = |net: &Net| *net.nodes[&addr(2)].core.standing() == Standing::Inside && net.all_see(3);
+    assert!(net.until(secs(2), inside).is_some());
+}
+
 #[test]
 fn all_that_were_stopped_find_each_other_again() {
     let mut net = Net::cluster(10, 6);
@@ -151,7 +164,7 @@ fn all_that_were_stopped_find_each_other_again() {
     peers.iter().for_each(|at| net.kill(*at));
     net.run(secs(60));
     for n in 0..6 {
-        net.start(crate::config::Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: peers.clone(), ..config(n) });
+        net.start(Config { epoch: 2 << 16, cluster: Some(CLUSTER), kept_peers: peers.clone(), ..config(n) });
         net.run(Duration::from_millis(300));
     }
     let took = net.until(secs(60), |net| net.all_see(6)).expect("they are back");
@@ -161,7 +174,7 @@ fn all_that_were_stopped_find_each_other_again() {
 #[test]
 fn the_dead_are_forgotten_by_class() {
     let mut net = Net::new(11);
-    let short = |n| crate::config::Config { reconnect_timeout: secs(120), tombstone_timeout: secs(40), ..config(n) };
+    let short = |n| Config { reconnect_timeout: secs(120), tombstone_timeout: secs(40), ..config(n) };
     net.start(short(0));
     net.found(addr(0), CLUSTER);
     for n in 1..6 {
