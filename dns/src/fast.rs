@@ -8,11 +8,11 @@ use std::sync::Arc;
 use muster_catalog::{Address, Bucket, Instance};
 
 use self::negative::negative;
-use crate::answer::{append_text, is_told, nobody, port};
 use crate::bounds::{Answered, Bounds, View};
 use crate::config::Zone;
 use crate::draw::Draw;
 use crate::elsewhere::Lacking;
+use crate::instance::{append_text, is_told, nobody, port};
 use crate::question::{EXTENDED_ERROR, Query, Question};
 use crate::wire::{
     EXTENDED, Full, HEADER, IN, LABEL_BYTES_MAX, NAME_BYTES_MAX, OPT, POINTER_MAX, Rcode, TO_QUESTION, Writer, kind, text_len,

@@ -17,6 +17,7 @@ mod error;
 mod fast;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod instance;
 mod metrics;
 mod name;
 mod question;
