@@ -81,8 +81,8 @@ pub struct Services {
 pub struct ServiceTags {
     /// The name.
     pub name: ServiceName,
-    /// Its tags, sorted.
-    pub tags: BTreeSet<SmolStr>,
+    /// Its tags, sorted, each once.
+    pub tags: Arc<[SmolStr]>,
 }
 
 impl Ask for Services {
@@ -94,10 +94,14 @@ impl Ask for Services {
     fn look(&self, state: &State) -> Self::Answer {
         let mut all = Vec::with_capacity(state.services().len());
         for bucket in state.services() {
+            if self.node_meta.is_empty() {
+                all.push(ServiceTags { name: bucket.name().clone(), tags: bucket.tags().clone() });
+                continue;
+            }
             let mut instances = bucket.instances().iter().filter(|instance| has(&instance.node.meta, &self.node_meta)).peekable();
             if instances.peek().is_some() {
-                let tags = instances.flat_map(|instance| instance.service.tags.iter().cloned()).collect();
-                all.push(ServiceTags { name: bucket.name().clone(), tags });
+                let tags: BTreeSet<_> = instances.flat_map(|instance| &instance.service.tags).collect();
+                all.push(ServiceTags { name: bucket.name().clone(), tags: tags.into_iter().cloned().collect() });
             }
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));

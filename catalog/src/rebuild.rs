@@ -76,11 +76,15 @@ impl State {
             let checks = own.remove(key).unwrap_or_default().into_iter().chain(host.checks.iter().cloned());
             let instance = Instance::new(host.row.clone(), service.clone(), checks);
             let name = service.name.folded();
-            buckets.entry(name).or_insert_with(|| Bucket::new(service.name.clone(), 0)).instances.push_back(Arc::new(instance));
+            buckets
+                .entry(name)
+                .or_insert_with(|| Bucket::new(service.name.clone(), 0))
+                .instances_mut()
+                .push_back(Arc::new(instance));
         }
         for ServiceIndexes { name, rows_index, checks_index, index } in indexes {
             if let Some(bucket) = buckets.get_mut(&name.folded()) {
-                *bucket = Bucket { name, rows_index, checks_index, index, instances: std::mem::take(&mut bucket.instances) };
+                (bucket.name, bucket.rows_index, bucket.checks_index, bucket.index) = (name, rows_index, checks_index, index);
             }
         }
         self.buckets_by_index = buckets.iter().map(|(name, bucket)| ((bucket.index, name.clone()), ())).collect();

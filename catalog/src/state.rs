@@ -1,6 +1,6 @@
 //! The tables of the catalog at one index, and every way to read them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::{GenericHashMap, OrdMap, Vector};
 use smallvec::SmallVec;
@@ -80,13 +80,15 @@ pub(crate) struct Host {
 pub struct Bucket {
     pub(crate) name: ServiceName,
     /// By node (folded), then id.
-    pub(crate) instances: Vector<Arc<Instance>>,
+    instances: Vector<Arc<Instance>>,
     /// Last change of an instance or its node.
     pub(crate) rows_index: Index,
     /// Last change of a check of the service.
     pub(crate) checks_index: Index,
     /// Last change of either, or of a check of one of its nodes.
     pub(crate) index: Index,
+    /// What its instances' tags come to, once somebody has asked.
+    tags: OnceLock<Arc<[SmolStr]>>,
 }
 
 impl Bucket {
@@ -98,6 +100,26 @@ impl Bucket {
     /// Its instances, ordered by node and id; random access is logarithmic.
     pub fn instances(&self) -> &Vector<Arc<Instance>> {
         &self.instances
+    }
+
+    /// The tags of all its instances, sorted, each once. The first who asks after a change makes them: a list of all services looks at
+    /// each instance of those alone that have changed.
+    pub fn tags(&self) -> &Arc<[SmolStr]> {
+        self.tags.get_or_init(|| {
+            let mut tags: Vec<SmolStr> = Vec::new();
+            for tag in self.instances.iter().flat_map(|instance| &instance.service.tags) {
+                if let Err(at) = tags.binary_search(tag) {
+                    tags.insert(at, tag.clone());
+                }
+            }
+            tags.into()
+        })
+    }
+
+    /// Its instances, to be changed.
+    pub(crate) fn instances_mut(&mut self) -> &mut Vector<Arc<Instance>> {
+        self.tags = OnceLock::new();
+        &mut self.instances
     }
 
     /// Last change of anything that health answers show: with the name it identifies this version of the bucket.
@@ -392,7 +414,7 @@ impl State {
 impl Bucket {
     /// All its indexes begin where it does: those of an absent service are above 0, and none may fall.
     pub(crate) fn new(name: ServiceName, index: Index) -> Self {
-        Self { name, instances: Vector::new(), rows_index: index, checks_index: index, index }
+        Self { name, instances: Vector::new(), rows_index: index, checks_index: index, index, tags: OnceLock::new() }
     }
 
     /// Where an instance is, or belongs.

@@ -259,9 +259,9 @@ impl Entry<'_> {
         let Some(bucket) = self.state.buckets.get_mut(&name) else { return };
         let bucket = Arc::make_mut(bucket);
         if let Ok(at) = bucket.position(node, &was.id) {
-            bucket.instances.remove(at);
+            bucket.instances_mut().remove(at);
         }
-        if bucket.instances.is_empty() {
+        if bucket.instances().is_empty() {
             let index = bucket.index;
             self.state.buckets.remove(&name);
             self.state.note_bucket(&name, Some(index), None);
@@ -339,7 +339,7 @@ fn touch_service(name: &ServiceName, before: &State, after: &State, touched: &mu
     let (rows, checks, health) = match (before.buckets.get(name), after.buckets.get(name)) {
         (Some(was), Some(is)) => (was.rows_index != is.rows_index, was.checks_index != is.checks_index, was.index != is.index),
         (None, Some(is)) => {
-            let checks = is.instances.iter().any(|instance| instance.checks.iter().any(|check| check.service_id.is_some()));
+            let checks = is.instances().iter().any(|instance| instance.checks.iter().any(|check| check.service_id.is_some()));
             (true, checks, true)
         }
         (Some(_), None) => (true, true, true),

@@ -454,7 +454,7 @@ impl Change<'_> {
         let bucket = Arc::make_mut(bucket);
         let mut had_checks = false;
         if let Ok(at) = bucket.position(node, &row.id) {
-            let gone = bucket.instances.remove(at);
+            let gone = bucket.instances_mut().remove(at);
             had_checks = gone.checks.iter().any(|check| check.service_id.is_some());
         }
         let was = bucket.index;
@@ -463,7 +463,7 @@ impl Change<'_> {
         if had_checks {
             bucket.checks_index = self.index;
         }
-        let is = (!bucket.instances.is_empty()).then_some(self.index);
+        let is = (!bucket.instances().is_empty()).then_some(self.index);
         self.state.note_bucket(&name, Some(was), is);
         if is.is_none() {
             self.state.buckets.remove(&name);

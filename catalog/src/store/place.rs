@@ -38,9 +38,9 @@ impl State {
         let bucket = Arc::make_mut(self.buckets.get_mut(&name).expect("it was put there above"));
         match bucket.position(node, &service.id) {
             Ok(at) => {
-                bucket.instances.set(at, Arc::new(instance));
+                bucket.instances_mut().set(at, Arc::new(instance));
             }
-            Err(at) => bucket.instances.insert(at, Arc::new(instance)),
+            Err(at) => bucket.instances_mut().insert(at, Arc::new(instance)),
         }
         Some(bucket)
     }

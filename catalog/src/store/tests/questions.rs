@@ -225,8 +225,10 @@ impl Question {
                     let _ = node;
                     all.entry(&model.names[&row.name.folded()]).or_default().extend(row.tags.iter().cloned());
                 }
-                let all: Vec<_> =
-                    all.into_iter().map(|(name, tags)| crate::query::ServiceTags { name: name.clone(), tags }).collect();
+                let all: Vec<_> = all
+                    .into_iter()
+                    .map(|(name, tags)| crate::query::ServiceTags { name: name.clone(), tags: tags.into_iter().collect() })
+                    .collect();
                 write!(out, "{all:?}").expect("a string takes all");
             }
             Self::CatalogService(ask) => {
