@@ -2,15 +2,17 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests read the clock and may fail
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::{Agent, Around, eventually, free_port, muster};
 
 mod support;
 
-/// An old file: what it holds is what a snapshot of then held.
+/// An old file, of the first form: what it holds is what a snapshot of then held.
 const OLD: &str = "tests/snapshot/first.snap";
+/// One that a Consul made.
+const CONSULS: &str = "tests/snapshot/consul-1.8.7.snap";
 
 fn run(agent: &Agent, args: &[&str]) -> Output {
     let (command, rest) = args.split_at(2);
@@ -183,6 +185,42 @@ fn an_old_file_still_restores() {
     assert_eq!(agent.get("/v1/kv/k/1?raw").text(), "value 1");
     assert_eq!(agent.get("/v1/health/service/web").json().as_array().unwrap().len(), 3);
     assert_eq!(agent.get("/v1/query").json()[0]["DNS"]["TTL"], "9s");
+    let told = muster().args(["snapshot", "inspect", OLD]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(text.lines().any(|line| line.starts_with("Version ") && line.ends_with(" 1")) && text.contains("KVS"), "{told:?}");
+}
+
+#[test]
+fn a_file_is_an_archive_that_everybody_can_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("one.snap");
+    let agent = Agent::new();
+    fill(&agent, 3);
+    save(&agent, &file);
+    let unpacked = Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(dir.path()).output().unwrap();
+    assert!(unpacked.status.success() && unpacked.stderr.is_empty(), "{unpacked:?}");
+    let checked = Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&checked.stdout), "meta.json: OK\nstate.bin: OK\n", "{checked:?}");
+    let meta: Value = serde_json::from_slice(&std::fs::read(dir.path().join("meta.json")).unwrap()).unwrap();
+    assert_eq!(meta["Size"], std::fs::metadata(dir.path().join("state.bin")).unwrap().len());
+    assert_eq!(meta["Version"], 2, "Consul's servers refuse what is neither 0 nor 1");
+    let index = agent.get("/v1/catalog/nodes").index();
+    assert!(meta["Index"].as_u64() >= Some(index) && meta["Term"].as_u64() > Some(0), "{meta}");
+    let servers = agent.get("/v1/operator/raft/configuration").json();
+    assert_eq!(meta["Configuration"]["Servers"].as_array().unwrap().len(), 1);
+    assert_eq!(meta["Configuration"]["Servers"][0]["Address"], servers["Servers"][0]["Address"]);
+}
+
+#[test]
+fn a_snapshot_of_consul_is_refused_and_the_way_is_told() {
+    let agent = Agent::with(&["-dev"]);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(CONSULS);
+    agent.done("/v1/kv/stays", "x");
+    let said = agent.put("/v1/snapshot", std::fs::read(&file).unwrap());
+    assert!(said.status == 500 && said.text().contains("muster import"), "{}", said.text());
+    assert_eq!(agent.get("/v1/kv/stays?raw").text(), "x");
+    let said = muster().args(["snapshot", "inspect"]).arg(file).output().unwrap();
+    assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("a snapshot of Consul"), "{said:?}");
 }
 
 /// A server and a client that follows it.

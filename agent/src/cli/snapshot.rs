@@ -127,7 +127,10 @@ impl Inspect {
     fn run(self, out: &mut Out) -> Result<(), Error> {
         let detail = self.kvdetails.then(|| (self.kvdepth.max(1), self.kvfilter.clone()));
         let (origin, survey) = survey(&self.file, detail)?;
-        let size = fs::metadata(&self.file).map_err(|error| failed(&self.file, &error))?.len();
+        let size = match origin.size {
+            0 => fs::metadata(&self.file).map_err(|error| failed(&self.file, &error))?.len(), // the first form does not say
+            size => size,
+        };
         match self.format {
             Format::Json => out.json(&document(&origin, &survey, size)),
             Format::Pretty => tell(&origin, &survey, size, out),

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::archive::{self, Archive, ArchiveError, Origin};
+use super::archive::{self, Archive, ArchiveError, Configuration, Origin, Peer};
+use super::servers::{Server, Servers};
 use super::{Act, Desk, DeskError, Who, allow};
 use crate::rpc::{self, Code, Frames, Method};
 
@@ -60,23 +61,35 @@ impl Desk {
         }
         let (known_leader, last_contact) = self.age();
         let state: Arc<State> = self.reader().load().clone();
-        let origin = Origin {
-            id: Uuid::new_v4(),
-            index: state.last_applied(),
-            term: self.raft().map_or(0, |raft| raft.status().term),
-            at_ms: self.clock_ms(),
-            muster: env!("CARGO_PKG_VERSION").to_owned(),
-            version: 0,
-        };
+        let origin = self.origin(&state);
         let (to, pieces) = mpsc::channel(PIECES_MAX);
         let saved = Saved { index: origin.index, known_leader, last_contact_ms: last_contact.as_millis() as u64, pieces };
         tokio::task::spawn_blocking(move || {
             let mut out = Pieces { to: to.clone(), piece: BytesMut::with_capacity(PIECE_BYTES) };
-            if let Err(error) = archive::write(&state, &origin, &mut out) {
+            if let Err(error) = archive::write(&state, origin, &mut out) {
                 let _ = to.blocking_send(Err(error)); // The reader has gone, or hears of it.
             }
         });
         Ok(saved)
+    }
+
+    fn origin(&self, state: &State) -> Origin {
+        let Servers { servers, index } = self.servers_here();
+        let peer = |server: Server| Peer {
+            suffrage: u8::from(!server.votes),
+            id: server.raft.to_string(),
+            address: server.address.map(|address| address.to_string()).unwrap_or_default(),
+        };
+        Origin {
+            id: Uuid::new_v4(),
+            index: state.last_applied(),
+            term: self.raft().map_or(0, |raft| raft.status().term),
+            configuration: Configuration { servers: servers.into_iter().map(peer).collect() },
+            configuration_index: index,
+            at_ms: self.clock_ms(),
+            muster: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Origin::default() // what the archive finds out
+        }
     }
 
     async fn save_there(&self, stale: bool) -> Result<Saved, DeskError> {
