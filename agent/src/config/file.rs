@@ -167,7 +167,7 @@ section! {
     later {
         "primary_datacenter", "serf_wan", "serf_wan_allowed_cidrs", "retry_interval_wan",
         "retry_max_wan", "reconnect_timeout_wan", "advertise_reconnect_timeout", "server_rejoin_age_max", "gossip_wan",
-        "disable_remote_exec", "protocol", "raft_logstore", "rpc",
+        "disable_remote_exec", "protocol", "raft_logstore", "raft_snapshot_interval", "rpc",
         "use_streaming_backend",
         "acl_down_policy", "acl_ttl", "acl_token", "acl_master_token", "acl_agent_token", "acl_agent_master_token",
         "acl_replication_token", "acl_enable_key_list_policy", "acl_enforce_version_8", "enable_acl_replication",

@@ -9,60 +9,32 @@ use super::fault::Fault;
 use super::json::{self, gather, given_twice};
 use super::tree::{Node, Places, Value};
 
+mod first;
+
 /// Reads a whole file. Files written for the first HCL are read as far as their meaning is the same:
-/// a file that is JSON, and keys in quotes at the start of a line.
+/// a file that is JSON, keys in quotes at the start of a line, and several attributes on one.
 pub(super) fn parse(source: &str, text: &str) -> Result<Node, Fault> {
     if text.trim_start().starts_with('{') {
         return json::parse(source, text);
     }
-    match parse_strict(source, text) {
-        Err(fault) => match unquoted_keys(text) {
-            Some(changed) => parse_strict(source, &changed).map_err(|_| fault),
-            None => Err(fault),
-        },
-        node => node,
-    }
+    let places = Places::new(source, text);
+    parse_strict(&places, text).or_else(|fault| {
+        let apart = first::apart(text);
+        let bare = first::unquoted_keys(apart.as_deref().unwrap_or(text));
+        let read = [apart, bare].into_iter().flatten().find_map(|changed| parse_strict(&places, &changed).ok());
+        read.ok_or(fault)
+    })
 }
 
-fn parse_strict(source: &str, text: &str) -> Result<Node, Fault> {
-    let places = Places::new(source, text);
+fn parse_strict(places: &Places<'_>, text: &str) -> Result<Node, Fault> {
     let body = hcl_edit::parser::parse_body(text).map_err(|error| {
         let offset = error.location().offset();
         let before = text.get(..offset).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
-        // The first HCL was freer here, so this is the fault to expect in old files.
-        let hint = if before.contains('{') { "; a block on one line may hold one attribute: give each its own line" } else { "" };
+        let hint = if before.contains('{') { "; give each attribute its own line" } else { "" };
         places.fault(offset, format!("malformed HCL: {}{hint}", error.message()))
     })?;
-    let reader = Reader { text, places: &places };
+    let reader = Reader { text, places };
     Ok(places.node(0, reader.body(&body)?))
-}
-
-/// The text with quoted keys at the start of a line bare (`"a" = 1`, `"ports" {`), columns kept; `None` if that changes
-/// nothing or could reach into a here-document. Inside objects both forms mean the same, so nothing else can change.
-fn unquoted_keys(text: &str) -> Option<String> {
-    if text.contains("<<") {
-        return None;
-    }
-    let mut changed = false;
-    let lines: Vec<String> = text
-        .split('\n')
-        .map(|line| {
-            let key = line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
-            match key {
-                Some((key, rest))
-                    if key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                        && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-                        && rest.trim_start().starts_with(['=', '{']) =>
-                {
-                    changed = true;
-                    let indent = &line[..line.len() - line.trim_start().len()];
-                    format!("{indent} {key} {rest}")
-                }
-                _ => line.to_owned(),
-            }
-        })
-        .collect();
-    changed.then(|| lines.join("\n"))
 }
 
 /// Walks parsed HCL; its depth is bounded by the parser (64 levels).
@@ -239,10 +211,7 @@ mod tests {
         assert_eq!(read("m = { a = 1, \"a\" = 2 }\n"), "f:1:14: a: given twice: keep one of the two");
         assert_eq!(read("a = yes\n"), "f:1:5: an expression: write a plain value (texts in double quotes)");
         assert_eq!(read("a = 1 + 2\n"), "f:1:5: an expression: write a plain value (texts in double quotes)");
-        assert_eq!(
-            read("a { b {} }\n"),
-            "f:1:7: malformed HCL: invalid attribute; expected `=`; a block on one line may hold one attribute: give each its own line"
-        );
+        assert_eq!(read("a { b {} }\n"), "{a={b={}}}");
         assert!(read("a = \n").starts_with("f:1:5: malformed HCL: "), "{}", read("a = \n"));
     }
 
@@ -258,6 +227,11 @@ mod tests {
             read("\"a\" = 1\n\"ports\" {\n  \"dns\" = 2\n}\nm = {\n  \"k\" = \"v\"\n}\n"),
             "{a=1 ports={dns=2} m={k=\"v\"}}"
         );
+        assert_eq!(
+            read("a = 1 ports { dns = 2, \"http\" = 3 }\ns = [{ a = 1 b = \"x ${y}\" }]"),
+            "{a=1 ports={dns=2 http=3} s=[{a=1 b=\"x ${y}\"}]}"
+        );
+        assert_eq!(read("b {\n c = 1 d = 2 e = f\n}"), "f:2:8: malformed HCL: expected newline or eof");
         assert_eq!(read("\"a\" = 1\nb = yes\n"), "f:1:1: malformed HCL: unexpected token");
     }
 

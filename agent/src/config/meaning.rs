@@ -176,7 +176,6 @@ impl Meaning {
             raft: RaftConfig {
                 multiplier: self.number("performance.raft_multiplier", &performance.raft_multiplier, 1..=10, default_multiplier),
                 snapshot_threshold: self.number("raft_snapshot_threshold", &file.raft_snapshot_threshold, 1..=i64::MAX, 16_384),
-                snapshot_interval: self.pace("raft_snapshot_interval", &file.raft_snapshot_interval, Duration::from_secs(30)),
                 trailing_logs: self.number("raft_trailing_logs", &file.raft_trailing_logs, 1..=i64::MAX, 10_000),
             },
             log: self.log(file),

@@ -120,7 +120,6 @@ impl Config {
 
         diff.keep("performance.raft_multiplier", &now.raft.multiplier, &raft.multiplier);
         diff.keep("raft_snapshot_threshold", &now.raft.snapshot_threshold, &raft.snapshot_threshold);
-        diff.keep("raft_snapshot_interval", &now.raft.snapshot_interval, &raft.snapshot_interval);
         diff.keep("raft_trailing_logs", &now.raft.trailing_logs, &raft.trailing_logs);
 
         diff.apply("log_level", &mut now.log.level, log.level);

@@ -285,8 +285,6 @@ pub(crate) struct RaftConfig {
     pub(crate) multiplier: u32,
     /// Entries after which a snapshot is made.
     pub(crate) snapshot_threshold: u64,
-    /// How often this is looked at.
-    pub(crate) snapshot_interval: Duration,
     /// Entries kept behind a snapshot.
     pub(crate) trailing_logs: u64,
 }

@@ -312,7 +312,7 @@ fn values_out_of_bounds_are_faults_with_what_would_be_right() {
         ("services = [{ name = \"a\" }, { name = \"a\" }]", "this id is used by a service above"),
         ("service = { nmae = \"a\" }", "service[0].nmae = \"a\": unknown key; did you mean name?"),
         ("service = { web = { port = 1 } }", "service[0].web = a map of 1: unknown key (a label of a block counts as one"),
-        ("raft_snapshot_interval = \"0s\"", "must be above 0s"),
+        ("retry_interval = \"0s\"", "must be above 0s"),
         ("check = { name = \"c\", interval = \"10s\" }", "TTL must be > 0 for TTL checks"),
         ("check = { name = \"c\", args = [\"x\"], interval = \"10s\" }", "set enable_local_script_checks = true"),
         ("check = { name = \"c\", script = \"x\", interval = \"10s\" }", "script was removed: use args"),
