@@ -334,14 +334,17 @@ impl Hosts {
 
     fn fault(&self, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-        if text(HOST).is_some_and(|host| !self.knows(host_of(host))) {
+        let host = text(HOST).map(host_of);
+        // a name without a dot is one of the network around the host: a page that rebinds its own name has one of the public DNS
+        let is_near = |host: &str| host.is_ascii() && !host.trim_end_matches('.').contains('.');
+        if host.is_some_and(|host| !is_near(host) && !self.knows(host)) {
             return Some("the Host header names another host than this agent");
         }
         if is_read(method) {
             return None;
         }
         let foreign = |origin: &str| match origin.split_once("://") {
-            Some((_, authority)) => !self.knows(host_of(authority)),
+            Some((_, authority)) => !self.knows(host_of(authority)) && host != Some(host_of(authority)),
             None => true,
         };
         if text(ORIGIN).is_some_and(foreign) {
@@ -413,17 +416,20 @@ mod tests {
             "web.service.consul",
             "consul",
             "x.node.dc1.consul.",
+            "some-container:8500",
         ] {
             let map = [(HOST, HeaderValue::from_str(host).expect("a header"))].into_iter().collect();
             assert!(hosts.admit(&peer(By::Loopback), &Method::GET, &map).is_ok(), "{host}");
         }
         assert!(admits(&[], Method::GET));
         assert!(!admits(&[("host", "evil.example")], Method::GET));
-        assert!(!admits(&[("host", "evilconsul")], Method::GET));
+        assert!(!admits(&[("host", "evil.consul.example")], Method::GET));
         assert!(admits(&[("host", "localhost"), ("origin", "http://other.example")], Method::GET));
         assert!(!admits(&[("host", "localhost"), ("origin", "http://other.example")], Method::PUT));
         assert!(!admits(&[("host", "localhost"), ("origin", "null")], Method::PUT));
         assert!(admits(&[("host", "localhost"), ("origin", "http://localhost:8500")], Method::PUT));
+        assert!(admits(&[("host", "some-container:8500"), ("origin", "http://some-container:8500")], Method::PUT));
+        assert!(!admits(&[("host", "localhost:8500"), ("origin", "http://wiki")], Method::PUT));
         assert!(!admits(&[("host", "localhost"), ("sec-fetch-site", "cross-site")], Method::DELETE));
     }
 
