@@ -238,8 +238,8 @@ fn a_copy_of_what_was_asked_for_is_kept_up_and_outlives_the_servers() {
 fn a_cached_read_asks_nobody_and_says_how_old_it_is() {
     let mut pair = Pair::new(&["-hcl", "default_reads = \"consul\"\nperformance { rpc_hold_timeout = \"500ms\" }"]);
     pair.register("web", "w", "192.0.2.1");
-    eventually("the client has it", || pair.client.get("/v1/catalog/service/web").text().contains("192.0.2.1"));
     let asked = |path: &str, control: &str| request(pair.client.http, "GET", path, &[("Cache-Control", control)], b"").unwrap();
+    eventually("the client's copy has it", || asked("/v1/health/service/web?cached", "").text().contains("192.0.2.1"));
     let fresh = asked("/v1/health/service/web?cached", "max-age=10");
     assert_eq!((fresh.status, fresh.header("X-Cache"), fresh.header("Age")), (200, Some("HIT"), Some("0")));
     pair.server.kill();

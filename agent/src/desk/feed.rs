@@ -6,7 +6,9 @@ mod dial;
 mod disk;
 mod follow;
 mod heard;
+mod line;
 mod metrics;
+mod ring;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -329,7 +329,8 @@ impl<R: Rng> Follower<R> {
         let before = self.store.state().position();
         let touched = beside(rows, || self.store.enter(batch))?;
         let position = self.store.state().position();
-        if position == before {
+        // Everything at the same position may be other rows than before: those of a wider interest.
+        if position == before && !everything {
             return Ok(());
         }
         self.store.publish();

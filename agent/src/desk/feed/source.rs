@@ -1,34 +1,32 @@
 //! A server's side: each change is written once, and every follower reads it from where it is.
 //!
-//! Batches lie in a ring; a follower is a place in it and holds nothing else. Whoever falls out of the ring, or comes from another
-//! server, is continued out of the tables.
+//! Batches lie in a ring (`ring.rs`); a follower is a place in it (`line.rs`) and holds nothing else. Whoever falls out of the ring,
+//! or comes from another server, is continued out of the tables.
 #![allow(clippy::disallowed_methods)] // changes are gathered by the clock
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use muster_catalog::{Batch, Beat, Index, Interest, Position, Reader, Resume, State};
+use muster_catalog::{Batch, Beat, Index, Position, Reader, Resume, State};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use uuid::Uuid;
 
 use super::heard::{BEAT, Heard};
+use super::ring::{Made, Ring};
 use super::{beside, metrics};
 
-/// The first change is sent at once, what comes within this time after it together: a stormy catalog wakes each agent twenty
-/// times a second at most, and a look-up is never older than that for it.
-const GATHER: Duration = Duration::from_millis(50);
-
-/// Bytes of batches that are kept for followers that are a little behind: some thousand changes. Older ones come out of the tables.
-const RING_BYTES_MAX: usize = 4 << 20;
-
-/// Batches kept, however small they are: close to a minute of the fastest feed.
-const RING_BATCHES_MAX: usize = 1024;
+/// The first change is sent at once, what comes within this time after it together: as long for each follower, for each is a write
+/// of some 10 µs. A storm takes a fifth of a core at most.
+const GATHER_A_FOLLOWER: Duration = Duration::from_micros(50);
+/// The same, at least: what agents take from a storm, and how often it wakes them.
+const GATHER_MIN: Duration = Duration::from_millis(2);
+/// The same, at most: a look-up is never older than that for it.
+const GATHER_MAX: Duration = Duration::from_millis(50);
 
 /// How long what was collected out of the tables serves others too: after a server's restart all its followers come at once.
 const SCAN_KEPT: Duration = Duration::from_secs(10);
@@ -79,52 +77,15 @@ struct Hurries {
 }
 
 #[derive(Default)]
-struct Hurry {
+pub(super) struct Hurry {
     /// How far it is to be brought.
-    to: AtomicU64,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct Ring {
-    /// The catalog of which the ring tells everything; `None` while nobody follows.
-    base: Option<Arc<State>>,
-    /// Where the newest batch ends. The base may be further on: then nothing changed in between that is fed.
-    head: Index,
-    /// Each begins where the one before it ends.
-    batches: VecDeque<Made>,
-    bytes: usize,
-    /// From the head to where the catalog was when somebody was in a hurry.
-    ahead: Option<Made>,
-    beat: Bytes,
-    beats: u64,
-    followers: usize,
-    closed: bool,
-}
-
-/// A batch in its frames.
-#[derive(Clone)]
-struct Made {
-    from: Option<Index>,
-    to: Position,
-    frames: Arc<[Bytes]>,
-    bytes: usize,
+    pub(super) to: AtomicU64,
+    pub(super) wake: Notify,
 }
 
 struct Scan {
     made: Made,
     at: Instant,
-}
-
-/// How a follower goes on.
-enum Next {
-    Batch(Made),
-    /// What it needs is in the tables alone.
-    Scan(Arc<State>),
-    /// It has everything that was sent.
-    Wait,
-    /// The agent stops.
-    End,
 }
 
 impl Source {
@@ -163,13 +124,13 @@ impl Source {
                 () = sleep_until(at), if due => {
                     due = false;
                     if self.make(false) {
-                        at = Instant::now() + GATHER;
+                        at = Instant::now() + self.gather();
                     }
                 }
                 () = self.0.wake.notified() => {
                     due = Instant::now() < at;
                     if !due && self.make(false) {
-                        at = Instant::now() + GATHER;
+                        at = Instant::now() + self.gather();
                     }
                     self.hurry();
                 }
@@ -180,21 +141,37 @@ impl Source {
         self.tell();
     }
 
-    /// The frames, ready to be sent, for the agent of this node, which is at this position: until the agent stops or the stream is dropped. Who reads
-    /// them slowly gets fewer and larger batches.
-    ///
-    /// With an interest it begins with all that is of interest, and what follows is made for this follower alone.
-    pub(crate) fn subscribe(
-        &self,
-        node: Uuid,
-        at: Position,
-        interest: Option<Interest>,
-    ) -> impl Stream<Item = Bytes> + Send + use<> {
-        futures_util::stream::unfold(Line::new(self.clone(), node, at, interest), |mut line| async move {
-            let frame = line.next().await?;
-            metrics::SOURCE.sent_bytes.increment(frame.len() as u64);
-            Some((frame, line))
-        })
+    /// How long what comes after a change is gathered.
+    fn gather(&self) -> Duration {
+        let followers = u32::try_from(self.ring().followers).unwrap_or(u32::MAX);
+        GATHER_A_FOLLOWER.saturating_mul(followers).clamp(GATHER_MIN, GATHER_MAX)
+    }
+
+    /// Where the agent of this node will be told that it is in a hurry, and that there is something new; and the beats so far.
+    pub(super) fn admit(&self, node: Uuid) -> (Arc<Hurry>, watch::Receiver<u64>, u64) {
+        let (hurry, news) = (Arc::new(Hurry::default()), self.0.news.subscribe());
+        self.hurries().followers.insert(node, hurry.clone());
+        let beats = {
+            let mut ring = self.ring();
+            ring.followers += 1;
+            ring.begin(&self.published());
+            ring.beats
+        };
+        metrics::SOURCE.followers.increment(1.0);
+        self.0.heard.open(node);
+        (hurry, news, beats)
+    }
+
+    /// The end of what [`Source::admit`] began.
+    pub(super) fn dismiss(&self, node: Uuid, hurry: &Arc<Hurry>) {
+        self.ring().followers -= 1;
+        metrics::SOURCE.followers.decrement(1.0);
+        self.0.heard.close(node);
+        let mut hurries = self.hurries();
+        hurries.late.retain(|late| !Arc::ptr_eq(late, hurry));
+        if hurries.followers.get(&node).is_some_and(|known| Arc::ptr_eq(known, hurry)) {
+            hurries.followers.remove(&node);
+        }
     }
 
     /// Brings the agent of this node up to this index as soon as it is published, without waiting for more to send with it.
@@ -247,7 +224,7 @@ impl Source {
         self.0.encoded.load(Ordering::Relaxed)
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
+    pub(super) fn ring(&self) -> MutexGuard<'_, Ring> {
         self.0.ring.lock().expect("no holder of this lock panics")
     }
 
@@ -255,11 +232,15 @@ impl Source {
         self.0.hurries.lock().expect("no holder of this lock panics")
     }
 
+    pub(super) fn pulse(&self) -> Pulse {
+        (self.0.pulse)()
+    }
+
     fn tell(&self) {
         self.0.news.send_modify(|news| *news = news.wrapping_add(1));
     }
 
-    fn published(&self) -> Arc<State> {
+    pub(super) fn published(&self) -> Arc<State> {
         Arc::clone(&self.0.reader.load())
     }
 
@@ -314,8 +295,8 @@ impl Source {
     }
 
     /// It tells where the ring is, for whoever reads it has read that far.
-    fn beat_frame(&self) -> Bytes {
-        let Pulse { known_leader, last_contact, .. } = (self.0.pulse)();
+    pub(super) fn beat_frame(&self) -> Bytes {
+        let Pulse { known_leader, last_contact, .. } = self.pulse();
         let base = self.ring().base.clone();
         let state = base.unwrap_or_else(|| self.published());
         let last_contact_ms = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
@@ -323,7 +304,7 @@ impl Source {
         (self.0.frame)(&beat.frame())
     }
 
-    fn encode(&self, batch: &Batch) -> Made {
+    pub(super) fn encode(&self, batch: &Batch) -> Made {
         let frames: Arc<[Bytes]> = beside(batch.rows(), || batch.frames().map(|frame| (self.0.frame)(&frame)).collect());
         let bytes = frames.iter().map(Bytes::len).sum();
         metrics::SOURCE.encoded.increment(1);
@@ -334,7 +315,7 @@ impl Source {
     }
 
     /// What was made since the head for those in a hurry; `None` if there is nothing.
-    fn ahead(&self, at: Position) -> Option<Made> {
+    pub(super) fn ahead(&self, at: Position) -> Option<Made> {
         let now = self.published();
         let (base, head) = {
             let ring = self.ring();
@@ -354,12 +335,12 @@ impl Source {
     }
 
     /// Out of the tables as they were where the ring goes on; `None` if the follower is to wait.
-    async fn scan(&self, at: Position, base: Arc<State>) -> Option<Made> {
+    pub(super) async fn scan(&self, at: Position, base: Arc<State>) -> Option<Made> {
         let same_history = at.history == base.history();
         if base.history().is_none() || (same_history && at.index >= base.last_applied()) {
             return None;
         }
-        if !same_history && at.history.is_some() && !(self.0.pulse)().caught_up {
+        if !same_history && at.history.is_some() && !self.pulse().caught_up {
             return None; // It may be this server that has not heard of the newer history yet.
         }
         let everything = !base.reaches_back_to(at);
@@ -385,162 +366,5 @@ impl Source {
             Some(from) => !everything && from <= at.index && at.index < made.to.index,
         };
         fits && self.ring().continues(made.to)
-    }
-}
-
-impl Ring {
-    fn forget(&mut self) {
-        (self.base, self.ahead, self.bytes) = (None, None, 0);
-        self.batches.clear();
-    }
-
-    /// Begins to tell of what comes after this state, unless it has begun; where it is.
-    fn begin(&mut self, now: &Arc<State>) -> (Arc<State>, Index) {
-        if self.base.is_none() {
-            self.head = now.last_applied();
-        }
-        (self.base.get_or_insert_with(|| now.clone()).clone(), self.head)
-    }
-
-    fn push(&mut self, made: Made, base: Arc<State>) {
-        self.bytes += made.bytes;
-        (self.head, self.base, self.ahead) = (made.to.index, Some(base), None);
-        self.batches.push_back(made);
-        while self.bytes > RING_BYTES_MAX || self.batches.len() > RING_BATCHES_MAX {
-            let Some(oldest) = self.batches.pop_front() else { return };
-            self.bytes -= oldest.bytes;
-        }
-    }
-
-    /// Whether somebody at this position needs nothing but what is in the ring.
-    fn continues(&self, at: Position) -> bool {
-        let Some(base) = &self.base else { return false };
-        let start = self.batches.front().map_or(Some(self.head), |oldest| oldest.from);
-        at.history == base.history() && Some(at.index) >= start
-    }
-
-    fn next(&self, at: Position) -> Next {
-        if self.closed {
-            return Next::End;
-        }
-        let Some(base) = &self.base else { return Next::Wait };
-        if !self.continues(at) {
-            return Next::Scan(base.clone());
-        }
-        let place = self.batches.partition_point(|made| made.to.index <= at.index);
-        self.batches.get(place).map_or(Next::Wait, |made| Next::Batch(made.clone()))
-    }
-}
-
-/// One follower's place.
-struct Line {
-    source: Source,
-    node: Uuid,
-    at: Position,
-    beats: u64,
-    news: watch::Receiver<u64>,
-    hurry: Arc<Hurry>,
-    queue: VecDeque<Bytes>,
-    narrow: Option<Narrow>,
-}
-
-/// A follower that wants some of the rows.
-struct Narrow {
-    interest: Interest,
-    /// What it was told up to; `None` before the beginning.
-    told: Option<Arc<State>>,
-}
-
-impl Line {
-    fn new(source: Source, node: Uuid, at: Position, interest: Option<Interest>) -> Self {
-        let (hurry, news) = (Arc::new(Hurry::default()), source.0.news.subscribe());
-        source.hurries().followers.insert(node, hurry.clone());
-        let beats = {
-            let mut ring = source.ring();
-            ring.followers += 1;
-            ring.begin(&source.published());
-            ring.beats
-        };
-        let first = source.beat_frame(); // So that it knows at once with whom it speaks.
-        metrics::SOURCE.followers.increment(1.0);
-        source.0.heard.open(node);
-        let narrow = interest.map(|interest| Narrow { interest, told: None });
-        Self { source, node, at, beats, news, hurry, queue: [first].into(), narrow }
-    }
-
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(frame) = self.queue.pop_front() {
-                return Some(frame);
-            }
-            self.news.borrow_and_update();
-            let (next, beat) = {
-                let ring = self.source.ring();
-                let beat = (ring.beats != self.beats).then(|| ring.beat.clone());
-                self.beats = ring.beats;
-                (ring.next(self.at), beat)
-            };
-            let made = match next {
-                Next::End => return None,
-                _ if self.narrow.is_some() => self.narrowed(beat.is_some()),
-                Next::Batch(made) => Some(made),
-                Next::Scan(base) => self.source.scan(self.at, base).await,
-                Next::Wait if self.at.index < self.hurry.to.load(Ordering::Relaxed) => self.source.ahead(self.at),
-                Next::Wait => None,
-            };
-            if let Some(made) = made {
-                self.at = made.to;
-                self.queue.extend(made.frames.iter().cloned());
-            }
-            self.queue.extend(beat);
-            if self.queue.is_empty() {
-                tokio::select! {
-                    changed = self.news.changed() => changed.ok()?,
-                    () = self.hurry.wake.notified() => {}
-                }
-            }
-        }
-    }
-}
-
-impl Line {
-    /// What this follower is to be told next: everything of interest, then what changed of it. Where that is nothing, its position
-    /// moves with the beats, or when it is in a hurry.
-    fn narrowed(&mut self, beats: bool) -> Option<Made> {
-        let Narrow { interest, told } = self.narrow.as_mut()?;
-        let hurries = self.at.index < self.hurry.to.load(Ordering::Relaxed);
-        let now = match self.source.ring().base.clone() {
-            Some(base) if !hurries => base,
-            _ => self.source.published(),
-        };
-        let changes = match told {
-            Some(told) if told.history() == now.history() && told.last_applied() >= now.last_applied() => return None,
-            Some(told) => now.changes_of(interest, told),
-            None if now.history().is_none() => return None,
-            None if self.at.history == now.history() && self.at.index > now.last_applied() => return None,
-            None if self.at.history.is_some() && self.at.history != now.history() && !(self.source.0.pulse)().caught_up => {
-                return None; // It may be this server that has not heard of the newer history yet.
-            }
-            None => None,
-        };
-        if changes.as_ref().is_some_and(Batch::is_empty) && !beats && !hurries {
-            return None;
-        }
-        let batch = changes.unwrap_or_else(|| now.part(interest));
-        *told = Some(now);
-        Some(self.source.encode(&batch))
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.source.ring().followers -= 1;
-        metrics::SOURCE.followers.decrement(1.0);
-        self.source.0.heard.close(self.node);
-        let mut hurries = self.source.hurries();
-        hurries.late.retain(|late| !Arc::ptr_eq(late, &self.hurry));
-        if hurries.followers.get(&self.node).is_some_and(|hurry| Arc::ptr_eq(hurry, &self.hurry)) {
-            hurries.followers.remove(&self.node);
-        }
     }
 }

@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt};
 use muster_catalog::Ask as _;
 use muster_catalog::{
     Cause, CauseKind, Check, CheckId, Command, Deregister, HealthService, Incoming, Intake, Kv, KvVerb, Node, NodeName, Offer,
-    Position, Proposal, Reader, Register, Run, Service, ServiceId, ServiceName, Status, Store, Target, Topic, Weights,
+    Part, Position, Proposal, Reader, Register, Run, Service, ServiceId, ServiceName, Status, Store, Target, Topic, Weights,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::follow::Feed;
-use super::{Age, DiskCopy, Follower, Following, Pulse, Source};
+use super::{Age, DiskCopy, Follower, Following, Pulse, Source, Wants};
 use crate::desk::watch::Bells;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -188,6 +188,10 @@ struct Agent {
 
 impl Agent {
     fn start(tasks: &mut JoinSet<()>, servers: &[Arc<Server>], copy: Option<&Path>, id: u128) -> Self {
+        Self::wanting(tasks, servers, copy, None, id)
+    }
+
+    fn wanting(tasks: &mut JoinSet<()>, servers: &[Arc<Server>], copy: Option<&Path>, wants: Option<Wants>, id: u128) -> Self {
         let mut store = Store::new();
         let (copy, age) = match copy {
             Some(path) => {
@@ -197,7 +201,8 @@ impl Agent {
             None => (None, None),
         };
         let (reader, bells) = (store.reader(), Bells::new());
-        let (following, follower) = Follower::new(store, bells.clone(), copy, age, None, SmallRng::seed_from_u64(id as u64));
+        let (following, follower) =
+            Follower::new(store, bells.clone(), copy, age, wants.clone(), SmallRng::seed_from_u64(id as u64));
         let servers = Arc::new(Mutex::new(servers.iter().cloned().collect::<VecDeque<_>>()));
         let (cuts, firsts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -208,7 +213,8 @@ impl Agent {
                 let feed = server.map(|server| {
                     let (cut, is_cut) = tokio::sync::oneshot::channel();
                     cuts.lock().expect("nobody panics").push(cut);
-                    let frames = watched(server.source.subscribe(Uuid::from_u128(id), at, None), firsts.clone());
+                    let interest = wants.as_ref().map(Wants::interest);
+                    let frames = watched(server.source.subscribe(Uuid::from_u128(id), at, interest), firsts.clone());
                     let frames: Frames = frames.map(Ok).take_until(is_cut).boxed();
                     Feed { server: Uuid::nil(), frames }
                 });
@@ -606,6 +612,29 @@ async fn a_client_answers_from_its_copy_before_any_server_does() {
     without.servers.lock().expect("nobody panics").push_back(server.clone());
     without.reaches(&server).await;
     assert_eq!(without.firsts(), [Some(at.index)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_widened_though_nothing_changes() {
+    let dir = tempfile::tempdir().expect("a directory for tests");
+    let path = dir.path().join("catalog.copy");
+    let (mut tasks, log) = (JoinSet::new(), Log::new());
+    let server = Server::new(&mut tasks);
+    (0..20).for_each(|node| server.write(&log, registration(node, Status::Passing)));
+    let wants = Wants::new(true, &NodeName::new("node-1").expect("a name"), Uuid::from_u128(1), None);
+    let agent = Agent::wanting(&mut tasks, from_ref(&server), Some(&path), Some(wants.clone()), 1);
+    let asked = Part::Service(ServiceName::new("web-4").expect("a name"));
+    let holds = |reader: &Reader| reader.load().interest().is_some_and(|interest| interest.covers(&asked));
+    let to = server.reader().load().position();
+    eventually("the agent has its own rows", || agent.following.position() == to).await;
+    assert!(!holds(&agent.reader));
+    wants.note(&asked);
+    eventually("the agent has what it was asked for too", || holds(&agent.reader)).await;
+    assert_eq!(agent.following.position(), to);
+    agent.stop().await;
+    let mut store = Store::new();
+    DiskCopy::open(&path, &mut store).expect("it was just written");
+    assert!(holds(&store.reader()), "the copy on disk is the one that was read");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
