@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use muster_catalog::{Index, Outcome, Store};
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use uuid::Uuid;
@@ -194,12 +196,23 @@ impl Raft {
     /// Returns once this server leads and everything in its log is applied: no read after this is behind what was acknowledged
     /// before a restart. Where another server leads it waits for this one's turn, so ask [`Raft::leader`] first.
     pub async fn settled(&self) -> Result<(), WriteError> {
+        let engine = &self.running.engine;
+        // Whoever follows is told of each entry by the metrics as a whole, and of what it is by these alone.
+        let mut states = engine.server_metrics();
         // an applied entry of the leader's own term: everything before it in the log is committed and applied, too
         let settled = |m: &RaftMetrics<Types>| {
             m.state == ServerState::Leader && m.last_applied.is_some_and(|applied| *applied.leader_id == m.current_term)
         };
-        let metrics = self.running.engine.wait(None).metrics(settled, "leader with an applied entry of its term").await;
-        metrics.map(|_| ()).map_err(|_| WriteError::Stopped)
+        loop {
+            until(&mut states, |state| state == ServerState::Leader).await?;
+            let wait = engine.wait(None);
+            tokio::select! {
+                metrics = wait.metrics(settled, "leader with an applied entry of its term") => {
+                    return metrics.map(|_| ()).map_err(|_| WriteError::Stopped);
+                }
+                over = until(&mut states, |state| state != ServerState::Leader) => over?,
+            }
+        }
     }
 
     /// The leader's voter and node, if one is known.
@@ -286,4 +299,14 @@ impl Raft {
         let mut stopped = self.stopped.clone();
         stopped.wait_for(|stopped| *stopped).await.ok(); // a thread that is gone without a word has ended, too
     }
+}
+
+type States = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
+
+/// Returns once this holds of what the server is.
+async fn until(states: &mut States, holds: impl Fn(ServerState) -> bool) -> Result<(), WriteError> {
+    while !holds(states.borrow_watched().state) {
+        states.changed().await.map_err(|_| WriteError::Stopped)?;
+    }
+    Ok(())
 }

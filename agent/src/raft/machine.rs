@@ -1,4 +1,4 @@
-//! The state machine: committed entries become changes of the catalog. *Change, publish, ring, answer.*
+//! The state machine: committed entries become changes of the catalog. *Change, publish, answer, ring.*
 #![allow(clippy::disallowed_methods)] // batches are timed
 
 use std::collections::BTreeSet;
@@ -172,21 +172,21 @@ impl Machine {
         error
     }
 
-    /// Publish, ring, answer.
+    /// Publish, answer, ring: who wrote is not made to wait for the thousands who read.
     fn finish(&self, batch: Batch) {
         if batch.entries == 0 {
             return;
         }
         self.store.publish();
         self.applied.set(self.store.state().last_applied());
+        // the last one first: who waits for a batch asks after its first, and is woken once, when all answers are there
+        for (responder, answer) in batch.answers.into_iter().rev() {
+            responder.send(answer);
+        }
         if batch.replaced {
             (self.bells.all)();
         } else {
             (self.bells.touched)(&batch.touched); // Even if that is nothing: feeds tell how far the log is.
-        }
-        // the last one first: who waits for a batch asks after its first, and is woken once, when all answers are there
-        for (responder, answer) in batch.answers.into_iter().rev() {
-            responder.send(answer);
         }
     }
 

@@ -9,7 +9,7 @@
 //!   → LogStore::append   into the memory tail, where it is readable; into the writer's queue        (log.rs)
 //!   → Writer::commit     takes all that waits: one transaction, one fsync; callbacks in order       (log/writer.rs)
 //!   → openraft           a majority has it: committed
-//!   → Machine::apply     decode, Store::apply; for the batch: publish, ring the bells, answer       (machine.rs)
+//!   → Machine::apply     decode, Store::apply; for the batch: publish, answer, ring the bells       (machine.rs)
 //! Raft::write            returns the index and the outcome
 //! ```
 //!

@@ -213,23 +213,19 @@ fn count(before: Option<ServerState>, now: ServerState) {
 
 /// Returns when the engine has ended by itself, and raises the alarm if nobody did. It sees every change of state on its way.
 async fn died(engine: &Engine, alarm: &Alarm) {
-    let mut states = engine.metrics();
+    // These change with what the server is, not with each entry.
+    let mut states = engine.server_metrics();
     let mut state = None;
     loop {
-        {
-            let now = states.borrow_watched();
-            if let Err(fatal) = &now.running_state {
-                alarm.raise(Failure::Engine(fatal.to_string()));
-                return;
-            }
-            if state != Some(now.state) {
-                count(state.replace(now.state), now.state);
-            }
+        let now = states.borrow_watched().state;
+        if state != Some(now) {
+            count(state.replace(now), now);
         }
         tokio::select! {
             changed = states.changed() => {
                 if changed.is_err() {
-                    alarm.raise(Failure::Engine("its core has ended".to_owned()));
+                    let why = engine.metrics().borrow_watched().running_state.clone();
+                    alarm.raise(Failure::Engine(why.err().map_or("its core has ended".to_owned(), |fatal| fatal.to_string())));
                     return;
                 }
             }
