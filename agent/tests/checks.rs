@@ -191,7 +191,9 @@ fn each_kind_of_check_goes_from_its_definition_to_the_catalog_and_follows_what_i
     }
     let seen = checks(&agent, "of-http");
     assert!(seen["grpc"].1.ends_with("the server says of web: NOT_SERVING"), "{seen:?}");
-    assert_eq!(seen["h2ping"].1, "HTTP2 ping failed: the connection was closed");
+    // a host that closes with bytes unread resets: whether the server had read ours is up to the moment
+    let closed = ["the connection was closed", "connection reset by peer"].map(|how| format!("HTTP2 ping failed: {how}"));
+    assert!(closed.contains(&seen["h2ping"].1), "{seen:?}");
     assert_eq!(seen["udp"].1, format!("udp {at}: connection refused"));
     assert_eq!(seen["docker"].1, "inner");
     assert_eq!(seen["os_service"].1, "Service \"web.service\" is failed (x)");

@@ -1,5 +1,5 @@
-//! `muster import`: out of the answers that a Consul 1.8.7 gave, and out of a Consul itself where `CONSUL_BIN` names one.
-#![allow(clippy::disallowed_methods, clippy::print_stderr, clippy::unwrap_used)] // tests read the clock and may fail
+//! `muster import`: out of the answers that a Consul 1.8.7 gave, and out of a Consul itself where one can be had.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // tests read the clock and may fail
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -126,10 +126,7 @@ fn a_consul_that_is_not_there_is_said_to_be() {
 
 #[test]
 fn a_real_consul_is_imported() {
-    let Some(program) = std::env::var_os("CONSUL_BIN") else {
-        eprintln!("left out: CONSUL_BIN names no Consul");
-        return;
-    };
+    let Some(program) = had::consul() else { return };
     let dir = tempfile::tempdir().unwrap();
     let http = free_port();
     let mut command = Command::new(program);

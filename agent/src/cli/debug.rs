@@ -19,6 +19,7 @@ use super::print::{Out, note};
 use super::remote::AgentArgs;
 use super::target::Target;
 use crate::config::duration;
+use crate::desk::archive::tar::{self, Header};
 
 /// Kept of the log, and of the metrics: an hour of a busy server at this level. The rest is left out, and that is said.
 const CAPTURE_BYTES_MAX: usize = 64 << 20;
@@ -225,41 +226,16 @@ fn directory(path: &Path, files: &Files) -> std::io::Result<()> {
 fn archive(path: &Path, name: &Path, files: &Files) -> std::io::Result<()> {
     let folder = name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
     let file = OpenOptions::new().create_new(true).write(true).mode(MODE).open(path)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut packed = GzEncoder::new(file, Compression::default());
     for (name, bytes) in files {
-        packed.write_all(&tar_head(&format!("{folder}/{name}"), bytes.len())?)?;
+        let head = Header { name: format!("{folder}/{name}"), bytes: bytes.len() as u64 };
+        head.write(now, &mut packed)?;
         packed.write_all(bytes)?;
-        packed.write_all(&[0; TAR_BLOCK][..bytes.len().next_multiple_of(TAR_BLOCK) - bytes.len()])?;
+        tar::pad(head.bytes, &mut packed)?;
     }
-    packed.write_all(&[0; 2 * TAR_BLOCK])?;
+    tar::end(&mut packed)?;
     packed.finish()?.sync_all()
-}
-
-const TAR_BLOCK: usize = 512;
-
-/// The head of a file in an archive of POSIX's `ustar` form.
-fn tar_head(name: &str, length: usize) -> std::io::Result<[u8; TAR_BLOCK]> {
-    let mut head = [0; TAR_BLOCK];
-    let mut put = |at: usize, room: usize, text: &str| {
-        if text.len() > room {
-            return Err(std::io::Error::other(format!("{text:?} is too long for an archive: name another -output")));
-        }
-        head[at..at + text.len()].copy_from_slice(text.as_bytes());
-        Ok(())
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    put(0, 99, name)?;
-    put(100, 7, &format!("{MODE:07o}"))?;
-    put(108, 7, "0000000")?;
-    put(116, 7, "0000000")?;
-    put(124, 11, &format!("{length:011o}"))?;
-    put(136, 11, &format!("{now:011o}"))?;
-    put(148, 8, "        ")?; // the sum counts itself as blanks
-    put(156, 1, "0")?;
-    put(257, 8, "ustar\x0000")?;
-    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
-    head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    Ok(head)
 }
 
 #[cfg(test)]
@@ -276,7 +252,6 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&listed.stdout), "d/a.json\nd/b.log\nd/c\n", "{listed:?}");
         assert_eq!(std::fs::read(dir.path().join("d/b.log")).unwrap(), vec![b'x'; 1024]);
         assert!(archive(&path, Path::new("d"), &files).is_err(), "nothing is overwritten");
-        assert!(tar_head(&"x".repeat(100), 0).is_err());
     }
 
     #[test]

@@ -87,3 +87,14 @@ pub fn python(package: &str) -> Command {
     install.args(["-m", "pip", "install", "--quiet", "--target"]).arg(kept().join("python")).arg(package);
     install
 }
+
+/// A real Consul: the one that `CONSUL_BIN` names, or Debian's.
+pub fn consul() -> Option<PathBuf> {
+    if let Some(program) = std::env::var_os("CONSUL_BIN") {
+        return Some(program.into());
+    }
+    let folder = kept().join("consul");
+    let program = folder.join("usr/bin/consul");
+    let mut get = Command::new(programs().join("consul.sh"));
+    had("Consul", || answers(&program.to_string_lossy(), "version"), Some(get.arg(folder))).then_some(program)
+}
