@@ -14,11 +14,11 @@ use rand::rngs::SmallRng;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::running::Running;
 use self::seat::Place;
 use self::signals::{INTERRUPT, Signals, Told};
 use crate::config::{self, AgentFlags, Config, Host, Loaded};
 use crate::desk::disk::{self, Disk};
-use crate::desk::feed;
 use crate::desk::{Bells, Cluster, Desk, Errand, Gossiping, LocalDesk, Lone, Member, Peers, PeersError, Quorum, Seat, Setup};
 use crate::door::{dns, http, peer};
 use crate::loops;
@@ -30,6 +30,7 @@ mod cluster;
 mod found;
 mod home;
 mod listen;
+mod running;
 mod seat;
 mod settings;
 mod shed;
@@ -46,8 +47,6 @@ const THREADS_WAIT: Duration = Duration::from_secs(1);
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// Errands at once: a reload that waits behind another finds nothing new to do.
 const ERRANDS_MAX: usize = 4;
-/// How long after the start its last work is done: the first round of checks and of bringing them into the catalog.
-const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// Worker threads at most: the agent shares its host with what it looks after.
 const WORKERS_MAX: usize = 4;
 
@@ -215,7 +214,7 @@ impl Agent {
             reader: reader.clone(),
             bells,
             local: LocalDesk::new(runner, disk, kept, settings::local(&config)),
-            cluster: cluster.clone(),
+            cluster,
             forgetful: config.dev,
             hold: config.rpc_hold_timeout,
             default_reads_fail: config.http.default_reads == config::DefaultReads::Consul,
@@ -237,61 +236,25 @@ impl Agent {
                 tracing::error!(%error, "DNS ended");
             }
         });
-        let mut peer_door = None;
-        if let (Some(gossip), Some(pool)) = (gossip, &pool) {
-            tasks.spawn(gossip.driver.run(gossip.sockets, desk.stopped()));
-            tasks.spawn(cluster::watch(gossip.handle, desk.clone(), pool.clone()));
-            if let (Some(raft), Some(address)) = (&raft, config.addresses.server) {
-                let listener = listen::tcp(address, &[]).with_context(|| format!("RPC cannot listen on {address}"))?;
-                let door = peer::Door::new(
-                    pool.identity().clone(),
-                    Some(raft.clone()),
-                    peer::DeskRooms::new(desk.clone()),
-                    settings::rpc_limits(&config),
-                );
-                peer_door = Some(door.clone());
-                tasks.spawn(peer::serve(door, listener, desk.stopped()));
-            }
+        let mut running = Running { tasks: &mut tasks, desk: &desk, config: &config, seed };
+        let mut door = None;
+        if let (Some(gossip), Some(pool)) = (gossip, pool) {
+            door = running.others(gossip, &pool, raft.clone())?;
             if let Some(follower) = follower {
-                let connect = feed::over(pool.clone(), wants, SmallRng::seed_from_u64(seed));
-                tasks.spawn(follower.run(connect, cluster::lost(cluster.clone()), desk.stopping()));
+                running.follow(follower, pool, wants);
             }
         }
         if let Some(source) = source {
-            tasks.spawn(source.run(desk.stopping()));
+            running.tasks.spawn(source.run(desk.stopping()));
         }
         let facts = Arc::new(http::AgentFacts::new(config.clone(), telemetry.metrics().clone()));
         let doorway = http::Doorway::new(http::Door::new(settings::http(&config), desk.clone(), facts.clone()));
-        tasks.spawn(http::serve(doorway.clone(), http_listeners, desk.stopping()));
-        tasks.spawn(http::run_watches(doorway.clone()));
-        measure(&mut tasks, &config, &telemetry, &desk);
-        tasks.spawn(loops::show_gauges(desk.clone(), config.datacenter.clone()));
-        tasks.spawn(loops::take_verdicts(desk.clone(), taken));
-        tasks.spawn(loops::sync(desk.clone(), SmallRng::seed_from_u64(seed)));
-        tasks.spawn(loops::reconcile(desk.clone(), settings::patience(&config)));
-        tasks.spawn(loops::keep_servers(desk.clone()));
-        tasks.spawn(loops::listen_to_followers(desk.clone()));
-        tasks.spawn(loops::expire_sessions(desk.clone()));
-        if handle.is_some() && !config.disable_coordinates {
-            tasks.spawn(loops::tell_place(desk.clone(), SmallRng::seed_from_u64(seed.rotate_left(32))));
-        }
-        if config.auto_reload {
-            tasks.spawn(loops::follow_files(desk.clone(), flags.paths.clone()));
-        }
-        tasks.spawn(loops::judge_aliases(desk.clone()));
-        tasks.spawn(loops::reap_critical(desk.clone()));
-        let (give_up, gave_up) = mpsc::channel(1);
-        let knows_others = found::knows_others(peers.kept().len(), config.cluster.join.retry.len(), &cluster);
-        let joined = loops::stay_joined(desk.clone(), settings::joining(&config), peers, SmallRng::seed_from_u64(!seed));
-        tasks.spawn(async move {
-            if let Err(error) = joined.await {
-                let _ = give_up.send(error).await;
-            }
-        });
-        let expect = if config.server { config.cluster.bootstrap_expect } else { 0 };
-        tasks.spawn(found::Founding { desk: desk.clone(), gossip: handle.clone(), expect, knows_others }.run());
-        tasks.spawn(settle(desk.clone()));
-        tasks.spawn(supervisor::tell_ready(desk.clone()));
+        running.tasks.spawn(http::serve(doorway.clone(), http_listeners, desk.stopping()));
+        running.tasks.spawn(http::run_watches(doorway.clone()));
+        running.measure(&telemetry);
+        running.loops(taken, flags.paths.clone());
+        let gave_up = running.company(handle.clone(), peers);
+        running.settle();
         tracing::info!(node = %config.node_name, id = %id, files = files.len(), "agent runs");
         Ok(Self {
             flags,
@@ -303,7 +266,7 @@ impl Agent {
             telemetry,
             facts,
             doorway,
-            peers: peer_door,
+            peers: door,
             errands: inlet,
             gave_up,
             leaves: None,
@@ -450,20 +413,6 @@ async fn failed(raft: Option<&Raft>) -> anyhow::Error {
     }
 }
 
-/// Has what is measured gathered, and sent where the configuration says.
-fn measure(tasks: &mut JoinSet<()>, config: &Config, telemetry: &Telemetry, desk: &Desk) {
-    let (upkeep, upkeep_stop) = (telemetry.metrics().clone().upkeep(), desk.stopping());
-    tasks.spawn(async move {
-        tokio::select! { () = upkeep => {}, () = upkeep_stop => {} }
-    });
-    for sink in settings::sinks(config) {
-        let (feeding, stopping) = (telemetry.metrics().clone().feed(sink), desk.stopping());
-        tasks.spawn(async move {
-            tokio::select! { () = feeding => {}, () = stopping => {} }
-        });
-    }
-}
-
 /// Makes the services and checks of definition files what the files say.
 async fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog::CheckId, disk::Verdict)]) {
     let services = config.services.iter().map(|told| (told.service.clone(), told.checks.clone())).collect();
@@ -471,17 +420,5 @@ async fn tell_files(desk: &Desk, config: &Config, remembered: &[(muster_catalog:
     let cause = Arc::new(Cause::new(desk.name(), CauseKind::DefinitionFile, desk.clock_ms(), "definition files"));
     if let Err(error) = desk.local().replace_files(services, checks, remembered, &cause).await {
         tracing::error!(%error, "what definition files replaced or removed may return at the next start");
-    }
-}
-
-/// Gives back what only the start needed, once it is over.
-async fn settle(desk: Desk) {
-    let over = async {
-        let _ = desk.caught_up().await;
-        tokio::time::sleep(SETTLE_WAIT).await;
-    };
-    tokio::select! {
-        () = over => shed::code(),
-        () = desk.stopping() => {}
     }
 }

@@ -34,8 +34,8 @@ pub(crate) async fn tell_place(desk: Desk, mut rng: impl Rng) {
         let coordinate = desk.cluster().coordinate();
         let known = desk.reader().load().node(desk.name().as_str()).is_some();
         let news = told.is_none_or(|(before, at)| moved(&before, &coordinate) || at.elapsed() >= AGAIN);
-        // An agent that has nobody to measure to is nowhere.
-        if !known || !news || members < 2 {
+        // One that is alone tells it too: it has no distance to itself, which is asked for.
+        if !known || !news {
             continue;
         }
         let command = Command::Place(vec![Placed { node: desk.name().clone(), coordinate }]);

@@ -1,6 +1,7 @@
 //! Membership into the catalog: each member is a node with `serfHealth`, each server has the `consul` service. The leader does it.
 #![allow(clippy::disallowed_methods)] // how long somebody is gone is measured
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,14 @@ const MEMBER: &str = "leader.reconcileMember";
 /// A new leader whose history has not begun looks again this soon.
 const BEGINNING: Duration = Duration::from_millis(20);
 
+/// All members are looked at again after a member changed, but not before this many times as long as it took the last time: of
+/// thousands that change one after another, many are seen at once.
+const MEMBERS_PACE: u32 = 4;
+/// The same after somebody else wrote to the catalog, which seldom touches what is written here.
+const CATALOG_PACE: u32 = 50;
+/// The same, at least.
+const CATALOG_PAUSE: Duration = Duration::from_secs(1);
+
 /// Meta of Consul's own service that its clients look at.
 const SERVER_META: [(&str, &str); 7] = [
     ("non_voter", "false"),
@@ -56,7 +65,8 @@ pub(crate) async fn reconcile(desk: Desk, patience: Patience) {
         node.as_mut().enable();
         version.borrow_and_update();
         let leads = desk.raft().is_some_and(Raft::is_leader);
-        let pause = match level_all(&desk, &mut absences).await {
+        let mut looked = Looked { at: Instant::now(), took: Duration::ZERO };
+        let pause = match level_all(&desk, &mut absences, &mut looked).await {
             Ok(Levelled::All) => INTERVAL,
             Ok(Levelled::But(until)) => until.saturating_duration_since(Instant::now()).min(INTERVAL),
             Ok(Levelled::Not) if leads => BEGINNING,
@@ -66,14 +76,36 @@ pub(crate) async fn reconcile(desk: Desk, patience: Patience) {
                 RETRY
             }
         };
+        let written = async {
+            tokio::select! { () = check => {} () = node => {} }
+            looked.again(CATALOG_PACE, CATALOG_PAUSE).await;
+        };
+        let changed = async {
+            let changed = version.changed().await;
+            looked.again(MEMBERS_PACE, Duration::ZERO).await;
+            changed
+        };
         tokio::select! {
             () = &mut stop => return,
-            () = check => {}
-            () = node => {}
-            changed = version.changed() => if changed.is_err() { return },
+            () = written => {}
+            changed = changed => if changed.is_err() { return },
             () = begins_to_lead(&desk), if !leads => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// When all members were looked at, and how long that took, but for what had to be written.
+#[derive(Clone, Copy)]
+struct Looked {
+    at: Instant,
+    took: Duration,
+}
+
+impl Looked {
+    /// Returns when they may be looked at again: so many times as long as it took after that, and at least so much.
+    async fn again(self, pace: u32, least: Duration) {
+        tokio::time::sleep_until((self.at + least.max(self.took * pace)).into()).await;
     }
 }
 
@@ -96,7 +128,7 @@ enum Levelled {
 }
 
 /// Writes what differs, if anything does and this server is the one to do it.
-async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, DeskError> {
+async fn level_all(desk: &Desk, absences: &mut Absences, looked: &mut Looked) -> Result<Levelled, DeskError> {
     if !desk.raft().is_some_and(Raft::is_leader) {
         absences.forget();
         return Ok(Levelled::Not);
@@ -112,7 +144,6 @@ async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, Des
     }
     let members = desk.cluster().members();
     let waits = absences.look(&members, |member| is_told(&state, member), Instant::now());
-    drop(state);
     metrics::gauge!(HELD).set(waits.nodes.len() as f64);
     if let Some(lost) = waits.begun {
         tracing::error!(
@@ -120,9 +151,14 @@ async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, Des
             "many members are lost at once, and it may be this server that is cut off: what they offer stays for now"
         );
     }
-    for member in members.iter().filter(|member| !waits.nodes.contains(&member.id)) {
+    let seen = members.iter().filter(|member| !waits.nodes.contains(&member.id));
+    let wrong: Vec<_> = seen.filter_map(|member| Some((member, differs(&state, member)?))).collect();
+    let forgotten = forgotten(&state, &members);
+    drop(state);
+    *looked = Looked { at: Instant::now(), took: began.elapsed() };
+    for (member, command) in wrong {
         let began = Instant::now();
-        let levelled = level(desk, member).await;
+        let levelled = level(desk, member, command).await;
         tell(MEMBER, began);
         if let Err(error) = levelled {
             match error {
@@ -132,7 +168,7 @@ async fn level_all(desk: &Desk, absences: &mut Absences) -> Result<Levelled, Des
             }
         }
     }
-    for name in forgotten(&desk.reader().load(), &members) {
+    for name in forgotten {
         let reason = "no member has this name any more";
         remove(desk, name, reason).await?;
     }
@@ -151,24 +187,26 @@ fn is_told(state: &State, member: &Member) -> bool {
     member.standing == Standing::Failed && state.check_on(&row.node.folded(), &check.id).is_some_and(|row| row.value == check)
 }
 
-async fn level(desk: &Desk, member: &Member) -> Result<(), DeskError> {
-    let Ok(name) = NodeName::new(&member.name) else {
-        return Ok(()); // admission lets none of those in
-    };
+/// What makes the catalog say of a member what is known of it, if it does not.
+fn differs(state: &State, member: &Member) -> Option<Command> {
+    let name = NodeName::new(&member.name).ok()?; // admission lets no other in
     let at = name.folded();
-    let (command, reason) = {
-        let state = desk.reader().load();
-        match member.standing {
-            Standing::Alive | Standing::Leaving => (living(&state, &name, &at, member), "member is alive"),
-            Standing::Failed => (failed(&state, &name, &at, member), "member failed"),
-            Standing::Left => {
-                let known = state.node(name.as_str()).is_some_and(|row| row.id == Some(member.id));
-                let gone = Deregister { node: name.clone(), target: Target::Node, owner: None };
-                (known.then_some(Command::Deregister(gone)), "member left")
-            }
+    match member.standing {
+        Standing::Alive | Standing::Leaving => living(state, &name, &at, member),
+        Standing::Failed => failed(state, &name, &at, member),
+        Standing::Left => {
+            let known = state.node(name.as_str()).is_some_and(|row| row.id == Some(member.id));
+            known.then_some(Command::Deregister(Deregister { node: name, target: Target::Node, owner: None }))
         }
+    }
+}
+
+async fn level(desk: &Desk, member: &Member, command: Command) -> Result<(), DeskError> {
+    let reason = match member.standing {
+        Standing::Alive | Standing::Leaving => "member is alive",
+        Standing::Failed => "member failed",
+        Standing::Left => "member left",
     };
-    let Some(command) = command else { return Ok(()) };
     let reason = if member.why.is_empty() { reason.to_owned() } else { format!("{reason}: {}", member.why) };
     write(desk, command, &reason).await
 }
@@ -212,9 +250,9 @@ fn failed(state: &State, name: &NodeName, at: &NodeName, member: &Member) -> Opt
 /// Nodes with `serfHealth` that no member stands for: they were reaped while nobody led. What the API alone registered stays.
 fn forgotten(state: &State, members: &[Member]) -> Vec<NodeName> {
     let serf = health(true).id;
-    let is_member = |name: &NodeName| members.iter().any(|member| member.name.eq_ignore_ascii_case(name.as_str()));
-    let gone = state.nodes().filter(|row| !is_member(&row.node) && state.check_on(&row.node.folded(), &serf).is_some());
-    gone.map(|row| row.node.clone()).collect()
+    let members: HashSet<_> = members.iter().filter_map(|member| Some(NodeName::new(&member.name).ok()?.folded())).collect();
+    let strangers = state.nodes().map(|row| (row, row.node.folded())).filter(|(_, at)| !members.contains(at));
+    strangers.filter(|(_, at)| state.check_on(at, &serf).is_some()).map(|(row, _)| row.node.clone()).collect()
 }
 
 async fn remove(desk: &Desk, node: NodeName, reason: &str) -> Result<(), DeskError> {

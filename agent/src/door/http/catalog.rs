@@ -119,8 +119,8 @@ impl Ask for ServicesWith {
             });
             let mut admitted = admitted.peekable();
             if admitted.peek().is_some() {
-                let tags = admitted.flat_map(|instance| instance.service.tags.iter().cloned()).collect::<BTreeSet<_>>();
-                all.push(ServiceTags { name: bucket.name().clone(), tags });
+                let tags: BTreeSet<_> = admitted.flat_map(|instance| &instance.service.tags).collect();
+                all.push(ServiceTags { name: bucket.name().clone(), tags: tags.into_iter().cloned().collect() });
             }
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));

@@ -209,7 +209,6 @@ fn raft(config: &Config) -> Value {
     json!({
         "RPCHoldTimeout": time(config.rpc_hold_timeout),
         "RaftProtocol": 3,
-        "RaftSnapshotInterval": time(raft.snapshot_interval),
         "RaftSnapshotThreshold": raft.snapshot_threshold,
         "RaftTrailingLogs": raft.trailing_logs,
     })

@@ -67,14 +67,12 @@ pub(super) fn show(out: &mut Vec<u8>, member: &Member) {
 /// `GET members`. An empty `wan` is none.
 pub(super) fn all(door: &Door, call: &Call) -> Answer {
     let pool = if call.query.filled("wan").is_some() { Pool::Wan } else { Pool::Lan };
-    match call.query.filled("segment") {
-        Some(_) if pool == Pool::Wan => {
-            return Err(HttpError::BadRequest("Cannot provide a segment with wan=true".to_owned()));
-        }
-        Some(segment) if segment != "_all" => {
+    match (call.query.filled("segment").map(SmolStr::as_str), pool) {
+        (None | Some("_all"), _) => {} // Consul's own command line says it of each pool
+        (Some(_), Pool::Wan) => return Err(HttpError::BadRequest("Cannot provide a segment with wan=true".to_owned())),
+        (Some(_), Pool::Lan) => {
             return Err(HttpError::Server("Network segments are not supported in this version of Consul".to_owned()));
         }
-        _ => {}
     }
     let filter = filter(call, Rows::Members)?;
     let mut out = Vec::with_capacity(1024);

@@ -280,6 +280,7 @@ async fn members_of_other_pools_and_segments() {
     assert_eq!(name("?wan=1").await, "n1.dc1");
     assert_eq!(name("?wan=").await, "n1");
     assert_eq!(name("?segment=_all").await, "n1");
+    assert_eq!(name("?segment=_all&wan=1").await, "n1.dc1");
     let text = "Cannot provide a segment with wan=true";
     house.refused("GET", "/v1/agent/members?wan=1&segment=x", "", 400, text).await;
     assert_eq!(house.get("/v1/agent/members?segment=x").await.status, 500);
