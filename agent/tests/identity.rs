@@ -394,6 +394,24 @@ fn a_servers_old_data_directory_counts_for_nothing() {
 }
 
 #[test]
+fn a_dead_server_that_is_pruned_has_no_vote() {
+    let net = Net::new();
+    let mut servers = net.servers(3, &[]);
+    let leader = servers[0].leader();
+    let at = servers.iter().position(|server| server.ip != leader).unwrap();
+    let (name, other) = (servers[at].name.clone(), (at + 1) % 3);
+    servers[at].kill();
+    let failed = |server: &Agent| server.members().get(&name).is_some_and(|(status, _)| *status == 4);
+    servers[other].eventually("it has failed", failed);
+    assert_eq!(voters(&servers[other]).len(), 3, "a dead server keeps its vote: it may come back");
+    // Its name is forgotten at once: nothing is left in the members that says that it ever left.
+    servers[other].done(&format!("/v1/agent/force-leave/{name}?prune"), "");
+    servers[other].eventually("two vote", |server| voters(server).len() == 2 && !server.members().contains_key(&name));
+    servers[at].start_up();
+    servers[at].eventually("it is let in again", |server| voters(server).len() == 3);
+}
+
+#[test]
 fn a_copy_of_a_server_is_no_voter_while_the_first_lives() {
     let net = Net::new();
     let mut servers = net.servers(3, &[]);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::desk::{Desk, Health, Member, Standing};
-use crate::raft::{MemberError, Raft, RaftId};
+use crate::raft::{MemberError, Raft, RaftId, Server};
 
 /// How often is looked, whatever was heard: Consul's autopilot looks every ten seconds, and a server that comes should not wait
 /// for that.
@@ -19,6 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// has just lost its leader, needs its servers now (as Consul's autopilot).
 const YOUNG: f64 = 1.1;
 
+/// A server that gossip has not shown since this one leads, and that has not answered either, is gone after this time: a leader
+/// that has just been started meets the members within moments, and an agent that lost everybody asks again within ten seconds.
+const UNMET_MAX: Duration = Duration::from_secs(30);
+
 /// What is remembered from look to look.
 #[derive(Default)]
 struct Watch {
@@ -26,6 +30,8 @@ struct Watch {
     leads: Option<Instant>,
     /// Since when servers without a vote have been there.
     there: BTreeMap<Uuid, Instant>,
+    /// Nodes of servers that gossip has shown since then.
+    met: BTreeSet<Uuid>,
 }
 
 /// Runs until the agent stops.
@@ -66,9 +72,19 @@ impl Watch {
         now.duration_since(leads) < wait.mul_f64(YOUNG) || now.duration_since(there) >= wait
     }
 
-    fn keep(&mut self, ids: &BTreeSet<Uuid>) {
+    fn keep(&mut self, ids: &BTreeSet<Uuid>, servers: &[Server], members: &[Member]) {
         self.leads.get_or_insert_with(Instant::now);
         self.there.retain(|id, _| ids.contains(id));
+        self.met.extend(members.iter().map(|member| member.id));
+        self.met.retain(|node| servers.iter().any(|server| server.node == *node));
+    }
+
+    /// Whether a server that gossip does not show was forgotten: its time as one of the dead is over, an operator pruned it, or
+    /// another has its name now.
+    fn forgot(&self, server: &Server, settings: &Autopilot) -> bool {
+        let silent = || server.last_contact.is_none_or(|silence| silence >= UNMET_MAX);
+        let led_long = || self.leads.is_some_and(|since| since.elapsed() >= UNMET_MAX);
+        self.met.contains(&server.node) || (settings.cleanup_dead_servers && led_long() && silent())
     }
 }
 
@@ -79,18 +95,21 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
     let standing = |node: Uuid| members.iter().find(|member| member.id == node).map(|member| member.standing);
     let alive = || members.iter().filter(|member| member.standing == Standing::Alive && member.is_server());
     let without_vote = alive().filter(|member| voter_of(member).is_none());
-    watch.keep(&without_vote.filter_map(|member| member.raft).collect());
+    watch.keep(&without_vote.filter_map(|member| member.raft).collect(), &servers, members);
     for member in alive() {
         let Some(id) = member.raft.filter(|_| voter_of(member).is_none()) else { continue };
         if !watch.is_stable(id, settings.server_stabilization_time) {
             continue;
         }
-        // A server of the same name that is dead makes room for it in the same change.
+        // A server of the same name that is dead makes room for it in the same change; or another that is.
         let namesakes = members.iter().filter(|other| other.name == member.name && other.id != member.id);
-        let dead = |server: &crate::raft::Server| standing(server.node).is_some_and(|standing| standing != Standing::Alive);
+        let dead = |server: &Server| match standing(server.node) {
+            Some(standing) => standing != Standing::Alive && settings.cleanup_dead_servers,
+            None => watch.forgot(server, settings),
+        };
         let mut replaced: BTreeSet<RaftId> =
             namesakes.flat_map(|other| servers.iter().filter(|server| server.node == other.id)).map(|server| server.id).collect();
-        if settings.cleanup_dead_servers && replaced.is_empty() {
+        if replaced.is_empty() {
             replaced.extend(servers.iter().filter(|server| server.voter && dead(server)).map(|server| server.id).take(1));
         }
         match raft.add_server(RaftId::of(id), member.id, &replaced).await {
@@ -101,7 +120,8 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
     }
     let gone: BTreeSet<RaftId> = servers
         .iter()
-        .filter(|server| server.id != raft.id() && standing(server.node) == Some(Standing::Left))
+        .filter(|server| server.id != raft.id())
+        .filter(|server| standing(server.node).map_or_else(|| watch.forgot(server, settings), |it| it == Standing::Left))
         .map(|server| server.id)
         .collect();
     let voters = servers.iter().filter(|server| server.voter && !gone.contains(&server.id)).count();
@@ -109,7 +129,7 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
         return;
     }
     match raft.remove_servers(&gone).await {
-        Ok(()) => tracing::info!(?gone, "servers that left have no vote any more"),
+        Ok(()) => tracing::info!(?gone, "servers that left or are forgotten have no vote any more"),
         Err(error) => tell("", "servers that left keep their vote", &error),
     }
 }
