@@ -362,26 +362,44 @@ fn a_wiped_server_without_the_others_begins_nothing() {
 
 #[test]
 fn a_servers_old_data_directory_counts_for_nothing() {
+    old_data_directory(false);
+}
+
+/// Nobody heard of its entries as those who take them do, and no leader is left that would bring it what it has forgotten: with
+/// its vote another that lacks them could lead. That it stood for election is known.
+#[test]
+fn a_leaders_old_data_directory_counts_for_nothing() {
+    old_data_directory(true);
+}
+
+fn old_data_directory(of_leader: bool) {
     let net = Net::new();
     let mut servers = net.servers(3, &[]);
     let leader = servers[0].leader();
     let at = servers.iter().position(|server| server.ip != leader).unwrap();
+    let (one, other) = ((at + 1) % 3, (at + 2) % 3);
     put(&mut servers[at], "early");
     servers[at].kill();
     let backup = servers[at].data().with_extension("backup");
     copy(&servers[at].data(), &backup);
     servers[at].start_up();
+    leads(&mut servers, if of_leader { at } else { one });
     for n in 0..20 {
         put(&mut servers[at], &format!("late-{n}"));
     }
     servers[at].kill();
     std::fs::remove_dir_all(servers[at].data()).unwrap();
     copy(&backup, &servers[at].data());
+    if of_leader {
+        servers[other].kill();
+    }
     servers[at].start();
     assert_ne!(servers[at].ends().code(), Some(0), "an old copy ends by itself, before it votes");
     let said = servers[at].said("old copy");
     println!("{}", said.last().unwrap());
-    let (one, other) = ((at + 1) % 3, (at + 2) % 3);
+    if of_leader {
+        servers[other].start_up();
+    }
     put(&mut servers[one], "meanwhile");
     // the way out that it names
     std::fs::remove_dir_all(servers[at].data()).unwrap();
@@ -391,6 +409,17 @@ fn a_servers_old_data_directory_counts_for_nothing() {
             voters(server).len() == 3 && ["early", "late-0", "late-19", "meanwhile"].iter().all(|key| has(server, key))
         });
     }
+}
+
+/// Has that server lead.
+fn leads(servers: &mut [Agent], at: usize) {
+    let path = format!("/v1/operator/raft/transfer-leader?id={}", node_id(&servers[at]));
+    servers[at].eventually("it leads", |server| {
+        server.leader() == server.ip || {
+            server.ask("POST", &path, b"").ok();
+            false
+        }
+    });
 }
 
 #[test]

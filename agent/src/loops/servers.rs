@@ -19,8 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// has just lost its leader, needs its servers now (as Consul's autopilot).
 const YOUNG: f64 = 1.1;
 
-/// A server that gossip has not shown since this one leads, and that has not answered either, is gone after this time: a leader
-/// that has just been started meets the members within moments, and an agent that lost everybody asks again within ten seconds.
+/// A server that gossip has never shown here, and that does not answer either, is gone after this time: a leader that has just been
+/// started meets the members within moments, and an agent that lost everybody asks again within ten seconds.
 const UNMET_MAX: Duration = Duration::from_secs(30);
 
 /// What is remembered from look to look.
@@ -30,7 +30,7 @@ struct Watch {
     leads: Option<Instant>,
     /// Since when servers without a vote have been there.
     there: BTreeMap<Uuid, Instant>,
-    /// Nodes of servers that gossip has shown since then.
+    /// Nodes of servers that gossip has shown here, whoever led.
     met: BTreeSet<Uuid>,
 }
 
@@ -41,12 +41,15 @@ pub(crate) async fn keep_servers(desk: Desk) {
     let mut watch = Watch::default();
     loop {
         version.borrow_and_update();
-        match desk.raft().filter(|raft| raft.is_leader()) {
-            Some(raft) => {
+        if let Some(raft) = desk.raft() {
+            let members = desk.cluster().members();
+            watch.meet(&raft.servers(), &members);
+            if raft.is_leader() {
                 show(desk.judge_servers());
-                look(raft, &desk.cluster().members(), &desk.autopilot(), &mut watch).await;
+                look(raft, &members, &desk.autopilot(), &mut watch).await;
+            } else {
+                (watch.leads, watch.there) = (None, BTreeMap::new());
             }
-            None => watch = Watch::default(),
         }
         tokio::select! {
             () = &mut stop => return,
@@ -72,11 +75,14 @@ impl Watch {
         now.duration_since(leads) < wait.mul_f64(YOUNG) || now.duration_since(there) >= wait
     }
 
-    fn keep(&mut self, ids: &BTreeSet<Uuid>, servers: &[Server], members: &[Member]) {
+    fn keep(&mut self, ids: &BTreeSet<Uuid>) {
         self.leads.get_or_insert_with(Instant::now);
         self.there.retain(|id, _| ids.contains(id));
-        self.met.extend(members.iter().map(|member| member.id));
-        self.met.retain(|node| servers.iter().any(|server| server.node == *node));
+    }
+
+    fn meet(&mut self, servers: &[Server], members: &[Member]) {
+        let shown = |node: Uuid| members.iter().any(|member| member.id == node);
+        self.met = servers.iter().map(|server| server.node).filter(|node| self.met.contains(node) || shown(*node)).collect();
     }
 
     /// Whether a server that gossip does not show was forgotten: its time as one of the dead is over, an operator pruned it, or
@@ -95,7 +101,7 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
     let standing = |node: Uuid| members.iter().find(|member| member.id == node).map(|member| member.standing);
     let alive = || members.iter().filter(|member| member.standing == Standing::Alive && member.is_server());
     let without_vote = alive().filter(|member| voter_of(member).is_none());
-    watch.keep(&without_vote.filter_map(|member| member.raft).collect(), &servers, members);
+    watch.keep(&without_vote.filter_map(|member| member.raft).collect());
     for member in alive() {
         let Some(id) = member.raft.filter(|_| voter_of(member).is_none()) else { continue };
         if !watch.is_stable(id, settings.server_stabilization_time) {

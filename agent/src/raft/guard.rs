@@ -49,7 +49,7 @@ impl Gate {
 /// What a peer has seen of a voter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SeenOf {
-    /// The newest vote it was granted by it.
+    /// The newest vote that it was granted by it, or asked for.
     pub(super) vote: Option<Vote>,
     /// The last committed entry that was on its disk.
     pub(super) committed: Option<LogId>,

@@ -52,7 +52,13 @@ impl Raft {
                 ));
             }
             Method::SeenLog => self.running.seen.of(RaftId(by)).encode(),
-            Method::Vote => engine.vote(VoteRequest::decode(&body)?).await.map_err(stopped)?.encode(),
+            Method::Vote => {
+                let rpc = VoteRequest::<Types>::decode(&body)?;
+                if rpc.vote.leader_id.voted_for == RaftId(by) {
+                    self.running.seen.voted(RaftId(by), rpc.vote);
+                }
+                engine.vote(rpc).await.map_err(stopped)?.encode()
+            }
             Method::PreVote => engine.pre_vote(VoteRequest::decode(&body)?).await.map_err(stopped)?.encode(),
             Method::TransferLeader => {
                 let rpc = TransferLeaderRequest::decode(&body)?;

@@ -13,7 +13,7 @@ use super::types::{LogId, RaftId, Types, Vote};
 /// Voters that are remembered: those of a cluster over its life, as far as a leader has seen it.
 const VOTERS_MAX: usize = 256;
 
-/// What this server has seen of others while it led. Clones are the same memory.
+/// What this server has seen of others: while it led, and when they stood for election. Clones are the same memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SeenLogs(Arc<Mutex<BTreeMap<RaftId, Seen>>>);
 
@@ -21,7 +21,7 @@ pub(super) struct SeenLogs(Arc<Mutex<BTreeMap<RaftId, Seen>>>);
 struct Seen {
     /// Last entry that was committed and on the peer's disk.
     committed: Option<LogId>,
-    /// The newest vote that it has granted this server.
+    /// The newest vote that it has granted this server, or asked it for.
     vote: Option<Vote>,
     /// It has been seen with less since.
     lost: bool,
@@ -77,7 +77,7 @@ impl SeenLogs {
         Ok(())
     }
 
-    /// The peer has granted this server its vote.
+    /// The peer has granted this server its vote, or stands for election itself: either is on its disk before it says so.
     pub(super) fn voted(&self, id: RaftId, vote: Vote) {
         let mut all = self.lock();
         if all.len() < VOTERS_MAX || all.contains_key(&id) {
