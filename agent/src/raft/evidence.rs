@@ -233,7 +233,7 @@ fn is_voter(membership: &Membership, id: RaftId) -> bool {
 }
 
 /// A majority of each set of voters: there are two while a change is under way.
-fn is_majority(membership: &Membership, holders: &BTreeSet<RaftId>) -> bool {
+pub(super) fn is_majority(membership: &Membership, holders: &BTreeSet<RaftId>) -> bool {
     let sets = membership.get_joint_config();
     !sets.is_empty() && sets.iter().all(|voters| voters.intersection(holders).count() > voters.len() / 2)
 }

@@ -16,13 +16,15 @@ use uuid::Uuid;
 use super::alarm::Alarm;
 use super::codec::{Fault, LogIdBody, VoteBody};
 use super::error::Failure;
+use super::evidence::is_majority;
 use super::log::{Had, LastLog};
 use super::machine::Engine;
 use super::types::{LogId, RaftId, Vote};
 use super::wire::Wire;
 use crate::rpc::{Method, Pool, Target};
 
-/// How long votes wait for those who do not answer: they may be down, and then the cluster needs this one's vote.
+/// How long votes wait for those who do not answer, once a majority with this one has: they may be down, and then the cluster needs
+/// this one's vote. Without a majority there is no leader to be elected, and nothing is lost by waiting.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time for one answer.
 const ASK_TIMEOUT: Duration = Duration::from_millis(300);
@@ -97,13 +99,9 @@ pub(super) async fn ask_before_voting(engine: Engine, pool: Pool, log: LastLog, 
     let own = *engine.node_id();
     let mut answered = BTreeSet::new();
     loop {
-        let others: Vec<(RaftId, Uuid)> = {
-            let metrics = engine.metrics();
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let others = membership.voter_ids().filter(|id| *id != own && !answered.contains(id));
-            others.filter_map(|id| Some((id, membership.get_node(&id)?.uuid))).collect()
-        };
+        let membership = engine.metrics().borrow_watched().membership_config.membership().clone();
+        let others = membership.voter_ids().filter(|id| *id != own && !answered.contains(id));
+        let others: Vec<(RaftId, Uuid)> = others.filter_map(|id| Some((id, membership.get_node(&id)?.uuid))).collect();
         for (id, node, seen) in join_all(others.iter().map(|(id, node)| ask(&pool, *id, *node))).await.into_iter().flatten() {
             // as it is now: while the question was out a leader may have sent what the answer tells of
             let Some(had) = log.had() else { return };
@@ -113,8 +111,9 @@ pub(super) async fn ask_before_voting(engine: Engine, pool: Pool, log: LastLog, 
             }
             answered.insert(id);
         }
-        let all = answered.len() >= others.len() && others.iter().all(|(id, _)| answered.contains(id));
-        if !gate.is_open() && (all || started.elapsed() >= WAIT_MAX) {
+        let all = others.iter().all(|(id, _)| answered.contains(id));
+        let enough = || is_majority(&membership, &answered.iter().copied().chain([own]).collect());
+        if !gate.is_open() && (all || started.elapsed() >= WAIT_MAX && enough()) {
             gate.0.store(true, Ordering::Release);
             engine.runtime_config().elect(true);
             if others.is_empty() && answered.is_empty() {
