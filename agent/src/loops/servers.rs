@@ -101,6 +101,8 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
     let standing = |node: Uuid| members.iter().find(|member| member.id == node).map(|member| member.standing);
     let alive = || members.iter().filter(|member| member.standing == Standing::Alive && member.is_server());
     let without_vote = alive().filter(|member| voter_of(member).is_none());
+    // Of the leader itself gossip may say for a moment that nobody is there: it never takes its own vote.
+    let others = || servers.iter().filter(|server| server.id != raft.id());
     watch.keep(&without_vote.filter_map(|member| member.raft).collect());
     for member in alive() {
         let Some(id) = member.raft.filter(|_| voter_of(member).is_none()) else { continue };
@@ -116,7 +118,7 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
         let mut replaced: BTreeSet<RaftId> =
             namesakes.flat_map(|other| servers.iter().filter(|server| server.node == other.id)).map(|server| server.id).collect();
         if replaced.is_empty() {
-            replaced.extend(servers.iter().filter(|server| server.voter && dead(server)).map(|server| server.id).take(1));
+            replaced.extend(others().filter(|server| server.voter && dead(server)).map(|server| server.id).take(1));
         }
         match raft.add_server(RaftId::of(id), member.id, &replaced).await {
             Ok(()) => tracing::info!(node = %member.name, %id, ?replaced, "a server has a vote"),
@@ -124,9 +126,7 @@ async fn look(raft: &Raft, members: &[Member], settings: &Autopilot, watch: &mut
         }
         return; // one at a time: what follows looks at what came of it
     }
-    let gone: BTreeSet<RaftId> = servers
-        .iter()
-        .filter(|server| server.id != raft.id())
+    let gone: BTreeSet<RaftId> = others()
         .filter(|server| standing(server.node).map_or_else(|| watch.forgot(server, settings), |it| it == Standing::Left))
         .map(|server| server.id)
         .collect();

@@ -28,10 +28,12 @@ use crate::rpc::{Method, Pool, Target};
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time for one answer.
 const ASK_TIMEOUT: Duration = Duration::from_millis(300);
-/// Pause before those who did not answer are asked again: first while votes wait, then later.
+/// Pause before those who did not answer are asked again: at first; while votes still wait, for there is no quorum; and once this
+/// server votes.
 const AGAIN: Duration = Duration::from_millis(30);
+const AGAIN_WAITING: Duration = Duration::from_millis(200);
 const AGAIN_LATER: Duration = Duration::from_secs(1);
-/// How long they are asked at all: what a peer has seen it forgets at its own restart.
+/// How long the rest are asked by a server that votes: what a peer has seen it forgets at its own restart.
 const ASK_MAX: Duration = Duration::from_secs(600);
 
 /// Whether this server votes. Clones are the same.
@@ -120,10 +122,21 @@ pub(super) async fn ask_before_voting(engine: Engine, pool: Pool, log: LastLog, 
                 engine.trigger().elect(false).await.ok(); // a lone voter waits for nobody; raft may have ended
             }
         }
-        if all || started.elapsed() >= ASK_MAX {
-            return;
+        match pause(all, gate.is_open(), started.elapsed()) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return,
         }
-        tokio::time::sleep(if gate.is_open() { AGAIN_LATER } else { AGAIN }).await;
+    }
+}
+
+/// When those who did not answer are asked again; `None` if they are not. As long as this server does not vote it asks on: a quorum
+/// may come back after hours, and needs it then.
+fn pause(all_answered: bool, votes: bool, asked_for: Duration) -> Option<Duration> {
+    match votes {
+        _ if all_answered => None,
+        true => (asked_for < ASK_MAX).then_some(AGAIN_LATER),
+        false if asked_for < WAIT_MAX => Some(AGAIN),
+        false => Some(AGAIN_WAITING),
     }
 }
 
@@ -136,6 +149,15 @@ async fn ask(pool: &Pool, id: RaftId, node: Uuid) -> Option<(RaftId, Uuid, SeenO
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_vote_yet_asks_without_end() {
+        assert_eq!(pause(false, false, Duration::ZERO), Some(AGAIN));
+        assert_eq!(pause(false, false, 100 * ASK_MAX), Some(AGAIN_WAITING));
+        assert_eq!(pause(false, true, WAIT_MAX), Some(AGAIN_LATER));
+        assert_eq!(pause(false, true, ASK_MAX), None);
+        assert_eq!(pause(true, true, Duration::ZERO), None);
+    }
 
     #[test]
     fn what_was_seen_and_is_not_there_is_told() {
