@@ -217,28 +217,29 @@ impl Raft {
 
     /// The leader's voter and node, if one is known.
     pub fn leader(&self) -> Option<(RaftId, Uuid)> {
-        leader(&self.running.engine.metrics().borrow_watched())
+        leader(&self.running.metrics.borrow_watched())
     }
 
     /// No other server has a vote: what this one has applied is all there is.
     pub fn is_alone(&self) -> bool {
-        if self.running.rounds.is_none() {
-            return true; // started without peers
-        }
-        let metrics = self.running.engine.metrics();
-        let metrics = metrics.borrow_watched();
+        // without rounds it was started without peers
+        self.running.rounds.is_none() || self.is_the_only_voter(&self.running.metrics.borrow_watched())
+    }
+
+    fn is_the_only_voter(&self, metrics: &RaftMetrics<Types>) -> bool {
         let voters = metrics.membership_config.membership().get_joint_config();
         matches!(voters.as_slice(), [all] if all.len() == 1 && all.contains(&self.running.id))
     }
 
     /// Whether a leader is known, and how long ago it was last heard of: 0 on the leader itself while a majority hears it.
     pub fn contact(&self) -> (bool, Option<Duration>) {
-        let alone = self.is_alone(); // nobody acknowledges anything to the only voter
-        let metrics = self.running.engine.metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.running.metrics.borrow_watched();
         if metrics.state == ServerState::Leader {
+            if self.running.rounds.is_none() || self.is_the_only_voter(&metrics) {
+                return (true, Some(Duration::ZERO)); // nobody acknowledges anything to the only voter
+            }
             let acked = metrics.last_quorum_acked.map(|at| openraft::Instant::elapsed(&*at));
-            let hears = alone || acked.is_none_or(|ago| ago < SILENCE_MAX);
+            let hears = acked.is_none_or(|ago| ago < SILENCE_MAX);
             return (hears, if hears { Some(Duration::ZERO) } else { acked });
         }
         let heard = self.running.heard.ago();
@@ -247,7 +248,7 @@ impl Raft {
 
     /// Everything that is known to be committed is applied.
     pub fn is_level(&self) -> bool {
-        let committed = self.running.engine.metrics().borrow_watched().local_committed.map_or(0, |id| id.index);
+        let committed = self.running.metrics.borrow_watched().local_committed.map_or(0, |id| id.index);
         self.applied_index() >= committed
     }
 
@@ -269,7 +270,7 @@ impl Raft {
 
     /// All of it, of one moment.
     pub fn status(&self) -> Status {
-        Status::new(&self.running.engine.metrics().borrow_watched(), self.applied_index())
+        Status::new(&self.running.metrics.borrow_watched(), self.applied_index())
     }
 
     /// Asks for a snapshot now; it is written beside everything else.

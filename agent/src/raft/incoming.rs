@@ -141,6 +141,6 @@ impl Raft {
 
     /// The newest vote that this server has given or heard of.
     pub(super) fn vote(&self) -> Vote {
-        self.running.engine.metrics().borrow_watched().vote
+        self.running.metrics.borrow_watched().vote
     }
 }

@@ -49,7 +49,7 @@ impl Raft {
 
     /// Whether this server's log has never seen anything, and nothing in its directory names a cluster.
     pub fn is_pristine(&self) -> bool {
-        self.running.pristine && self.running.engine.metrics().borrow_watched().membership_config.log_id().is_none()
+        self.running.pristine && self.running.metrics.borrow_watched().membership_config.log_id().is_none()
     }
 
     /// All servers of the cluster, with what the leader knows of each.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_catalog::Store;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::type_config::alias::WatchReceiverOf;
+use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -27,12 +28,14 @@ use super::rounds::{Rounds, serve_rounds};
 use super::seen::SeenLogs;
 use super::snapshot::Shelf;
 use super::tidings::Awaited;
-use super::types::RaftId;
+use super::types::{RaftId, Types};
 use crate::error::chain;
 
 /// What the handle needs of a raft that runs.
 pub(super) struct Running {
     pub(super) engine: Engine,
+    /// What raft says of itself, asked for with each read: a receiver that is kept, for a new one costs more than a look.
+    pub(super) metrics: WatchReceiverOf<Types, RaftMetrics<Types>>,
     pub(super) id: RaftId,
     pub(super) pristine: bool,
     pub(super) applied: Arc<Position>,
@@ -131,6 +134,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
             (notices, rounds, lines) = (Some(tell), Some(ask), Some(catch));
         }
         let running = Running {
+            metrics: engine.metrics(),
             engine: engine.clone(),
             id,
             pristine: pristine && !knows_peers,

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -32,8 +30,8 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
-        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let announced = incoming.size_hint().exact();
         Self { incoming: Some(incoming), announced }
     }
 

@@ -56,10 +56,11 @@ impl ReadOptions {
     /// Reads them, in the order in which Consul finds faults.
     pub(super) fn read(door: &Door, query: &Query, headers: &HeaderMap, family: Family) -> Result<Self, HttpError> {
         let bad = |text: &str| Err(HttpError::BadRequest(text.to_owned()));
-        let (mut stale, consistent, leader) = (query.has("stale"), query.has("consistent"), query.has("leader"));
-        let cached = query.has("cached") && door.config.use_cache && family == Family::Catalog;
+        let said = Said::of(query);
+        let Said { mut stale, consistent, leader, .. } = said;
+        let cached = said.cached && door.config.use_cache && family == Family::Catalog;
         let mut max_stale = None;
-        if let Some(text) = query.filled("max_stale") {
+        if let Some(text) = filled(said.max_stale) {
             match duration::parse(text) {
                 Ok(bound) => max_stale = Some(bound).filter(|bound| !bound.is_zero()),
                 Err(_) => return bad(&format!("Invalid max_stale value {text:?}")),
@@ -87,9 +88,10 @@ impl ReadOptions {
             (_, true) => Consistency::Consistent,
             _ => Consistency::Default,
         };
-        let elsewhere = query.filled("dc").is_some_and(|dc| *dc != door.config.datacenter);
-        let wait = wait(door, query)?;
-        let near = query.filled("near").cloned();
+        let elsewhere = filled(said.dc).is_some_and(|dc| *dc != door.config.datacenter);
+        let (seen, timeout) = said.hold(door)?;
+        let wait = (seen > 0).then_some(Wait { seen, timeout });
+        let near = filled(said.near).cloned();
         Ok(Self { consistency, max_stale, cached, from_copy, wait, elsewhere, near, family })
     }
 
@@ -229,31 +231,73 @@ fn cache_control(headers: &HeaderMap) -> Result<Freshness, HttpError> {
     Ok(wanted)
 }
 
-fn wait(door: &Door, query: &Query) -> Result<Option<Wait>, HttpError> {
-    let (seen, timeout) = hold(door, query)?;
-    Ok((seen > 0).then_some(Wait { seen, timeout }))
+/// What a query says of a read. Of an option that is there twice the first counts; an empty one is none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said<'q> {
+    stale: bool,
+    consistent: bool,
+    leader: bool,
+    cached: bool,
+    max_stale: Option<&'q SmolStr>,
+    dc: Option<&'q SmolStr>,
+    near: Option<&'q SmolStr>,
+    wait: Option<&'q SmolStr>,
+    index: Option<&'q SmolStr>,
+}
+
+impl<'q> Said<'q> {
+    /// In one pass: most queries have an option or two, and reads know a dozen.
+    fn of(query: &'q Query) -> Self {
+        let mut said = Self::default();
+        for (key, value) in query.pairs() {
+            let option = match key {
+                "max_stale" => &mut said.max_stale,
+                "dc" => &mut said.dc,
+                "near" => &mut said.near,
+                "wait" => &mut said.wait,
+                "index" => &mut said.index,
+                flag => {
+                    said.stale |= flag == "stale";
+                    said.consistent |= flag == "consistent";
+                    said.leader |= flag == "leader";
+                    said.cached |= flag == "cached";
+                    continue;
+                }
+            };
+            option.get_or_insert(value);
+        }
+        said
+    }
+
+    fn hold(&self, door: &Door) -> Result<(Index, Duration), HttpError> {
+        let mut wish = Duration::ZERO;
+        if let Some(text) = filled(self.wait) {
+            match duration::parse_ns(text) {
+                Ok(ns) => wish = u64::try_from(ns).map_or(Duration::ZERO, Duration::from_nanos),
+                Err(_) => return Err(HttpError::BadRequest("Invalid wait time".into())),
+            }
+        }
+        let seen = match filled(self.index).map(|text| text.parse()) {
+            None => 0,
+            Some(Ok(seen)) => seen,
+            Some(Err(_)) => return Err(HttpError::BadRequest("Invalid index".into())),
+        };
+        if seen == 0 {
+            return Ok((0, wish));
+        }
+        let wish = if wish.is_zero() { door.config.default_query_time } else { wish.min(door.config.max_query_time) };
+        Ok((seen, wish + wish.mul_f64(rand::rng().random_range(0.0..1.0) / 16.0)))
+    }
+}
+
+fn filled(option: Option<&SmolStr>) -> Option<&SmolStr> {
+    option.filter(|value| !value.is_empty())
 }
 
 /// The index that the reader has seen (0 is none), and how long to hold the answer: the wish cut to the maximum, then
 /// lengthened by up to a sixteenth.
 pub(super) fn hold(door: &Door, query: &Query) -> Result<(Index, Duration), HttpError> {
-    let mut wish = Duration::ZERO;
-    if let Some(text) = query.filled("wait") {
-        match duration::parse_ns(text) {
-            Ok(ns) => wish = u64::try_from(ns).map_or(Duration::ZERO, Duration::from_nanos),
-            Err(_) => return Err(HttpError::BadRequest("Invalid wait time".into())),
-        }
-    }
-    let seen = match query.filled("index").map(|text| text.parse()) {
-        None => 0,
-        Some(Ok(seen)) => seen,
-        Some(Err(_)) => return Err(HttpError::BadRequest("Invalid index".into())),
-    };
-    if seen == 0 {
-        return Ok((0, wish));
-    }
-    let wish = if wish.is_zero() { door.config.default_query_time } else { wish.min(door.config.max_query_time) };
-    Ok((seen, wish + wish.mul_f64(rand::rng().random_range(0.0..1.0) / 16.0)))
+    Said::of(query).hold(door)
 }
 
 /// The pairs that a node's meta must have (`node-meta=key:value`, repeated).

@@ -11,6 +11,17 @@ pub(super) enum PathFault {
     Utf8,
 }
 
+/// Whether a path is what it seems: nothing in it is escaped, unprintable, or to be cleaned. Nearly all are, which one pass tells.
+pub(super) fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    path.starts_with('/')
+        && path.bytes().all(|byte| {
+            let doubled = before == b'/' && (byte == b'/' || byte == b'.');
+            before = byte;
+            (0x21..0x7f).contains(&byte) && byte != b'%' && !doubled
+        })
+}
+
 /// The path with its percent escapes decoded, once. Borrows where there are none.
 pub(super) fn decode(raw: &str) -> Result<Cow<'_, str>, PathFault> {
     if !raw.contains('%') {
@@ -120,6 +131,11 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(clean(path).as_deref(), cleaned, "{path}");
+            assert!(!is_plain(path) || cleaned.is_none(), "{path}");
+        }
+        assert!(is_plain("/v1/health/service/web-1.a~b"));
+        for path in ["", "v1", "/v1/kv/a%20b", "/v1/kv/a b", "/v1/kv/\u{7f}", "/v1/kv/\u{e7}"] {
+            assert!(!is_plain(path), "{path}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A request's query string, decoded once into pairs.
 
-use std::net::IpAddr;
+use std::net::Ipv6Addr;
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -14,12 +14,21 @@ pub(super) struct Query(SmallVec<[(SmolStr, SmolStr); 3]>);
 impl Query {
     /// Decodes it; `None` if an escape in it is malformed.
     pub(super) fn parse(raw: &str) -> Option<Self> {
-        let mut pairs = SmallVec::new();
-        for part in raw.split('&').filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            pairs.push((text(key)?, text(value)?));
+        let (mut pairs, mut rest) = (SmallVec::new(), raw);
+        while !rest.is_empty() {
+            let (part, behind) = cut(rest, b'&');
+            if !part.is_empty() {
+                let (key, value) = cut(part, b'=');
+                pairs.push((text(key)?, text(value)?));
+            }
+            rest = behind;
         }
         Some(Self(pairs))
+    }
+
+    /// The pairs as they were written.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &SmolStr)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// Whether it is there, with whatever value.
@@ -49,6 +58,11 @@ impl Query {
         let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
         pairs.join("&")
     }
+}
+
+/// What stands before a sign, and behind it: `split_once` looks for long texts, and these are short.
+fn cut(text: &str, sign: u8) -> (&str, &str) {
+    text.bytes().position(|byte| byte == sign).map_or((text, ""), |at| (&text[..at], &text[at + 1..]))
 }
 
 fn text(raw: &str) -> Option<SmolStr> {
@@ -81,9 +95,14 @@ pub(super) fn host_of(authority: &str) -> &str {
     }
 }
 
-/// Whether a host is written as an address: nobody can rebind that.
+/// Whether a host is written as an address: nobody can rebind that. One that ends in a number is one of IPv4, or none at all (URL
+/// Standard, host parsing).
 pub(super) fn is_address(host: &str) -> bool {
-    host.split('%').next().is_some_and(|host| host.parse::<IpAddr>().is_ok())
+    if host.contains(':') {
+        return host.split('%').next().is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    }
+    let last = host.rfind('.').map_or(host, |dot| &host[dot + 1..]);
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -113,6 +132,17 @@ mod tests {
         {
             assert_eq!(host_of(authority), host);
         }
-        assert!(is_address("127.0.0.1") && is_address("::1") && is_address("fe80::1%eth0") && !is_address("localhost"));
+        for (host, address) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("fe80::1%eth0", true),
+            ("localhost", false),
+            ("evil.example", false),
+            ("127.0.0.1.example", false),
+            ("a:b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_address(host), address, "{host}");
+        }
     }
 }

@@ -135,8 +135,9 @@ impl Reply {
     pub(super) fn into_response(self, style: &Style, common: &Common) -> Response<Flow> {
         let Self { status, content, meta, consistency, age, headers: own } = self;
         let is_json = matches!(content, Content::Json(_) | Content::Shared(_));
-        let is_usual = is_json && meta.is_some() && consistency.is_some();
-        let mut headers = if is_usual { common.reads.clone() } else { common.all.clone() };
+        let usual = meta.filter(|_| is_json && consistency.is_some());
+        let is_usual = usual.is_some();
+        let mut headers = usual.map_or_else(|| common.all.clone(), |meta| common.reads(meta.index));
         let mut stream = None;
         let (content_type, mut body, mut packed) = match content {
             Content::Stream(content_type, pieces) => {
@@ -164,23 +165,23 @@ impl Reply {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             body = packed;
         }
-        let mut say = |name: HeaderName, value: HeaderValue, as_usual: bool| {
-            if !(is_usual && as_usual) {
-                headers.insert(name, value);
-            }
-        };
-        if let Some(content_type) = content_type {
-            say(CONTENT_TYPE, HeaderValue::from_static(content_type), content_type == "application/json");
+        if let Some(content_type) = content_type.filter(|_| !is_usual) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if let Some(Meta { index, known_leader, last_contact_ms }) = meta {
-            let contact = if last_contact_ms == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(last_contact_ms) };
-            say(INDEX, HeaderValue::from(index.max(1)), false);
-            say(KNOWN_LEADER, HeaderValue::from_static(if known_leader { "true" } else { "false" }), known_leader);
-            say(LAST_CONTACT, contact, last_contact_ms == 0);
-            say(QUERY_BACKEND, HeaderValue::from_static("blocking-query"), true);
+            if !is_usual {
+                headers.insert(INDEX, shown(index));
+                headers.insert(QUERY_BACKEND, HeaderValue::from_static("blocking-query"));
+            }
+            if !is_usual || !known_leader {
+                headers.insert(KNOWN_LEADER, HeaderValue::from_static(if known_leader { "true" } else { "false" }));
+            }
+            if !is_usual || last_contact_ms > 0 {
+                headers.insert(LAST_CONTACT, HeaderValue::from(last_contact_ms));
+            }
         }
-        if let Some(consistency) = consistency {
-            say(CONSISTENCY, HeaderValue::from_static(consistency), consistency == "leader");
+        if let Some(consistency) = consistency.filter(|consistency| !is_usual || *consistency != "leader") {
+            headers.insert(CONSISTENCY, HeaderValue::from_static(consistency));
         }
         if let Some(age) = age {
             headers.insert(X_CACHE, HeaderValue::from_static("HIT"));
@@ -246,7 +247,7 @@ fn into_bytes(text: Cow<'static, str>) -> Bytes {
 #[derive(Debug)]
 pub(super) struct Common {
     all: HeaderMap,
-    /// What a read that is answered in JSON says when there is a leader and nothing is old. Its index is a place for one.
+    /// What a read that is answered in JSON says when there is a leader and nothing is old. The first of them is a place for its index.
     reads: HeaderMap,
 }
 
@@ -254,10 +255,10 @@ impl Common {
     /// What all answers have, and these beside.
     pub(super) fn new(mut all: HeaderMap) -> Self {
         all.append(VARY, HeaderValue::from_static("Accept-Encoding"));
-        let mut reads = all.clone();
+        let mut reads = HeaderMap::from_iter([(INDEX, shown(0))]);
+        reads.extend(all.clone());
         for (name, value) in [
             (CONTENT_TYPE, "application/json"),
-            (INDEX, "1"),
             (KNOWN_LEADER, "true"),
             (LAST_CONTACT, "0"),
             (QUERY_BACKEND, "blocking-query"),
@@ -267,6 +268,18 @@ impl Common {
         }
         Self { all, reads }
     }
+
+    fn reads(&self, index: u64) -> HeaderMap {
+        let mut headers = self.reads.clone();
+        if let Some(first) = headers.values_mut().next() {
+            *first = shown(index);
+        }
+        headers
+    }
+}
+
+fn shown(index: u64) -> HeaderValue {
+    HeaderValue::from(index.max(1))
 }
 
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");

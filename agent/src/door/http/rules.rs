@@ -1,6 +1,7 @@
 //! What holds on every path: who may ask, which paths and methods there are, and what each answer carries.
 #![allow(clippy::disallowed_methods)] // answers are timed
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use metrics::Histogram;
 use smol_str::SmolStr;
@@ -100,19 +101,12 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     if let Some(Ok(host)) = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str())) {
         parts.headers.insert(HOST, host); // Where the request line names a host, that one counts (RFC 9112, 3.2.2).
     }
-    if let Err(response) = door.hosts.admit(peer, &parts.method, &parts.headers) {
-        return over(*response);
-    }
-    let path = match path::decode(parts.uri.path()) {
+    let heads = Heads::of(&parts.headers);
+    let admitted = door.hosts.admit(peer, &parts.method, &heads);
+    let path = match admitted.and_then(|()| path_of(door, &parts.method, &parts.uri)) {
         Ok(path) => path,
-        Err(fault) => return over(bad_path(fault)),
+        Err(response) => return Begun::Over(response),
     };
-    if !door.config.disable_unprintable_filter && !path::is_printable(&path) {
-        return over(bare(StatusCode::BAD_REQUEST));
-    }
-    if let Some(clean) = path::clean(&path) {
-        return over(moved(&parts.method, &clean, parts.uri.query()));
-    }
     let found = match ui::find(door.config.ui.as_ref(), &path) {
         Found::Nothing => find(&path),
         found => found,
@@ -125,13 +119,13 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
             return over(page.map_or_else(|| outside(&path), |ui| moved(&parts.method, &ui.path, None)));
         }
     };
-    let mut style = Style { pretty: door.config.pretty, gzip: takes_gzip(&parts.headers) };
+    let mut style = Style { pretty: door.config.pretty, gzip: heads.gzip };
     let end = |reply: Reply, style: &Style| over(reply.into_response(style, &door.common));
     let Some(query) = Query::parse(parts.uri.query().unwrap_or_default()) else {
         return end(Reply::bare(StatusCode::INTERNAL_SERVER_ERROR), &style);
     };
     style.pretty |= query.has("pretty");
-    if let Err(error) = may(door, peer, known, &parts.method, &path, &query, &parts.headers) {
+    if let Err(error) = may(door, peer, known, &parts.method, &path, &query, &heads) {
         return end(said(&error), &style);
     }
     let Some(handler) = known.handler(&parts.method) else { return end(no_method(known, &parts.method), &style) };
@@ -139,9 +133,9 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
         return end(Reply::text(status, text), &style);
     }
     let timed = Timed(Instant::now(), known.timer(&parts.method));
-    let who = Who::outside(&peer.from, token(&query, &parts.headers));
+    let who = Who::outside(&peer.from, token(&query, &heads));
     let rest = SmolStr::new(rest);
-    let body = Body::new(incoming, &parts.headers);
+    let body = Body::new(incoming);
     let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip };
     match handler {
         Handler::Now(answer) => {
@@ -154,6 +148,60 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     }
 }
 
+/// What a request's headers say to all handlers.
+#[derive(Debug, Default)]
+struct Heads<'h> {
+    host: Option<&'h HeaderValue>,
+    origin: Option<&'h HeaderValue>,
+    site: Option<&'h HeaderValue>,
+    authorization: Option<&'h HeaderValue>,
+    token: Option<&'h HeaderValue>,
+    namespace: Option<&'h HeaderValue>,
+    gzip: bool,
+}
+
+impl<'h> Heads<'h> {
+    /// In one pass: a map hashes each name that it is asked for, and most requests have two or three. The first of several counts.
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut heads = Self::default();
+        for (name, value) in headers {
+            let head = match *name {
+                HOST => &mut heads.host,
+                ORIGIN => &mut heads.origin,
+                AUTHORIZATION => &mut heads.authorization,
+                ACCEPT_ENCODING => {
+                    heads.gzip |= value.to_str().is_ok_and(takes_gzip);
+                    continue;
+                }
+                _ => match name.as_str() {
+                    "sec-fetch-site" => &mut heads.site,
+                    "x-consul-token" => &mut heads.token,
+                    "x-consul-namespace" => &mut heads.namespace,
+                    _ => continue,
+                },
+            };
+            head.get_or_insert(value);
+        }
+        heads
+    }
+}
+
+/// The path as it is meant; or what is answered instead.
+fn path_of<'u>(door: &Door, method: &Method, uri: &'u Uri) -> Result<Cow<'u, str>, Box<Response<Flow>>> {
+    let written = uri.path();
+    if path::is_plain(written) {
+        return Ok(Cow::Borrowed(written));
+    }
+    let path = path::decode(written).map_err(|fault| Box::new(bad_path(fault)))?;
+    if !door.config.disable_unprintable_filter && !path::is_printable(&path) {
+        return Err(Box::new(bare(StatusCode::BAD_REQUEST)));
+    }
+    match path::clean(&path) {
+        Some(clean) => Err(Box::new(moved(method, &clean, uri.query()))),
+        None => Ok(path),
+    }
+}
+
 /// What the configuration and the lack of namespaces forbid.
 fn may(
     door: &Door,
@@ -162,7 +210,7 @@ fn may(
     method: &Method,
     path: &str,
     query: &Query,
-    headers: &HeaderMap,
+    heads: &Heads<'_>,
 ) -> Result<(), HttpError> {
     let config = &door.config;
     if config.block_endpoints.iter().any(|blocked| path.starts_with(blocked.as_str())) {
@@ -182,7 +230,7 @@ fn may(
                 return Err(HttpError::BadRequest(text));
             }
         }
-        if headers.get("x-consul-namespace").is_some_and(|value| !value.is_empty()) {
+        if heads.namespace.is_some_and(|value| !value.is_empty()) {
             let text = "Invalid header: \"X-Consul-Namespace\" - Namespaces are a Consul Enterprise feature";
             return Err(HttpError::BadRequest(text.into()));
         }
@@ -206,28 +254,27 @@ fn no_method(known: &Known, method: &Method) -> Reply {
 }
 
 /// The caller's secret: from the query, else from one of two headers.
-fn token(query: &Query, headers: &HeaderMap) -> Option<Token> {
+fn token(query: &Query, heads: &Heads<'_>) -> Option<Token> {
     if let Some(token) = query.filled("token") {
         return Some(Token(token.clone()));
     }
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(token) = text(HeaderName::from_static("x-consul-token")).filter(|token| !token.is_empty()) {
-        return Some(Token(SmolStr::new(token)));
+    let text = |head: Option<&HeaderValue>| head.and_then(|value| value.to_str().ok()).map(SmolStr::new);
+    if let Some(token) = text(heads.token).filter(|token| !token.is_empty()) {
+        return Some(Token(token));
     }
-    let (scheme, rest) = text(AUTHORIZATION)?.split_once(' ')?;
+    let authorization = text(heads.authorization)?;
+    let (scheme, rest) = authorization.split_once(' ')?;
     let token = rest.split_whitespace().next().filter(|_| scheme.eq_ignore_ascii_case("bearer"))?;
     Some(Token(SmolStr::new(token)))
 }
 
-/// Whether the client takes gzip: named, and not with a quality of zero.
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(',')).any(
-        |coding| {
-            let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-            let quality = quality.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
-            matches!(name.trim(), "gzip" | "*") && quality.is_ok_and(|quality| quality > 0.0)
-        },
-    )
+/// Whether one value of `Accept-Encoding` takes gzip: named, and not with a quality of zero.
+fn takes_gzip(value: &str) -> bool {
+    value.split(',').any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = quality.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
+        matches!(name.trim(), "gzip" | "*") && quality.is_ok_and(|quality| quality > 0.0)
+    })
 }
 
 // Answers outside the API: without its headers.
@@ -316,11 +363,11 @@ impl Hosts {
         self.strange.load(Ordering::Relaxed)
     }
 
-    fn admit(&self, peer: &Peer, method: &Method, headers: &HeaderMap) -> Result<(), Box<Response<Flow>>> {
+    fn admit(&self, peer: &Peer, method: &Method, heads: &Heads<'_>) -> Result<(), Box<Response<Flow>>> {
         if peer.by == By::Unix || self.any {
             return Ok(());
         }
-        let Some(why) = self.fault(method, headers) else { return Ok(()) };
+        let Some(why) = self.fault(method, heads) else { return Ok(()) };
         if peer.by == By::Loopback || self.listed {
             tracing::debug!(peer = %peer.from, why, "request refused");
             let text = format!("{why}; names that may stand there are listed by http_config.allowed_hosts\n");
@@ -332,9 +379,11 @@ impl Hosts {
         Ok(())
     }
 
-    fn fault(&self, method: &Method, headers: &HeaderMap) -> Option<&'static str> {
-        let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-        let host = text(HOST).map(host_of);
+    fn fault(&self, method: &Method, heads: &Heads<'_>) -> Option<&'static str> {
+        fn text(head: Option<&HeaderValue>) -> Option<&str> {
+            head.map(|value| value.to_str().unwrap_or("\u{fffd}"))
+        }
+        let host = text(heads.host).map(host_of);
         // a name without a dot is one of the network around the host: a page that rebinds its own name has one of the public DNS
         let is_near = |host: &str| host.is_ascii() && !host.trim_end_matches('.').contains('.');
         if host.is_some_and(|host| !is_near(host) && !self.knows(host)) {
@@ -347,10 +396,10 @@ impl Hosts {
             Some((_, authority)) => !self.knows(host_of(authority)) && host != Some(host_of(authority)),
             None => true,
         };
-        if text(ORIGIN).is_some_and(foreign) {
+        if text(heads.origin).is_some_and(foreign) {
             return Some("a write from a page of another origin");
         }
-        let site = text(HeaderName::from_static("sec-fetch-site"));
+        let site = text(heads.site);
         site.is_some_and(|site| site == "cross-site").then_some("a write from a page of another site")
     }
 
@@ -370,6 +419,8 @@ impl Hosts {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -396,8 +447,7 @@ mod tests {
             ("*", true),
             ("gzip;q=x", false),
         ] {
-            let map = [(ACCEPT_ENCODING, HeaderValue::from_static(value))].into_iter().collect();
-            assert_eq!(takes_gzip(&map), takes, "{value}");
+            assert_eq!(takes_gzip(value), takes, "{value}");
         }
     }
 
@@ -405,7 +455,7 @@ mod tests {
     fn a_page_of_another_host_gets_nothing_on_loopback() {
         let hosts = hosts(&[]);
         let admits = |pairs: &[(&'static str, &'static str)], method: Method| {
-            hosts.admit(&peer(By::Loopback), &method, &headers(pairs)).is_ok()
+            hosts.admit(&peer(By::Loopback), &method, &Heads::of(&headers(pairs))).is_ok()
         };
         for host in [
             "127.0.0.1:8500",
@@ -419,7 +469,7 @@ mod tests {
             "some-container:8500",
         ] {
             let map = [(HOST, HeaderValue::from_str(host).expect("a header"))].into_iter().collect();
-            assert!(hosts.admit(&peer(By::Loopback), &Method::GET, &map).is_ok(), "{host}");
+            assert!(hosts.admit(&peer(By::Loopback), &Method::GET, &Heads::of(&map)).is_ok(), "{host}");
         }
         assert!(admits(&[], Method::GET));
         assert!(!admits(&[("host", "evil.example")], Method::GET));
@@ -437,18 +487,18 @@ mod tests {
     fn beyond_loopback_strange_hosts_are_counted_until_a_list_is_given() {
         let foreign = headers(&[("host", "any.example")]);
         let open = hosts(&[]);
-        assert!(open.admit(&peer(By::Network), &Method::GET, &foreign).is_ok());
+        assert!(open.admit(&peer(By::Network), &Method::GET, &Heads::of(&foreign)).is_ok());
         assert_eq!(open.strange(), 1);
-        assert!(hosts(&["other.example"]).admit(&peer(By::Network), &Method::GET, &foreign).is_err());
-        assert!(hosts(&["any.example"]).admit(&peer(By::Network), &Method::GET, &foreign).is_ok());
-        assert!(hosts(&["*"]).admit(&peer(By::Loopback), &Method::GET, &foreign).is_ok());
-        assert!(open.admit(&peer(By::Unix), &Method::GET, &foreign).is_ok());
+        assert!(hosts(&["other.example"]).admit(&peer(By::Network), &Method::GET, &Heads::of(&foreign)).is_err());
+        assert!(hosts(&["any.example"]).admit(&peer(By::Network), &Method::GET, &Heads::of(&foreign)).is_ok());
+        assert!(hosts(&["*"]).admit(&peer(By::Loopback), &Method::GET, &Heads::of(&foreign)).is_ok());
+        assert!(open.admit(&peer(By::Unix), &Method::GET, &Heads::of(&foreign)).is_ok());
     }
 
     #[test]
     fn the_secret_is_looked_for_in_three_places() {
         let secret = |query: &str, pairs: &[(&'static str, &'static str)]| {
-            token(&Query::parse(query).expect("well formed"), &headers(pairs)).map(|token| token.0)
+            token(&Query::parse(query).expect("well formed"), &Heads::of(&headers(pairs))).map(|token| token.0)
         };
         let both = [("x-consul-token", "b"), ("authorization", "Bearer c")];
         assert_eq!(secret("token=a", &both), Some("a".into()));

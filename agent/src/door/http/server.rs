@@ -182,6 +182,7 @@ impl House {
                     .serve_connection(stream, service)
             );
             let ended = tokio::select! {
+                biased;
                 ended = connection.as_mut() => ended,
                 () = self.closing.cancelled() => {
                     connection.as_mut().graceful_shutdown();
