@@ -36,6 +36,7 @@ mod near;
 mod operator;
 mod options;
 mod path;
+mod patience;
 mod prepared;
 mod query;
 mod rates;

@@ -216,7 +216,7 @@ struct Freshness {
 fn cache_control(headers: &HeaderMap) -> Result<Freshness, HttpError> {
     let invalid = || HttpError::BadRequest("Invalid Cache-Control header.".into());
     let mut wanted = Freshness::default();
-    for value in headers.get_all(CACHE_CONTROL) {
+    for (_, value) in headers.iter().filter(|(name, _)| **name == CACHE_CONTROL) {
         let text = value.to_str().map_err(|_| invalid())?.to_ascii_lowercase();
         for part in text.split(',') {
             wanted.revalidate |= part.trim() == "must-revalidate";

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use smol_str::{SmolStr, format_smolstr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Doorway;
 use super::limit::{Limit, Place, Visit};
+use super::patience::Patience;
 use super::rules::{self, By, Peer};
 
 /// Time for a request's head, and for the pause before the next one: what a client that sends a byte a second gets.
@@ -174,7 +175,7 @@ impl House {
             let service = service_fn(|request| rules::answer(&self.doorway.now(), &visit.peer, request));
             let mut connection = pin!(
                 http1::Builder::new()
-                    .timer(TokioTimer::new())
+                    .timer(Patience::new(HEAD_DEADLINE))
                     .header_read_timeout(HEAD_DEADLINE)
                     .max_buf_size(head_bytes_max)
                     .half_close(false)
