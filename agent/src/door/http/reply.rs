@@ -170,7 +170,7 @@ impl Reply {
         }
         if let Some(Meta { index, known_leader, last_contact_ms }) = meta {
             if !is_usual {
-                headers.insert(INDEX, shown(index));
+                headers.insert(INDEX, index_value(index));
                 headers.insert(QUERY_BACKEND, HeaderValue::from_static("blocking-query"));
             }
             if !is_usual || !known_leader {
@@ -255,7 +255,7 @@ impl Common {
     /// What all answers have, and these beside.
     pub(super) fn new(mut all: HeaderMap) -> Self {
         all.append(VARY, HeaderValue::from_static("Accept-Encoding"));
-        let mut reads = HeaderMap::from_iter([(INDEX, shown(0))]);
+        let mut reads = HeaderMap::from_iter([(INDEX, index_value(0))]);
         reads.extend(all.clone());
         for (name, value) in [
             (CONTENT_TYPE, "application/json"),
@@ -272,13 +272,13 @@ impl Common {
     fn reads(&self, index: u64) -> HeaderMap {
         let mut headers = self.reads.clone();
         if let Some(first) = headers.values_mut().next() {
-            *first = shown(index);
+            *first = index_value(index);
         }
         headers
     }
 }
 
-fn shown(index: u64) -> HeaderValue {
+fn index_value(index: u64) -> HeaderValue {
     HeaderValue::from(index.max(1))
 }
 
