@@ -23,6 +23,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(25);
 /// Time for one attempt at one server: one that was stopped in its tracks must not take all the time there is. A disk that is slower
 /// gets the command again, under the same number.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+/// An attempt that has less time than this is not begun: cut off, it would turn "nobody leads" into "not known". Some answers' time.
+const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 /// How long one that gave no answer is not asked first: another one leads within half a second of its silence.
 const SILENT_FOR: Duration = Duration::from_secs(1);
 
@@ -210,7 +212,7 @@ impl Quorum {
                     self.is_lost(asked);
                 }
             }
-            if Instant::now() + pause >= until {
+            if Instant::now() + pause + ATTEMPT_MIN >= until {
                 return Err(if undecided { WriteError::Undecided } else { WriteError::NotLeader { leader: None } });
             }
             Box::pin(tokio::time::sleep(pause)).await;
