@@ -141,6 +141,20 @@ impl Agent {
         self.dir.join("data")
     }
 
+    /// The id that its node has kept.
+    pub fn node_id(&self) -> String {
+        self.kept("node-id")
+    }
+
+    /// The cluster that it belongs to.
+    pub fn cluster_id(&self) -> String {
+        self.kept("cluster-id")
+    }
+
+    fn kept(&self, name: &str) -> String {
+        std::fs::read_to_string(self.data().join(name)).unwrap().trim().to_owned()
+    }
+
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs", self.name);
         std::fs::create_dir_all(&self.dir).unwrap();
