@@ -19,8 +19,8 @@ const CHECKS: usize = 2_000;
 const SOCKETS_MAX: usize = 256;
 const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_millis(400);
-/// A host that takes more of this machine over an interval can break a beat by itself: two thousand checks and their servers need much of
-/// two cores in a debug build.
+/// A host that takes more of this machine over an interval can break a beat by itself: two thousand checks and their servers need
+/// much of two cores in a debug build.
 const TAKEN_MAX: f64 = 0.2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
