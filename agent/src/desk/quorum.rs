@@ -20,11 +20,10 @@ use crate::rpc::{Frames, Method, Pool, Rate};
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longest pause: more would be seen in how long a change of leaders takes.
 const PAUSE_MAX: Duration = Duration::from_millis(25);
-/// Time for one attempt at one server: one that was stopped in its tracks must not take all the time there is. A disk that is slower
-/// gets the command again, under the same number.
+/// Time for one attempt at one server, all of it also for the last one: cut off, it would turn "nobody leads" into "not known". One
+/// that was stopped in its tracks must not take all the time there is. A disk that is slower gets the command again, under the same
+/// number.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
-/// An attempt that has less time than this is not begun: cut off, it would turn "nobody leads" into "not known". Some answers' time.
-const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 /// How long one that gave no answer is not asked first: another one leads within half a second of its silence.
 const SILENT_FOR: Duration = Duration::from_secs(1);
 
@@ -185,15 +184,14 @@ impl Quorum {
         Err(last)
     }
 
-    /// Has an encoded command written by the leader, whoever that is and becomes, within `hold`. It keeps its number in every
-    /// attempt, so it is applied once.
+    /// Has an encoded command written by the leader, whoever that is and becomes: attempts are begun for as long as `hold`. It keeps
+    /// its number in every attempt, so it is applied once.
     pub(crate) async fn write(&self, proposal: Bytes, hold: Duration) -> Result<(Index, Outcome), WriteError> {
         self.admits()?;
         let until = Instant::now() + hold;
         let (mut pause, mut undecided, mut asked) = (PAUSE_MIN, false, None);
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.attempt(&proposal, left.min(ATTEMPT_MAX), &mut asked).await {
+            match self.attempt(&proposal, &mut asked).await {
                 Ok(written) => return first_of_all(undecided, written),
                 Err(ForwardError::Write(WriteError::NotLeader { leader })) => self.heard_of(leader.map(|(_, node)| node)),
                 Err(ForwardError::Write(WriteError::Undecided)) => undecided = true,
@@ -212,7 +210,7 @@ impl Quorum {
                     self.is_lost(asked);
                 }
             }
-            if Instant::now() + pause + ATTEMPT_MIN >= until {
+            if Instant::now() + pause >= until {
                 return Err(if undecided { WriteError::Undecided } else { WriteError::NotLeader { leader: None } });
             }
             Box::pin(tokio::time::sleep(pause)).await;
@@ -220,12 +218,7 @@ impl Quorum {
         }
     }
 
-    async fn attempt(
-        &self,
-        proposal: &Bytes,
-        most: Duration,
-        asked: &mut Option<Uuid>,
-    ) -> Result<(Index, Outcome), ForwardError> {
+    async fn attempt(&self, proposal: &Bytes, asked: &mut Option<Uuid>) -> Result<(Index, Outcome), ForwardError> {
         let nobody = || ForwardError::Write(WriteError::NotLeader { leader: None });
         let to = match &self.seat {
             Seat::Server { raft, .. } if raft.is_leader() => return Ok(raft.write_encoded(proposal.clone()).await?),
@@ -236,7 +229,7 @@ impl Quorum {
         let to = to.filter(|to| *to != away.pool.identity().node()).ok_or_else(nobody)?;
         *asked = Some(to);
         // on the heap: a leader's write is small without it, and there may be hundreds
-        let written = Box::pin(away.forwarder.write(to, proposal.clone(), most));
+        let written = Box::pin(away.forwarder.write(to, proposal.clone(), ATTEMPT_MAX));
         let Seat::Server { raft, .. } = &self.seat else { return written.await };
         let elsewhere = Box::pin(raft.leads_no_more(to));
         tokio::select! {
