@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -59,20 +60,13 @@ impl Desk {
         wait: Option<&'a Wait>,
     ) -> impl Future<Output = Result<Seen<A::Answer>, DeskError>> + Send + 'a {
         async move {
-            allow(who, &Act::Read)?;
-            if self.raft().is_some() {
-                times::asked();
-            }
+            self.asked(who, &ask.part())?;
             let travel = || Box::pin(self.carry(who, ask.question(), consistency, wait, |bytes| ask.read(bytes)));
-            if let Some(wants) = self.wants() {
-                wants.note(&ask.part());
-            }
-            if !self.holds(&self.reader().load(), ask) {
+            if !self.holds(&self.reader().load(), &ask.part()) {
                 return travel().await;
             }
             // The futures of short waits are on the heap, and gone when the long one begins.
-            let fresh = consistency == Consistency::Stale
-                || (consistency == Consistency::Default && self.is_caught_up())
+            let fresh = self.is_at_once(consistency)
                 || match Box::pin(self.freshen(ask.part(), consistency)).await {
                     Err(DeskError::Behind) if self.raft().is_none() => return travel().await,
                     fresh => fresh?,
@@ -89,6 +83,35 @@ impl Desk {
             }
             Ok(seen)
         }
+    }
+
+    /// Whether what was read from that state would be read from it again now, without asking anybody: then it counts as read, and this
+    /// is how old it can be, in milliseconds.
+    pub(crate) fn reads_again(&self, who: &Who, part: &Part, consistency: Consistency, then: &Weak<State>) -> Option<u64> {
+        if !self.is_at_once(consistency) {
+            return None;
+        }
+        let (known_leader, last_contact) = self.age();
+        let state = self.reader().load();
+        let stands = known_leader && std::ptr::eq(Arc::as_ptr(&state), then.as_ptr()) && self.holds(&state, part);
+        (stands && self.asked(who, part).is_ok()).then_some(last_contact.as_millis() as u64)
+    }
+
+    /// Somebody asks: he may, and is counted, and a copy of a part of the catalog hears what it should hold.
+    fn asked(&self, who: &Who, part: &Part) -> Result<(), DeskError> {
+        allow(who, &Act::Read)?;
+        if self.raft().is_some() {
+            times::asked();
+        }
+        if let Some(wants) = self.wants() {
+            wants.note(part);
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has to be asked for an answer so new.
+    pub(crate) fn is_at_once(&self, consistency: Consistency) -> bool {
+        consistency == Consistency::Stale || (consistency == Consistency::Default && self.is_caught_up())
     }
 
     /// Whether the answer is as new as it was asked for; otherwise it is as old as this agent's rows are, and says so. Without a
@@ -120,15 +143,15 @@ impl Desk {
     }
 
     /// Whether all that the question looks at is in this agent's copy; a server has everything.
-    fn holds<A: Ask>(&self, state: &State, ask: &A) -> bool {
-        self.raft().is_some() || state.covers(&ask.part())
+    fn holds(&self, state: &State, part: &Part) -> bool {
+        self.raft().is_some() || state.covers(part)
     }
 
     /// The answer as it stands; `None` if this agent's copy does not hold it.
     fn look<A: Ask>(&self, ask: &A) -> Option<Seen<A::Answer>> {
         let (known_leader, last_contact) = self.age();
         let state = self.reader().load();
-        self.holds(&state, ask).then(|| Seen {
+        self.holds(&state, &ask.part()).then(|| Seen {
             index: ask.index(&state).max(1),
             known_leader,
             last_contact_ms: last_contact.as_millis() as u64,
@@ -175,7 +198,7 @@ impl Desk {
     fn is_past<A: Ask>(&self, ask: &A, seen: Index, history: Option<Uuid>) -> bool {
         let state = self.reader().load();
         let gone = state.history() != history || (self.forgetful() && seen > state.last_applied());
-        gone || ask.index(&state).max(1) > seen || !self.holds(&state, ask)
+        gone || ask.index(&state).max(1) > seen || !self.holds(&state, &ask.part())
     }
 }
 

@@ -16,6 +16,7 @@ const OTHERS: &str = "(others)";
 type Counters = [OnceLock<Counter>; 4];
 
 /// What counts the questions of one family.
+#[derive(Debug)]
 pub(super) struct Asked {
     names: [&'static str; 4],
     told: RwLock<HashMap<ServiceName, Arc<Counters>, foldhash::fast::RandomState>>,
@@ -31,27 +32,43 @@ pub(super) static HEALTH: LazyLock<Asked> = LazyLock::new(|| {
     Asked::new(["health.service.query", "health.service.query-tag", "health.service.query-tags", "health.service.not-found"])
 });
 
+/// What a question counted: the same question counts the same again.
+#[derive(Debug)]
+pub(super) struct Counted {
+    asked: &'static Asked,
+    known: Option<Arc<Counters>>,
+    tags: usize,
+    found: bool,
+}
+
+impl Counted {
+    /// The question was asked once more.
+    pub(super) fn again(&self) {
+        self.count(|| OTHERS.to_owned());
+    }
+
+    fn count(&self, label: impl Fn() -> String) {
+        let counters = self.known.as_deref().unwrap_or(&self.asked.others);
+        for kind in [Some(0), (self.tags > 0).then_some(self.tags.min(2)), (!self.found).then_some(3)].into_iter().flatten() {
+            let counter = || metrics::counter!(self.asked.names[kind], "service" => label());
+            counters[kind].get_or_init(counter).increment(1);
+        }
+    }
+}
+
 impl Asked {
     fn new(names: [&'static str; 4]) -> Self {
         Self { names, told: RwLock::default(), others: Counters::default() }
     }
 
     /// A service was asked for, with so many tags, and was found or not.
-    pub(super) fn count(&self, service: &ServiceName, tags: usize, found: bool) {
+    pub(super) fn count(&'static self, service: &ServiceName, tags: usize, found: bool) -> Counted {
         let known = self.told.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
         let known = known.or_else(|| if found { self.learn(service) } else { None });
-        let (counters, label) = known.as_deref().map_or((&self.others, OTHERS), |known| (known, service.as_str()));
-        let count = |kind: usize| {
-            let counter = || metrics::counter!(self.names[kind], "service" => label.to_owned());
-            counters[kind].get_or_init(counter).increment(1);
-        };
-        count(0);
-        if tags > 0 {
-            count(tags.min(2));
-        }
-        if !found {
-            count(3);
-        }
+        let label = if known.is_some() { service.as_str() } else { OTHERS };
+        let counted = Counted { asked: self, known, tags, found };
+        counted.count(|| label.to_owned());
+        counted
     }
 
     /// Tells a service apart from now on, if there is room.
@@ -68,7 +85,8 @@ mod tests {
 
     #[test]
     fn only_services_that_are_there_are_told_apart_and_never_too_many() {
-        let asked = Asked::new(["q", "t", "s", "n"]);
+        static ASKED: LazyLock<Asked> = LazyLock::new(|| Asked::new(["q", "t", "s", "n"]));
+        let asked = &*ASKED;
         let told = || asked.told.read().unwrap().len();
         asked.count(&ServiceName::new("nobody").unwrap(), 0, false);
         assert_eq!(told(), 0);

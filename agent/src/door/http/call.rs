@@ -34,6 +34,8 @@ pub(super) struct Call {
     pub(super) who: Who,
     /// Whether the answer will be packed.
     pub(super) gzip: bool,
+    /// Whether it will be kept, if it can be sent again.
+    pub(super) keeps: bool,
 }
 
 /// What answers a request.

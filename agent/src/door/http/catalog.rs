@@ -137,14 +137,14 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         let ask = CatalogService { name: name.clone(), tags: tags(&call.query), node_meta: node_meta(&call.query) };
         let tags = ask.tags.len();
         let render = move |door: &Door, mut instances: Vec<Arc<Instance>>, near: &Near| {
-            asked::CATALOG.count(&name, tags, !instances.is_empty());
+            let counted = asked::CATALOG.count(&name, tags, !instances.is_empty());
             let datacenter = door.datacenter();
             near.sort(&mut instances, |instance| instance.node.node.as_str());
             let admitted = instances.iter().map(|instance| &**instance).filter(|instance| {
                 let view = ServiceNodeView { node: &instance.node, service: &instance.service, datacenter };
                 filter.as_ref().is_none_or(|filter| filter.admits(&view))
             });
-            Reply::json(json::service_nodes(admitted, datacenter))
+            Reply::json(json::service_nodes(admitted, datacenter)).counted(counted)
         };
         Ok((options, ask, render))
     })

@@ -42,7 +42,7 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
         let ask = HealthService { name: name.clone(), tags: tags(&call.query), node_meta: node_meta(&call.query) };
         let (gzip, tags) = (call.gzip, ask.tags.len());
         let render = move |door: &Door, mut instances: Vec<Arc<Instance>>, near: &Near| {
-            asked::HEALTH.count(&name, tags, !instances.is_empty());
+            let counted = asked::HEALTH.count(&name, tags, !instances.is_empty());
             if let Some(filter) = filter {
                 instances.retain(|instance| filter.admits(&HealthView::new(instance, door.datacenter())));
             }
@@ -50,10 +50,11 @@ fn service(door: Arc<Door>, call: Call) -> Answering {
                 instances.retain(|instance| instance.health == Health::Passing);
             }
             near.sort(&mut instances, |instance| instance.node.node.as_str());
-            match door.answers.health(instances, door.datacenter(), gzip) {
+            let reply = match door.answers.health(instances, door.datacenter(), gzip) {
                 answers::Health::Own(json) => Reply::json(json),
                 answers::Health::Shared(rendered) => Reply::shared(rendered),
-            }
+            };
+            reply.counted(counted)
         };
         Ok((options, ask, render))
     })

@@ -41,7 +41,8 @@ async fn ask(door: &Arc<Door>, target: &str) -> Reply {
     };
     let Found::Route(known, rest) = find(&decoded) else { return Reply::bare(StatusCode::NOT_FOUND) };
     let who = Who::outside("watch", query.filled("token").map(|token| Token(token.clone())));
-    let call = Call { rest: SmolStr::new(rest), query, headers: HeaderMap::new(), body: Body::none(), who, gzip: false };
+    let call =
+        Call { rest: SmolStr::new(rest), query, headers: HeaderMap::new(), body: Body::none(), who, gzip: false, keeps: false };
     let answer = match known.handler(&Method::GET) {
         Some(Handler::Now(answer)) => answer(door, &call),
         Some(Handler::Soon(answer)) => answer(door.clone(), call).await,

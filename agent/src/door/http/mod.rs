@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::{RequestLimits, UiConfig};
 use crate::desk::Desk;
 
+mod again;
 mod agent;
 mod answers;
 mod asked;
@@ -164,6 +165,7 @@ pub(crate) struct Door {
     desk: Desk,
     facts: Arc<AgentFacts>,
     answers: Arc<answers::Answers>,
+    again: again::Again,
     rates: rates::Rates,
     /// Headers of every answer of the API.
     common: reply::Common,
@@ -183,7 +185,17 @@ impl Door {
         let hosts = rules::Hosts::new(desk.name().as_str(), &config);
         let rates = rates::Rates::new(config.request_limits);
         let pages = Arc::new(Semaphore::new(ui::STREAMS_MAX));
-        Self { config, desk, facts, answers: Arc::default(), rates, common: reply::Common::new(common), hosts, pages }
+        Self {
+            config,
+            desk,
+            facts,
+            answers: Arc::default(),
+            again: again::Again::default(),
+            rates,
+            common: reply::Common::new(common),
+            hosts,
+            pages,
+        }
     }
 
     fn datacenter(&self) -> &str {

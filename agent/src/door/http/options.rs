@@ -118,6 +118,12 @@ impl ReadOptions {
         }
     }
 
+    /// Whether the state alone decides the answer, and what is asked for is asked of it at once.
+    fn can_repeat(&self, door: &Door) -> bool {
+        let plain = self.wait.is_none() && self.near.is_none() && self.max_stale.is_none() && !self.cached;
+        plain && self.family == Family::Catalog && door.desk.is_at_once(self.consistency)
+    }
+
     /// Asks the desk; an answer that is older than the bound is asked for again, without `stale`.
     pub(super) fn ask<'a, A: Travel + Sync>(
         &'a self,
@@ -192,14 +198,15 @@ where
         Ok(understood) => understood,
         Err(error) => return Box::pin(ready(Err(error))),
     };
-    let who = call.who;
+    let (who, keeps) = (call.who, call.keeps && options.can_repeat(&door));
     Box::pin(async move {
         let Seen { index, known_leader, last_contact_ms, answer } = options.ask(&door, &who, &ask).await?;
         let near = match &options.near {
             Some(node) => Box::pin(near::order(&door, &who, node)).await,
             None => Near::default(),
         };
-        Ok(options.finish(render(&door, answer, &near), Meta { index, known_leader, last_contact_ms }))
+        let reply = options.finish(render(&door, answer, &near), Meta { index, known_leader, last_contact_ms });
+        Ok(if keeps { reply.repeating(ask.part(), options.consistency) } else { reply })
     })
 }
 

@@ -11,10 +11,14 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
+use muster_catalog::Part;
 use tokio::sync::mpsc;
 
+use super::again::Repeats;
 use super::answers::{GZIP_BYTES_MIN, Rendered, pack, unpack};
+use super::asked::Counted;
 use super::json;
+use crate::desk::Consistency;
 
 /// What a reader is told of the age of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub(super) struct Reply {
     /// Answered from this agent's own copy on request (`?cached`): how old that is, in seconds.
     age: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    counted: Option<Counted>,
+    repeats: Option<Repeats>,
 }
 
 #[derive(Debug)]
@@ -52,7 +58,7 @@ enum Content {
 
 impl Reply {
     fn new(status: StatusCode, content: Content) -> Self {
-        Self { status, content, meta: None, consistency: None, age: None, headers: Vec::new() }
+        Self { status, content, meta: None, consistency: None, age: None, headers: Vec::new(), counted: None, repeats: None }
     }
 
     /// 200 and no body.
@@ -131,9 +137,28 @@ impl Reply {
         self
     }
 
+    /// The same, knowing what its question counted.
+    pub(super) fn counted(mut self, counted: Counted) -> Self {
+        self.counted = Some(counted);
+        self
+    }
+
+    /// The same, which can be sent again as long as it would be read from the same state.
+    pub(super) fn repeating(mut self, part: Part, consistency: Consistency) -> Self {
+        if let Some(Meta { known_leader: true, last_contact_ms, .. }) = self.meta {
+            self.repeats = Some(Repeats { part, consistency, last_contact_ms, counted: self.counted.take() });
+        }
+        self
+    }
+
+    /// What it takes to send it again.
+    pub(super) fn take_repeats(&mut self) -> Option<Repeats> {
+        self.repeats.take()
+    }
+
     /// The bytes: indented or packed if the client wants them so.
     pub(super) fn into_response(self, style: &Style, common: &Common) -> Response<Flow> {
-        let Self { status, content, meta, consistency, age, headers: own } = self;
+        let Self { status, content, meta, consistency, age, headers: own, counted: _, repeats: _ } = self;
         let is_json = matches!(content, Content::Json(_) | Content::Shared(_));
         let usual = meta.filter(|_| is_json && consistency.is_some());
         let is_usual = usual.is_some();
@@ -177,7 +202,7 @@ impl Reply {
                 headers.insert(KNOWN_LEADER, HeaderValue::from_static(if known_leader { "true" } else { "false" }));
             }
             if !is_usual || last_contact_ms > 0 {
-                headers.insert(LAST_CONTACT, HeaderValue::from(last_contact_ms));
+                say_age(&mut headers, last_contact_ms);
             }
         }
         if let Some(consistency) = consistency.filter(|consistency| !is_usual || *consistency != "leader") {
@@ -276,6 +301,11 @@ impl Common {
         }
         headers
     }
+}
+
+/// How old an answer can be.
+pub(super) fn say_age(headers: &mut HeaderMap, last_contact_ms: u64) {
+    headers.insert(LAST_CONTACT, HeaderValue::from(last_contact_ms));
 }
 
 fn index_value(index: u64) -> HeaderValue {

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN};
+use http::header::{ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use metrics::Histogram;
 use smol_str::SmolStr;
 
+use super::again::{Asking, Keeping};
 use super::body::Body;
 use super::call::{Answering, Call, Handler};
 use super::error::HttpError;
@@ -60,10 +61,15 @@ pub(super) fn answer(
     async move {
         match begun {
             Begun::Over(response) => Ok(*response),
-            Begun::Going { answering, style, timed } => {
-                let reply = answering.await.unwrap_or_else(|error| said(&error));
+            Begun::Going { answering, style, timed, keeping } => {
+                let mut reply = answering.await.unwrap_or_else(|error| said(&error));
                 timed.tell();
-                Ok(reply.into_response(&style, &door.common))
+                let repeats = reply.take_repeats();
+                let response = reply.into_response(&style, &door.common);
+                if let (Some(keeping), Some(repeats)) = (keeping, repeats) {
+                    door.again.keep(&door.desk, *keeping, repeats, &response);
+                }
+                Ok(response)
             }
         }
     }
@@ -72,7 +78,7 @@ pub(super) fn answer(
 /// A request that is answered, or whose handler is at work. Kept small: it is as long alive as a waiting reader.
 enum Begun {
     Over(Box<Response<Flow>>),
-    Going { answering: Answering, style: Style, timed: Timed },
+    Going { answering: Answering, style: Style, timed: Timed, keeping: Option<Box<Keeping>> },
 }
 
 /// Since when a handler is at work, and what its time is told to.
@@ -102,7 +108,21 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
         parts.headers.insert(HOST, host); // Where the request line names a host, that one counts (RFC 9112, 3.2.2).
     }
     let heads = Heads::of(&parts.headers);
+    let begun = Instant::now();
     let admitted = door.hosts.admit(peer, &parts.method, &heads);
+    let asking = match parts.method == Method::GET && !heads.special && admitted.is_ok() {
+        true => Asking::new(&parts.uri, heads.gzip),
+        false => None,
+    };
+    if let Some(asking) = &asking
+        && let Some((response, timer)) = door.again.answer(&door.desk, &Who::outside(&peer.from, None), asking)
+    {
+        if let Err(error) = door.rates.admit(parts.uri.path(), true) {
+            return over(said(&error).into_response(&Style::default(), &door.common));
+        }
+        Timed(begun, timer).tell();
+        return over(response);
+    }
     let path = match admitted.and_then(|()| path_of(door, &parts.method, &parts.uri)) {
         Ok(path) => path,
         Err(response) => return Begun::Over(response),
@@ -132,18 +152,20 @@ fn begin(door: &Arc<Door>, peer: &Peer, request: Request<Incoming>) -> Begun {
     if let Handler::Fixed(status, text) = handler {
         return end(Reply::text(status, text), &style);
     }
-    let timed = Timed(Instant::now(), known.timer(&parts.method));
+    let timed = Timed(begun, known.timer(&parts.method));
     let who = Who::outside(&peer.from, token(&query, &heads));
+    let asking = asking.filter(|_| !query.has("index") && who.token.is_none());
+    let keeping = asking.and_then(|asking| door.again.keeping(&door.desk, &asking, timed.1));
     let rest = SmolStr::new(rest);
     let body = Body::new(incoming);
-    let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip };
+    let call = Call { rest, query, headers: parts.headers, body, who, gzip: style.gzip, keeps: keeping.is_some() };
     match handler {
         Handler::Now(answer) => {
             let reply = answer(door, &call).unwrap_or_else(|error| said(&error));
             timed.tell();
             end(reply, &style)
         }
-        Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style, timed },
+        Handler::Soon(answer) => Begun::Going { answering: answer(door.clone(), call), style, timed, keeping },
         Handler::Fixed(status, text) => end(Reply::text(status, text), &style),
     }
 }
@@ -158,6 +180,8 @@ struct Heads<'h> {
     token: Option<&'h HeaderValue>,
     namespace: Option<&'h HeaderValue>,
     gzip: bool,
+    /// One of them changes what is answered in another way.
+    special: bool,
 }
 
 impl<'h> Heads<'h> {
@@ -173,6 +197,10 @@ impl<'h> Heads<'h> {
                     heads.gzip |= value.to_str().is_ok_and(takes_gzip);
                     continue;
                 }
+                CACHE_CONTROL => {
+                    heads.special = true;
+                    continue;
+                }
                 _ => match name.as_str() {
                     "sec-fetch-site" => &mut heads.site,
                     "x-consul-token" => &mut heads.token,
@@ -182,6 +210,7 @@ impl<'h> Heads<'h> {
             };
             head.get_or_insert(value);
         }
+        heads.special |= [heads.authorization, heads.token, heads.namespace].iter().any(Option::is_some);
         heads
     }
 }

@@ -18,11 +18,14 @@ use crate::desk::{Bells, Cluster, Desk, LocalDesk, LocalSettings, Lone, Policy, 
 use crate::raft::{self, Raft};
 use crate::telemetry::Metrics;
 
+mod again;
+
 struct House {
     address: std::net::SocketAddr,
     socket: std::path::PathBuf,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    doorway: Arc<Doorway>,
     _dir: tempfile::TempDir,
 }
 
@@ -80,9 +83,9 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
     let unix = UnixListener::bind(&socket).expect("a socket");
     let stopping = desk.stopping();
     let facts = Arc::new(AgentFacts::new(about, Metrics::unrecorded(false)));
-    let door = Doorway::new(Door::new(config, desk, facts));
-    let serving = tokio::spawn(serve(door, vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
-    House { address, socket, stop, serving, _dir: dir }
+    let doorway = Doorway::new(Door::new(config, desk, facts));
+    let serving = tokio::spawn(serve(doorway.clone(), vec![Listener::Tcp(tcp), Listener::Unix(unix)], stopping));
+    House { address, socket, stop, serving, doorway, _dir: dir }
 }
 
 /// An answer: its head as it came, and its body.
