@@ -27,7 +27,7 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Silence after which a server stands for election: somewhere from the first to the second.
     pub election: (Duration, Duration),
-    /// Entries after which a snapshot is written.
+    /// Entries after which a snapshot is written, if they are as long as the last one.
     pub snapshot_threshold: u64,
     /// Entries kept behind a snapshot, for peers that are a little behind.
     pub trailing_logs: u64,
@@ -59,7 +59,7 @@ impl Config {
             heartbeat_interval: millis(self.heartbeat),
             election_timeout_min: millis(self.election.0),
             election_timeout_max: millis(self.election.1),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_threshold),
+            snapshot_policy: SnapshotPolicy::Never, // they are asked for: growth.rs
             max_in_snapshot_log_to_keep: self.trailing_logs,
             purge_batch_size: PURGE_BATCH.min(self.snapshot_threshold),
             install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::alarm::Alarm;
 use super::error::Failure;
+use super::growth::Growth;
 use super::metrics::{self, Busy};
 use super::snapshot::{Kept, Shelf, SnapshotData};
 use super::types::{Answer, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Types};
@@ -57,6 +58,7 @@ pub(super) struct Machine {
     membership: StoredMembership,
     bells: Bells,
     shelf: Arc<Shelf>,
+    pub(super) growth: Growth,
     alarm: Alarm,
 }
 
@@ -114,6 +116,7 @@ impl Machine {
         bells: Bells,
         shelf: Arc<Shelf>,
         snapshot: Option<(SnapshotMeta, State)>,
+        growth: Growth,
         alarm: Alarm,
     ) -> Self {
         let (mut last, mut membership) = (None, StoredMembership::default());
@@ -125,7 +128,7 @@ impl Machine {
         }
         let applied = Arc::new(Position::default());
         applied.set(last.map_or(0, |id| id.index));
-        Self { store, last, applied, busy: Busy::default(), membership, bells, shelf, alarm }
+        Self { store, last, applied, busy: Busy::default(), membership, bells, shelf, growth, alarm }
     }
 
     fn apply_entry(&mut self, entry: Entry) -> io::Result<Done> {
@@ -136,7 +139,10 @@ impl Machine {
                 self.membership = StoredMembership::new(Some(id), membership);
                 self.pass(id.index)
             }
-            EntryPayload::Normal(payload) => self.apply_command(id.index, &payload)?,
+            EntryPayload::Normal(payload) => {
+                self.growth.grow(payload.0.len());
+                self.apply_command(id.index, &payload)?
+            }
         };
         self.last = Some(id);
         Ok(done)
@@ -227,6 +233,7 @@ impl RaftStateMachine<Types> for Machine {
             }
         }
         self.finish(batch);
+        self.growth.weigh(|| self.shelf.bytes());
         let took = started.elapsed();
         self.busy.add(took);
         metrics::METERS.fsm_apply.record(took.as_secs_f64() * 1e3);
@@ -235,6 +242,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let begun = Instant::now();
+        self.growth.begin();
         let builder = Builder { begun, meta: self.snapshot_meta(), state: self.store.state().clone(), shelf: self.shelf.clone() };
         ::metrics::histogram!(metrics::SNAPSHOT_CREATE).record(begun.elapsed().as_secs_f64() * 1e3);
         builder
@@ -255,6 +263,7 @@ impl RaftStateMachine<Types> for Machine {
         let (shelf, kept, copy) = (self.shelf.clone(), meta.clone(), state.clone());
         blocking(move || shelf.keep(kept, copy)).await?;
         self.store.install(state);
+        self.growth.begin();
         self.last = meta.last_log_id;
         self.applied.set(self.store.state().last_applied());
         self.membership = meta.last_membership.clone();

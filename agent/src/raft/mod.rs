@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod evidence;
 mod gather;
+mod growth;
 mod guard;
 mod incoming;
 mod lines;

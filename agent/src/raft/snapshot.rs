@@ -82,6 +82,14 @@ impl Shelf {
         self.newest().clone()
     }
 
+    /// How long the newest one is, in bytes; one in memory is not written, so it counts for nothing.
+    pub(super) fn bytes(&self) -> u64 {
+        match self.newest().as_ref().map(|kept| &kept.data) {
+            Some(SnapshotData::File(file)) => file.metadata().map_or(0, |about| about.len()),
+            Some(SnapshotData::Memory(_)) | None => 0,
+        }
+    }
+
     /// Writes a snapshot and drops the older ones. Blocks for as long as the disk takes.
     pub(super) fn keep(&self, meta: SnapshotMeta, state: State) -> io::Result<Kept> {
         let kept = match &self.dir {

@@ -15,6 +15,7 @@ use super::alarm::Alarm;
 use super::config::Config;
 use super::error::{Failure, StartError};
 use super::evidence::{Evidence, NOTICES_MAX, Notice};
+use super::growth::{Growth, keep_short};
 use super::guard::{Gate, ask_before_voting};
 use super::lines::{Caught, Heard, LINES_MAX, Lines};
 use super::links::Links;
@@ -81,7 +82,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
         }
     };
     let Opened { dir, log, machine } = opened;
-    let (applied, busy) = (machine.applied.clone(), machine.busy.clone());
+    let (applied, busy, due) = (machine.applied.clone(), machine.busy.clone(), machine.growth.due.clone());
     let (stop, mut stopping) = watch::channel(false);
     let (id, pristine, writer) = (log.raft_id, log.pristine, log.writer);
     let seen = SeenLogs::default();
@@ -117,6 +118,7 @@ pub(super) fn serve(config: Config, store: Store, bells: Bells, ready: oneshot::
         };
         let mut company = JoinSet::new();
         company.spawn(load::tell(engine.clone(), last.clone(), busy));
+        company.spawn(keep_short(engine.clone(), due));
         let (mut notices, mut rounds, mut lines, heard) = (None, None, None, Heard::default());
         if let Some((pool, kept)) = peers {
             let (tell, waiting) = mpsc::channel(NOTICES_MAX);
@@ -196,7 +198,8 @@ impl Opened {
             };
             return Err(StartError::Incomplete { dir: dir.path.clone(), what });
         }
-        let machine = Machine::new(store, bells, Arc::new(shelf), snapshot, alarm.clone());
+        let growth = Growth::new(config.snapshot_threshold);
+        let machine = Machine::new(store, bells, Arc::new(shelf), snapshot, growth, alarm.clone());
         Ok(Self { dir, log, machine })
     }
 }

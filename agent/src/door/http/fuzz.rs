@@ -22,7 +22,12 @@ pub fn filter(bytes: &[u8]) {
 pub fn http(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (raw, query) = text.split_once('?').unwrap_or((text, ""));
-    if let Ok(path) = path::decode(raw) {
+    let decoded = path::decode(raw);
+    if path::is_plain(raw) {
+        let as_written = decoded.as_deref() == Ok(raw) && path::is_printable(raw) && path::clean(raw).is_none();
+        assert!(as_written, "one pass says of a plain path what three say");
+    }
+    if let Ok(path) = decoded {
         path::is_printable(&path);
         if let Some(clean) = path::clean(&path) {
             assert!(path::clean(&clean).is_none(), "a clean path stays as it is");

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::shared::{TAIL_BYTES, size};
 use super::*;
+use crate::raft::growth::Growth;
 use crate::raft::machine::{Bells, Machine};
 use crate::raft::snapshot::Shelf;
 use crate::raft::types::Payload;
@@ -24,7 +25,7 @@ use crate::raft::types::Payload;
 fn machine() -> Machine {
     let bells = Bells { touched: Box::new(|_| {}), all: Box::new(|| {}) };
     let (shelf, _) = Shelf::open(None).unwrap();
-    Machine::new(muster_catalog::Store::new(), bells, Arc::new(shelf), None, Alarm::new())
+    Machine::new(muster_catalog::Store::new(), bells, Arc::new(shelf), None, Growth::new(u64::MAX), Alarm::new())
 }
 
 fn open(path: &Path) -> Result<(Dir, Log), StartError> {
