@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::machine::Engine;
-
 /// What was applied since the last snapshot was begun.
 pub(super) struct Growth {
     /// Entries before another is due.
@@ -39,16 +37,6 @@ impl Growth {
     /// A snapshot holds all of it.
     pub(super) fn begin(&mut self) {
         (self.entries, self.bytes) = (0, 0);
-    }
-}
-
-/// Has a snapshot made each time that one is due; where one is being made, raft passes it over, and it is asked for again.
-pub(super) async fn keep_short(engine: Engine, due: Arc<Notify>) {
-    loop {
-        due.notified().await;
-        if engine.trigger().snapshot().await.is_err() {
-            return; // raft has ended
-        }
     }
 }
 

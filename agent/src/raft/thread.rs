@@ -8,14 +8,14 @@ use muster_catalog::Store;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{RaftMetrics, ServerState};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::alarm::Alarm;
 use super::config::Config;
 use super::error::{Failure, StartError};
 use super::evidence::{Evidence, NOTICES_MAX, Notice};
-use super::growth::{Growth, keep_short};
+use super::growth::Growth;
 use super::guard::{Gate, ask_before_voting};
 use super::lines::{Caught, Heard, LINES_MAX, Lines};
 use super::links::Links;
@@ -201,6 +201,16 @@ impl Opened {
         let growth = Growth::new(config.snapshot_threshold);
         let machine = Machine::new(store, bells, Arc::new(shelf), snapshot, growth, alarm.clone());
         Ok(Self { dir, log, machine })
+    }
+}
+
+/// Has a snapshot made each time that one is due; where one is being made, raft passes it over, and it is asked for again.
+async fn keep_short(engine: Engine, due: Arc<Notify>) {
+    loop {
+        due.notified().await;
+        if engine.trigger().snapshot().await.is_err() {
+            return; // raft has ended
+        }
     }
 }
 

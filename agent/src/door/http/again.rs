@@ -13,12 +13,11 @@ use http::{HeaderMap, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::Full;
 use metrics::Histogram;
-use muster_catalog::{Part, State};
+use muster_catalog::State;
 use smol_str::SmolStr;
 
-use super::asked::Counted;
-use super::reply::{Flow, say_age};
-use crate::desk::{Consistency, Desk, Who};
+use super::reply::{Flow, Repeats, say_age};
+use crate::desk::{Desk, Who};
 
 /// Answers that are kept, each in the place that its request hashes to. A host's programs ask for some dozens of services.
 const PLACES: usize = 256;
@@ -44,16 +43,6 @@ pub(super) struct Asking<'u> {
     target: &'u str,
     gzip: bool,
     hash: u64,
-}
-
-/// What an answer that can be sent again was made from, beside the state: nothing but this and its request made it what it is.
-#[derive(Debug)]
-pub(super) struct Repeats {
-    pub(super) part: Part,
-    pub(super) consistency: Consistency,
-    pub(super) last_contact_ms: u64,
-    /// What the question counts, each time.
-    pub(super) counted: Option<Counted>,
 }
 
 /// A place to keep the answer in that is being made.

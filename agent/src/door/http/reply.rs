@@ -14,7 +14,6 @@ use http_body_util::Full;
 use muster_catalog::Part;
 use tokio::sync::mpsc;
 
-use super::again::Repeats;
 use super::answers::{GZIP_BYTES_MIN, Rendered, pack, unpack};
 use super::asked::Counted;
 use super::json;
@@ -26,6 +25,16 @@ pub(super) struct Meta {
     pub(super) index: u64,
     pub(super) known_leader: bool,
     pub(super) last_contact_ms: u64,
+}
+
+/// What an answer that can be sent again was made from, beside the state: nothing but this and its request made it what it is.
+#[derive(Debug)]
+pub(super) struct Repeats {
+    pub(super) part: Part,
+    pub(super) consistency: Consistency,
+    pub(super) last_contact_ms: u64,
+    /// What the question counts, each time.
+    pub(super) counted: Option<Counted>,
 }
 
 /// What a handler answers.
