@@ -2,7 +2,7 @@
 #![allow(clippy::manual_async_fn)] // an `async fn` holds its arguments twice, and there are thousands of these
 #![allow(clippy::disallowed_methods)] // waits for a leader are timed
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::watch::Bell;
 use super::{Act, Desk, DeskError, Travel, Who, allow, times};
+use crate::raft::Raft;
 
 /// A client's copy that has not got there within this time lags: the question is asked of a server instead. A change is sent to who waits
 /// for it at once, so this is many times what it takes.
@@ -118,7 +119,9 @@ impl Desk {
     /// leader the catalog is told as far as it is known: a look-up must not need the quorum.
     async fn freshen(&self, part: Part, consistency: Consistency) -> Result<bool, DeskError> {
         let content = consistency == Consistency::Default && part != Part::Keys && !self.0.default_reads_fail;
-        let patience = if content { Duration::ZERO } else { self.0.hold };
+        // who waits for nobody but itself has all that was acknowledged as soon as it leads again
+        let alone = self.raft().is_some_and(Raft::is_alone);
+        let patience = if content && !alone { Duration::ZERO } else { self.0.hold };
         let began = Instant::now();
         let fresh = self.fresh(patience, self.lag_max()).await;
         if consistency == Consistency::Consistent {
@@ -201,5 +204,3 @@ impl Desk {
         gone || ask.index(&state).max(1) > seen || !self.holds(&state, &ask.part())
     }
 }
-
-use std::future::Future;

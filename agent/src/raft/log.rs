@@ -33,7 +33,7 @@ pub(super) use file::{Dir, access, sync_dir};
 pub use peek::{Carried, Logged, read_log};
 use shared::{Shared, Tail, View, io_error};
 #[cfg(test)]
-pub(super) use writer::slow::slow_disk;
+pub(crate) use writer::slow::slow_disk;
 use writer::{Op, Row, Writer};
 
 /// Operations that wait for the writer. openraft's own bounds come first (one append holds up to 4096 entries); when this is

@@ -55,6 +55,8 @@ pub use config::Config;
 pub use engine::Raft;
 pub use error::{MemberError, WriteError};
 pub use links::{Missing, Server};
+#[cfg(test)]
+pub(crate) use log::slow_disk;
 pub use log::{Carried, Logged, read_log};
 pub use machine::Bells;
 pub(crate) use rounds::{Asked, ROUND_TIMEOUT, Rounds, decode as decode_read_index};

@@ -1,6 +1,6 @@
 //! Look-ups that are made again and again: while the catalog stands as it was read, an answer is sent as it was sent before.
 //!
-//! Most of what a look-up costs beyond its bytes is the way to them: a thousand lines of code that are fetched anew for each request.
+//! Most of what a look-up costs beyond its bytes is the way to them: some hundred cache lines of code, fetched anew for each request.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -36,12 +36,19 @@ fn agent_config() -> crate::config::Config {
 }
 
 async fn house(change: impl FnOnce(&mut Config)) -> House {
-    let id = Uuid::new_v4();
+    let house = house_over(raft::Config::new(None, Uuid::new_v4()), change).await;
+    house.doorway.now().desk.caught_up().await.expect("it leads");
+    house
+}
+
+/// A house whose raft may not lead yet.
+async fn house_over(raft: raft::Config, change: impl FnOnce(&mut Config)) -> House {
+    let id = raft.node;
     let (bells, store) = (Bells::new(), Store::new());
     let reader = store.reader();
     let (touched, all) = (bells.clone(), bells.clone());
     let ringing = raft::Bells { touched: Box::new(move |topics| touched.ring(topics)), all: Box::new(move || all.ring_all()) };
-    let raft = Raft::start(raft::Config::new(None, id), store, ringing).await.expect("raft starts");
+    let raft = Raft::start(raft, store, ringing).await.expect("raft starts");
     raft.initialize().await.expect("a cluster of one");
     let (verdicts, _) = mpsc::channel(8);
     let (runner, _driver) = muster_health::new(muster_health::Config::default(), verdicts);
@@ -73,7 +80,6 @@ async fn house(change: impl FnOnce(&mut Config)) -> House {
         stop: stopping,
         errands,
     });
-    desk.caught_up().await.expect("it leads");
     let mut config = Config::new("dc1");
     change(&mut config);
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -112,6 +118,14 @@ impl Said {
 }
 
 impl House {
+    /// All of it, its raft included.
+    async fn end(self) {
+        let raft = self.doorway.now().desk.raft().expect("a server").clone();
+        self.stop.send_replace(true);
+        timeout(Duration::from_secs(10), self.serving).await.expect("within its bound").expect("without a panic");
+        raft.shutdown().await;
+    }
+
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("it listens")
     }
@@ -262,6 +276,22 @@ async fn a_registration_reaches_a_waiting_reader() {
     assert_eq!(third.as_array().map(Vec::len), Some(1));
     let short = house.get("/v1/kv/none?index=999999&wait=50ms").await;
     assert_eq!(short.status(), "404");
+}
+
+/// A lone server has all that was acknowledged as soon as it leads again: nobody else has to be waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_default_look_up_right_after_a_start_is_not_behind_however_slow_the_disk() {
+    let (dir, node) = (tempfile::tempdir().expect("a directory"), Uuid::new_v4());
+    let on_disk = || raft::Config { disk_reserve: 0, ..raft::Config::new(Some(dir.path().to_owned()), node) };
+    let before = house_over(on_disk(), |_| {}).await;
+    before.register("n1", "passing").await;
+    before.end().await;
+    // the vote for itself is a commit, and the first entry of its term another
+    raft::slow_disk(dir.path(), Duration::from_millis(800));
+    let after = house_over(on_disk(), |_| {}).await;
+    let said = after.get("/v1/health/service/web").await;
+    assert_eq!((said.header("X-Consul-Knownleader"), said.text().contains("n1")), (Some("true"), true));
+    raft::slow_disk(dir.path(), Duration::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -256,7 +256,7 @@ fn purge(table: &mut Entries<'_>, last: u64) -> Result<(), redb::Error> {
 
 /// Disks that take their time, for tests.
 #[cfg(test)]
-pub(super) mod slow {
+pub(crate) mod slow {
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
@@ -265,7 +265,7 @@ pub(super) mod slow {
     static DISKS: Mutex<BTreeMap<PathBuf, Duration>> = Mutex::new(BTreeMap::new());
 
     /// Each commit of the log in this directory takes so much longer.
-    pub(in crate::raft) fn slow_disk(dir: &Path, by: Duration) {
+    pub(crate) fn slow_disk(dir: &Path, by: Duration) {
         DISKS.lock().unwrap().insert(dir.to_owned(), by);
     }
 
