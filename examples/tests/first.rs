@@ -43,8 +43,10 @@ impl Drop for Program {
     }
 }
 
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+/// Ports that nobody has, each another: taken together, for one that is given back can be given out again.
+fn free_ports<const N: usize>() -> [String; N] {
+    let taken: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    taken.map(|port| port.local_addr().unwrap().port().to_string())
 }
 
 fn found(dns: &str) -> usize {
@@ -64,7 +66,8 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn a_killed_backend_leaves_the_answers_and_returns() {
     let folder = tempfile::tempdir().unwrap();
-    let ports: Vec<(&str, String)> = ["18081", "18082", "18083", "15432"].map(|port| (port, free_port())).into();
+    let [http, dns, one, two, three, four] = free_ports();
+    let ports = [("18081", one), ("18082", two), ("18083", three), ("15432", four)];
     for name in ["web.toml", "db.toml"] {
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("first").join(name)).unwrap();
         let text = ports.iter().fold(text, |text, (from, to)| text.replace(from, to));
@@ -72,7 +75,6 @@ fn a_killed_backend_leaves_the_answers_and_returns() {
     }
     let first = env!("CARGO_BIN_EXE_first");
     let path = folder.path().to_str().unwrap();
-    let (http, dns) = (free_port(), free_port());
     let flags = [
         &format!("-http-port={http}"),
         &format!("-dns-port={dns}"),
