@@ -112,10 +112,7 @@ fn a_host_with_another_address_or_name_is_the_same_node() {
     let leader = servers[0].leader();
     let at = servers.iter().position(|server| server.ip != leader).unwrap();
     servers[at].kill();
-    let mut moved = net.agent(&servers[at].name.clone(), 9, &["-server", "-bootstrap-expect=3"]);
-    for host in 1..=3 {
-        moved.told(&[&format!("-retry-join={}", net.ip(host))]);
-    }
+    let mut moved = net.server_named(&servers[at].name, 9, 3, &[]);
     std::fs::create_dir_all(moved.data().parent().unwrap()).unwrap();
     std::fs::rename(servers[at].data(), moved.data()).unwrap();
     moved.start_up();

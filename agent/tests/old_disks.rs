@@ -174,10 +174,7 @@ fn a_copy_of_a_server_is_no_voter_while_the_first_lives() {
     let at = servers.iter().position(|server| server.ip != leader).unwrap();
     // taken while it is stopped, so that it is whole
     servers[at].kill();
-    let mut clone = net.agent(&servers[at].name.clone(), 9, &["-server", "-bootstrap-expect=3"]);
-    for host in 1..=3 {
-        clone.told(&[&format!("-retry-join={}", net.ip(host))]);
-    }
+    let mut clone = net.server_named(&servers[at].name, 9, 3, &[]);
     copy(&servers[at].data(), &clone.data());
     servers[at].start_up();
     clone.start();

@@ -74,7 +74,12 @@ impl Net {
 
     /// One of so many servers, at the addresses from 1 on.
     pub fn server(&self, host: u8, of: u8, flags: &[&str]) -> Agent {
-        let mut agent = self.agent(&format!("s{host}"), host, flags);
+        self.server_named(&format!("s{host}"), host, of, flags)
+    }
+
+    /// A server of that name at any address, of so many that are at those from 1 on.
+    pub fn server_named(&self, name: &str, host: u8, of: u8, flags: &[&str]) -> Agent {
+        let mut agent = self.agent(name, host, flags);
         agent.flags.extend(["-server".to_owned(), format!("-bootstrap-expect={of}")]);
         agent.flags.extend((1..=of).map(|host| format!("-retry-join={}", self.ip(host))));
         agent
